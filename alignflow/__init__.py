@@ -1,0 +1,67 @@
+"""alignflow aligns few-step generative models (flow maps) with rewards.
+
+The names below are loaded when first used, so that `import alignflow` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# name -> module that defines it; a name that is its own module is the subpackage
+_FACE = {
+    "CheckpointError": "checkpoint",
+    "FlowMap": "flow_map",
+    "FlowMapPolicy": "policies",
+    "Reward": "reward_module",
+    "RewardError": "reward_module",
+    "Sum": "reward_module",
+    "as_reward": "reward_module",
+    "check_reward": "reward_module",
+    "envs": "envs",
+    "evaluate": "metrics",
+    "finetune": "finetuning",
+    "from_flow_map": "policies",
+    "from_velocity": "policies",
+    "load": "policies",
+    "policies": "policies",
+    "pretrain": "distillation",
+    "reward": "reward_module",
+    "rewards": "rewards",
+    "steer": "steering",
+    "targets": "targets",
+}
+
+__all__ = ["__version__", *_FACE]
+
+
+def __getattr__(name: str):
+    if name not in _FACE:
+        raise AttributeError(f"module 'alignflow' has no attribute {name!r}")
+    module = import_module(f"alignflow.{_FACE[name]}")
+    value = module if name == _FACE[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from alignflow import envs, policies, rewards, targets
+    from alignflow.checkpoint import CheckpointError
+    from alignflow.distillation import pretrain
+    from alignflow.finetuning import finetune
+    from alignflow.flow_map import FlowMap
+    from alignflow.metrics import evaluate
+    from alignflow.policies import FlowMapPolicy, from_flow_map, from_velocity, load
+    from alignflow.reward_module import (
+        Reward,
+        RewardError,
+        Sum,
+        as_reward,
+        check_reward,
+        reward,
+    )
+    from alignflow.steering import steer

@@ -1,0 +1,16 @@
+"""Learning flow maps from data or from a teacher."""
+
+from .loss import FlowMapLoss, LossWeight, build_loss
+from .rules import ESD, LSD, PSD
+from .times import LogitNormalTimes, UniformTimes
+
+__all__ = [
+    "ESD",
+    "LSD",
+    "PSD",
+    "FlowMapLoss",
+    "LogitNormalTimes",
+    "LossWeight",
+    "UniformTimes",
+    "build_loss",
+]

@@ -1,0 +1,153 @@
+r"""The three characterizations of a flow map, each as a residual that vanishes at the exact map.
+
+.. math::
+    \text{PSD (semigroup)}\quad & X_{u,t}(X_{s,u}(x)) = X_{s,t}(x) \\
+    \text{LSD (Lagrangian)}\quad & \partial_t X_{s,t}(x) = b_t(X_{s,t}(x)) \\
+    \text{ESD (Eulerian)}\quad & \partial_s X_{s,t}(x) + \nabla X_{s,t}(x)\, b_s(x) = 0
+
+A rule is called with the average velocity v(x, s, t) being trained, a velocity b(x, t) (the model's
+own diagonal, or a teacher's), states (N, *E) and times (N,). What is *not* differentiated is part of
+each rule, by the name of the placement:
+
+    none     the plain consistency loss, everything differentiated
+    convex   the teacher's evaluation is constant
+    full     ESD: the whole advective derivative is constant
+    target   all but v_{s,t} itself is constant; no derivative of a derivative is taken
+
+Source: Boffi et al. 2025 (2505.18825), equations 94 and section 3; MeanFlow (2505.13447) for `target`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from alignflow.interpolants import expand_time, flow_map_from_average_velocity
+
+__all__ = ["ESD", "LSD", "PSD"]
+
+AverageVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+
+class PSD:
+    """Progressive self-distillation: one jump must equal two jumps through a time u between.
+
+    The residual is in average velocities, the semigroup's divided by t - s.
+
+    Args:
+        split: Where u lies between s and t: "uniform" or "midpoint".
+        stop_gradient: "convex" or "none".
+    """
+
+    def __init__(self, split: str = "uniform", stop_gradient: str = "convex"):
+        _check("split", split, ("uniform", "midpoint"))
+        _check("stop_gradient", stop_gradient, ("convex", "none"))
+        self.split, self.stop_gradient = split, stop_gradient
+
+    def __call__(
+        self,
+        average: AverageVelocity,
+        velocity: Velocity,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Residual (N, *E)."""
+        share = torch.full_like(s, 0.5)
+        if self.split == "uniform":
+            share = torch.rand(s.shape, generator=generator).to(s)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.stop_gradient == "none"):
+            u = torch.lerp(s, t, share)
+            first = average(x, s, u)
+            second = average(flow_map_from_average_velocity(x, s, u, first), u, t)
+            teacher = torch.lerp(second, first, expand_time(share, x))
+        return average(x, s, t) - teacher
+
+
+class LSD:
+    """Lagrangian self-distillation: the endpoint moves with the velocity found where it is.
+
+    Args:
+        stop_gradient: "convex", "target" or "none".
+    """
+
+    def __init__(self, stop_gradient: str = "convex"):
+        _check("stop_gradient", stop_gradient, ("convex", "target", "none"))
+        self.stop_gradient = stop_gradient
+
+    def __call__(
+        self,
+        average: AverageVelocity,
+        velocity: Velocity,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Residual (N, *E)."""
+        stop = self.stop_gradient
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stop != "target"):
+            value, slope = _jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stop == "none"):
+            teacher = velocity(flow_map_from_average_velocity(x, s, t, value), t)
+        if stop == "target":
+            value = average(x, s, t)
+        return value + expand_time(t - s, x) * slope - teacher
+
+
+class ESD:
+    """Eulerian self-distillation: moving the start along the flow does not move the endpoint.
+
+    With the velocity of the data pair in place of b, stopped as "target", this is MeanFlow.
+
+    Args:
+        stop_gradient: "full", "convex", "target" or "none".
+    """
+
+    def __init__(self, stop_gradient: str = "full"):
+        _check("stop_gradient", stop_gradient, ("full", "convex", "target", "none"))
+        self.stop_gradient = stop_gradient
+
+    def __call__(
+        self,
+        average: AverageVelocity,
+        velocity: Velocity,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Residual (N, *E), with the sign that makes v_{s,t} stand with a plus."""
+        length, one, stop = expand_time(t - s, x), torch.ones_like(s), self.stop_gradient
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stop == "none"):
+            b = velocity(x, s)
+        if stop == "full":
+            with torch.no_grad():
+                _, advection = _jvp(lambda x: average(x, s, t), (x,), (b,))
+            value, slope = _jvp(lambda s: average(x, s, t), (s,), (one,))
+            return value - length * slope - (b + length * advection)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stop != "target"):
+            value, slope = _jvp(lambda x, s: average(x, s, t), (x, s), (b, one))
+        if stop == "target":
+            value = average(x, s, t)
+        return value - length * slope - b
+
+
+def _jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+    try:
+        return torch.func.jvp(function, primals, tangents)
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward" not in str(error).lower():
+            raise
+        raise NotImplementedError(
+            "a layer of this network has no forward-mode derivative, which LSD and ESD need: "
+            "distil with PSD, which takes none, or choose a kernel that has one (attention: "
+            "torch.nn.attention.SDPBackend.MATH)"
+        ) from error
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,56 @@
+r"""Where on the path a batch is trained: times of the diagonal and pairs off it.
+
+Each sampler draws `diagonal(n)`, times (n,), and `pairs(n)`, starts and ends (n,), (n,).
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["LogitNormalTimes", "UniformTimes"]
+
+
+class UniformTimes:
+    """Diagonal times uniform on [0, 1]; pairs uniform on the triangle s <= t.
+
+    Args:
+        boundary: Share of pairs set to the whole path (0, 1), which one-step sampling jumps.
+        both_directions: Whether half of the pairs run from data to noise, which trains the inverse.
+    """
+
+    def __init__(self, boundary: float = 0.0, both_directions: bool = False):
+        if not 0 <= boundary <= 1:
+            raise ValueError(f"boundary must be a share in [0, 1], got {boundary}")
+        self.boundary = boundary
+        self.both_directions = both_directions
+
+    def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.rand(n, generator=generator)
+
+    def pairs(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        s, t = torch.rand(2, n, generator=generator).sort(dim=0).values
+        whole = torch.rand(n, generator=generator) < self.boundary
+        s, t = s.masked_fill(whole, 0.0), t.masked_fill(whole, 1.0)
+        if self.both_directions:
+            turned = torch.rand(n, generator=generator) < 0.5
+            s, t = torch.where(turned, t, s), torch.where(turned, s, t)
+        return s, t
+
+
+class LogitNormalTimes(UniformTimes):
+    """Diagonal times by the logistic function of a normal: more of the middle; pairs uniform.
+
+    Args:
+        mean: Of the normal; above 0 favors times near the data.
+        std: Of the normal.
+        boundary: As in `UniformTimes`.
+        both_directions: As in `UniformTimes`.
+
+    Source: Esser et al. 2024 (2403.03206), equation 19.
+    """
+
+    def __init__(self, mean=0.0, std=1.0, boundary: float = 0.0, both_directions: bool = False):
+        super().__init__(boundary, both_directions)
+        self.mean, self.std = mean, std
+
+    def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))

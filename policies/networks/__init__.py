@@ -1,0 +1,12 @@
+"""Networks: average velocity from (state, s, t, condition, context).
+
+The table names those that a saved folder may ask for; nothing else is ever built from a file. Each
+keeps its constructor's `arguments`, from which it is built again."""
+
+from .dit import DiT
+from .mlp import MLP
+from .unet import UNet
+
+__all__ = ["NETWORKS", "DiT", "MLP", "UNet"]
+
+NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT}

@@ -1,0 +1,77 @@
+"""Embeddings of times and labels that all networks share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LabelEmbedding", "TimeEmbedding", "TimePairEmbedding"]
+
+
+class TimeEmbedding(nn.Module):
+    """Cosines and sines of a time at geometric frequencies, through a small MLP: (N,) -> (N, width).
+
+    Args:
+        width: Size of the embedding.
+        frequencies: Number of frequencies, from 1 to `max_frequency` radians per unit of time.
+        max_frequency: The highest; finer detail in time than its inverse is not seen.
+    """
+
+    def __init__(self, width: int, frequencies: int = 64, max_frequency: float = 1000.0):
+        super().__init__()
+        self.width = width
+        exponents = torch.linspace(0.0, math.log(max_frequency), frequencies)
+        self.register_buffer("frequencies", exponents.exp(), persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = t[:, None] * self.frequencies
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1))
+
+
+class LabelEmbedding(nn.Module):
+    """A class label (N,) -> (N, width); the label -1, or no label at all, is the null class.
+
+    Args:
+        classes: Number of classes; labels run from 0 to classes - 1.
+        width: Size of the embedding.
+    """
+
+    def __init__(self, classes: int, width: int):
+        super().__init__()
+        self.classes = classes
+        self.table = nn.Embedding(classes + 1, width)
+
+    def forward(self, label: Tensor | None, n: int) -> Tensor:
+        if label is None:
+            return self.table.weight[self.classes].expand(n, -1)
+        label = label.expand(n)
+        return self.table(torch.where(label < 0, self.classes, label))
+
+
+class TimePairEmbedding(nn.Module):
+    """Two times and an optional label as one vector: embeddings of s and of t - s, added.
+
+    The length of the jump is embedded and not its end: on the diagonal it is constant, so a
+    network pretrained by flow matching meets nothing new there (Boffi et al. 2025, appendix).
+
+    Args:
+        width: Size of the embedding.
+        classes: Number of class labels, 0 for an unconditional network.
+    """
+
+    def __init__(self, width: int, classes: int = 0):
+        super().__init__()
+        self.start = TimeEmbedding(width)
+        self.length = TimeEmbedding(width)
+        self.label = LabelEmbedding(classes, width) if classes else None
+
+    def forward(self, s: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        embedding = self.start(s) + self.length(t - s)
+        if self.label is not None:
+            return embedding + self.label(condition, len(s))
+        if condition is not None:
+            raise ValueError("this network is unconditional (classes=0) and takes no condition")
+        return embedding

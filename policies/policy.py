@@ -1,0 +1,174 @@
+"""The differentiable policy: a network as a flow map, saved and loaded as a folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from alignflow.checkpoint import CheckpointError, load_folder, load_parameters, save_folder
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import (
+    as_time,
+    average_velocity_from_mean_denoiser,
+    flow_map_from_average_velocity,
+    flow_map_from_mean_denoiser,
+    mean_denoiser_from_average_velocity,
+)
+
+from .networks import NETWORKS
+
+__all__ = ["DECODERS", "FlowMapPolicy", "load_policy"]
+
+FORMAT = 1
+PARAMETRIZATIONS = ("average_velocity", "mean_denoiser")
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _image(x: Tensor) -> Tensor:
+    """States in [-1, 1] to pixels in [0, 1]."""
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+DECODERS = {"identity": _identity, "image": _image}
+
+
+class FlowMapPolicy(FlowMap):
+    """A flow map given by a network of two times.
+
+    Args:
+        module: `module(x, s, t, condition=None)`, states (N, *E) and times (N,) to (N, *E).
+        event_shape: Shape *E of one state.
+        parametrization: What the network gives: "average_velocity" v_{s,t}, or "mean_denoiser"
+            delta_{s,t} = x + (1-s) v_{s,t} (simplex heads).
+        decode: Name of what people and rewards see: "identity", or "image" for [0, 1].
+        invertible: Whether the map was trained to run from data to noise too (t < s).
+        facts: Anything JSON can hold that travels with the saved model (its card).
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        event_shape: Sequence[int],
+        parametrization: str = "average_velocity",
+        decode: str = "identity",
+        invertible: bool = False,
+        facts: dict | None = None,
+    ):
+        super().__init__(event_shape)
+        if parametrization not in PARAMETRIZATIONS:
+            raise ValueError(
+                f"parametrization must be one of {', '.join(PARAMETRIZATIONS)}, "
+                f"got {parametrization!r}"
+            )
+        if decode not in DECODERS:
+            raise ValueError(f"decode must be one of {', '.join(DECODERS)}, got {decode!r}")
+        self.module = module
+        self.parametrization = parametrization
+        self.decoder = decode
+        self.invertible = invertible
+        self.facts = facts or {}
+
+    def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
+        """v_{s,t}(x), (N, *E), of states (N, *E) and times (N,): what distillation trains."""
+        out = self._call(x, s, t, condition)
+        if self.parametrization == "mean_denoiser":
+            return average_velocity_from_mean_denoiser(x, s, out)
+        return out
+
+    def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
+        """delta_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
+        out = self._call(x, s, t, condition)
+        if self.parametrization == "average_velocity":
+            return mean_denoiser_from_average_velocity(x, s, out)
+        return out
+
+    def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        self.check_state(x)
+        t = as_time(t, x)
+        return self.average_velocity(x, t, t, condition)
+
+    def denoiser(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        self.check_state(x)
+        t = as_time(t, x)
+        return self.mean_denoiser(x, t, t, condition)
+
+    def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
+        self.check_state(x)
+        s, t = as_time(s, x), as_time(t, x)
+        if not self.invertible and (t < s).any():
+            raise ValueError(
+                "this map was trained from noise to data only, and some target time lies before "
+                "its start: train it with both_directions=True to run it backwards"
+            )
+        if self.parametrization == "mean_denoiser":
+            return flow_map_from_mean_denoiser(x, s, t, self._call(x, s, t, condition))
+        return flow_map_from_average_velocity(x, s, t, self._call(x, s, t, condition))
+
+    def decode(self, x: Tensor) -> Tensor:
+        return DECODERS[self.decoder](x)
+
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+        """Write the policy as a folder that `load_policy` reads.
+
+        Args:
+            folder: Where; an older one there is replaced as a whole.
+            dtype: Of the stored numbers, e.g. torch.float16 for half the size; as they are if None.
+        """
+        names = {network: name for name, network in NETWORKS.items()}
+        tensors = {
+            k: v.to(dtype) if dtype is not None and v.is_floating_point() else v
+            for k, v in self.module.state_dict().items()
+        }
+        facts = {
+            "format": FORMAT,
+            "network": names.get(type(self.module)),
+            "arguments": getattr(self.module, "arguments", {}),
+            "event_shape": list(self.event_shape),
+            "parametrization": self.parametrization,
+            "decode": self.decoder,
+            "invertible": self.invertible,
+            "facts": self.facts,
+        }
+        return save_folder(folder, tensors, facts)
+
+    def _call(self, x: Tensor, s: Tensor, t: Tensor, condition) -> Tensor:
+        # under autocast a network answers in a lower precision than its states have
+        out = self.module(x, s, t) if condition is None else self.module(x, s, t, condition)
+        return out.to(x.dtype)
+
+
+def load_policy(folder: str | Path, module: nn.Module | None = None) -> FlowMapPolicy:
+    """Read a policy that `FlowMapPolicy.save` wrote.
+
+    Args:
+        folder: Its folder.
+        module: A network of your own to hold the weights; by default the registered network that
+            the folder names, built with the arguments it holds.
+
+    Raises:
+        CheckpointError: If the folder is damaged, names no registered network and no module is
+            given, or its weights do not fit.
+    """
+    tensors, facts = load_folder(folder)
+    if facts.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {facts.get('format')!r}, expected {FORMAT}")
+    if module is None:
+        if facts["network"] not in NETWORKS:
+            raise CheckpointError(
+                f"{folder} holds a network that is not registered ({facts['network']!r}, known: "
+                f"{', '.join(NETWORKS)}): pass it, af.load(folder, module=MyNet())"
+            )
+        module = NETWORKS[facts["network"]](**facts["arguments"])
+    load_parameters(module, tensors, str(folder))
+    return FlowMapPolicy(
+        module,
+        facts["event_shape"],
+        parametrization=facts["parametrization"],
+        decode=facts["decode"],
+        invertible=facts["invertible"],
+        facts=facts["facts"],
+    ).eval()
