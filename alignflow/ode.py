@@ -4,6 +4,7 @@ r"""Jumps along a velocity field by an adaptive ODE solver: the slow truth of ev
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -51,10 +52,10 @@ def integrate(
 
     clock = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
     options = {"norm": _largest_error, "dtype": torch.float64}
-    states = odeint(
-        field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options
-    )
-    return states[-1]
+    return cast(
+        Tensor,
+        odeint(field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options),
+    )[-1]
 
 
 def _largest_error(error: Tensor) -> Tensor:

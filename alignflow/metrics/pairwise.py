@@ -40,7 +40,10 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
 
     def kernel(distance: Tensor) -> Tensor:
         square = distance.square()
-        return sum((-square / (2 * h * h)).exp() for h in bandwidths) / len(bandwidths)
+        similar = torch.zeros_like(square)
+        for h in bandwidths:
+            similar += (-square / (2 * h * h)).exp()
+        return similar / len(bandwidths)
 
     return _discrepancy(kernel, x, y)
 
