@@ -28,9 +28,9 @@ SPLIT = {"reward": "train", "judge": "judge_train", "test": "judge_test"}
 SEED = {"reward": 1, "judge": 2}
 BLUR_AND_NOISE = {"reward": 1.0, "judge": 0.2}
 STEPS = {
-    ("avatars", "reward"): 1500,
-    ("avatars", "judge"): 4000,
-    ("digits", "reward"): 1500,
+    ("avatars", "reward"): 1000,
+    ("avatars", "judge"): 2500,
+    ("digits", "reward"): 1200,
     ("digits", "judge"): 1500,
     ("glyphs", "reward"): 900,
     ("glyphs", "judge"): 900,
@@ -170,7 +170,7 @@ def main() -> None:
             "steps": STEPS[which, role],
             "batch_size": BATCH,
             "seed": SEED[role],
-            "seconds_on_one_core": round(seconds),
+            "seconds": round(seconds),
         },
     }
     folder = (classifier.FOLDER if role == "reward" else judges.FOLDER) / which
