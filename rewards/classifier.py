@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         channels: int,
         size: int,
         exclusive: bool,
-        widths: Sequence[int] = (32, 64, 96),
+        widths: Sequence[int] = (32, 64, 80),
         stride: int = 1,
     ):
         super().__init__()

@@ -28,7 +28,7 @@ SPLIT = {"reward": "train", "judge": "judge_train", "test": "judge_test"}
 SEED = {"reward": 1, "judge": 2}
 BLUR_AND_NOISE = {"reward": 1.0, "judge": 0.2}
 STEPS = {
-    ("avatars", "reward"): 1000,
+    ("avatars", "reward"): 2000,
     ("avatars", "judge"): 2500,
     ("digits", "reward"): 1200,
     ("digits", "judge"): 1500,

@@ -1,5 +1,6 @@
 """Data sets drawn by a program: image number i is the same one every time, and is drawn once."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,7 +27,12 @@ def drawn(
 
     Returns:
         One tensor (len(numbers), ...) for each field.
+
+    Raises:
+        ValueError: If there are no numbers, or one is below 0.
     """
+    if len(numbers) == 0 or min(numbers) < 0:
+        raise ValueError(f"n must be at least 1 and first at least 0, asked for {numbers}")
     if not path.exists():
         columns = zip(*_draw_all(draw, numbers, path.stem), strict=True)
         _write(path, dict(zip(fields, map(np.stack, columns), strict=True)))
@@ -45,9 +51,9 @@ def _draw_all(draw: Callable[[int], tuple], numbers: Sequence[int], what: str) -
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Under another name first, so that a kill leaves no half-written cache."""
+    """Under a name of our own first: nobody ever reads a half-written cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
     with temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     temporary.replace(path)

@@ -196,5 +196,12 @@ def test_glyphs_are_about_evenly_spread_over_the_characters():
     assert ((counts - 20) ** 2 / 20).sum() < 35 + 5 * 8.4
 
 
+@pytest.mark.parametrize("build", [avatars, glyphs])
+@pytest.mark.parametrize("numbers", [{"n": 0}, {"n": -3}, {"n": 3, "first": -1}])
+def test_impossible_numbers_are_refused(build, numbers):
+    with pytest.raises(ValueError, match="n must be at least 1 and first at least 0"):
+        build(**numbers)
+
+
 def test_the_cache_lies_where_the_user_says(empty_cache):
     assert cache_folder() == empty_cache
