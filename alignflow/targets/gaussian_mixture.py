@@ -149,8 +149,10 @@ class GaussianMixture(FlowMap):
         posterior = self.components.posterior(x, time)
         return (posterior if x1.ndim == 2 else posterior.for_draws()).log_density(x1)
 
-    @overload
-    def tilted(self, reward: Quadratic | Linear, strength: float) -> "GaussianMixture": ...
+    @overload  # a reward is a callable too: the first signature that fits is the one
+    def tilted(  # pyright: ignore[reportOverlappingOverload]
+        self, reward: Quadratic | Linear, strength: float
+    ) -> "GaussianMixture": ...
 
     @overload
     def tilted(self, reward: Callable[..., Any], strength: float) -> GridDensity: ...
