@@ -1,7 +1,7 @@
 r"""The reward interface: any callable from what people see to one number a sample, maximized.
 
-A reward is called on a batch at a time, as `function(endpoint, condition=None)`, and may answer with
-a tensor (N,) or (N, 1), an array, or a list of floats. Whether its gradient is real is declared by
+A reward is called on a batch at a time, as `function(endpoint, condition=None)`, and may answer
+with a tensor (N,) or (N, 1), an array, or a list of floats. Whether its gradient is real is declared by
 `differentiable`, not guessed; everything else is a black box and runs without a graph.
 """
 
@@ -148,7 +148,7 @@ def reward(
 def as_reward(candidate: "Reward | Callable[..., Any]") -> Reward:
     """A reward as it is, or any callable as a black box.
 
-    A module that says `differentiable` (and perhaps `name`, `space`) of itself is taken at its word.
+    A module that says `differentiable` (or `name`, or `space`) of itself is taken at its word.
     """
     if isinstance(candidate, Reward):
         return candidate
@@ -262,18 +262,14 @@ def _gradient_problems(checked: Reward, states: Tensor, condition, policy: FlowM
     states = states.clone().requires_grad_()
     total = checked.score(states, condition, policy.decode).sum()
     if not total.requires_grad:
-        return [
-            "it says differentiable, but its answer carries no graph (PIL, NumPy or .detach() in the path?)"
-        ]
+        return ["it says differentiable, but its answer carries no graph (PIL, NumPy, detach?)"]
     (gradient,) = torch.autograd.grad(total, states, allow_unused=True)
     if gradient is None:
         return ["it says differentiable, but its answer does not depend on the sample"]
     if not torch.isfinite(gradient).all():
         return ["its gradient has NaN or infinity"]
     if not gradient.any():
-        return [
-            "it says differentiable, but its gradient is zero everywhere (a threshold, a round?)"
-        ]
+        return ["it says differentiable, but its gradient is zero (a threshold, a rounding?)"]
     return []
 
 
