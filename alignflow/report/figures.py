@@ -33,6 +33,7 @@ INK, MUTED, RULE, BAND = "#1b1d21", "#5c636e", "#d9dce1", "#f3efe3"
 # Okabe and Ito's color-blind safe colors; the base is gray, the exact tilt is ink
 MODELS = ("#868e99", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osDv^Pp"
+THREADS = 80
 WIDTH = 4.5  # inches; half a page
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", BAND: "--band"} | {
     color: f"--model-{i}" for i, color in enumerate(MODELS)
@@ -177,12 +178,12 @@ def points(samples: Tensor, origins: Tensor, index: int, limits: tuple[float, ..
     samples, origins = samples.double().numpy(), origins.double().numpy()
     with _figure(3.4, 3.3) as figure:
         axes = figure.subplots()
-        for start, end in zip(origins[:80], samples[:80], strict=True):
-            axes.plot(*zip(start, end, strict=True), color=MUTED, linewidth=0.4, alpha=0.7)
         # thousands of dots are smaller as pixels
         axes.scatter(
-            *samples.T, s=5, color=next(_colors(index)), alpha=0.5, linewidths=0, rasterized=True
+            *samples.T, s=5, color=next(_colors(index)), alpha=0.45, linewidths=0, rasterized=True
         )
+        for start, end in zip(origins[:THREADS], samples[:THREADS], strict=True):
+            axes.plot(*zip(start, end, strict=True), color=INK, linewidth=0.5, alpha=0.6, zorder=3)
         axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
         axes.set(xlabel="first coordinate", ylabel="second coordinate")
         axes.grid()

@@ -1,11 +1,13 @@
 """Mermaid flowcharts, drawn as SVG without a script: the few forms that a graph of nodes needs.
 
 Read are nodes (`id`, `id["label"]` and the other brackets), arrows with or without a label, chains
-and `&`. Laid out top to bottom: each node below the last of those it waits for; arrows that skip a
-layer pass on the left, arrows that go back pass on the right.
+and `&`. Nodes stand in one column in the order in which they appear, which is the order in which
+they run. Arrows to the next node go straight down, those that skip nodes pass on the left and those
+that go back on the right, each in a lane of its own.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape, unescape
@@ -26,7 +28,7 @@ ARROW = re.compile(
     r"<?[-=.]{2,}[>xo]?)\s*"  # -->
 )
 CHARACTER, LINE, PAD = 7.0, 18, 14  # px of 13 px text
-GAP, LAYER = 36, 54  # px between nodes of a layer, and between layers
+GAP, LANE, BEND = 40, 14, 7  # px between nodes, between lanes, and of a corner
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,19 @@ class Flowchart:
 
 
 @dataclass(frozen=True)
-class _Box:
-    x: float  # of its center
-    y: float  # of its top
-    width: float
+class _Row:
+    """Where a node stands; all nodes are as wide as the widest."""
+
+    top: float
     height: float
-    layer: int
+
+    @property
+    def middle(self) -> float:
+        return self.top + self.height / 2
+
+    @property
+    def exit(self) -> float:
+        return self.top + self.height - 8
 
 
 def parse(text: str) -> Flowchart:
@@ -73,30 +82,37 @@ def parse(text: str) -> Flowchart:
 
 def draw(chart: Flowchart, title: str) -> str:
     """A flowchart as an SVG element that takes its colors from the page."""
-    boxes = _place(chart)
-    if not boxes:
-        return ""
-    parts: list[str] = []
-    left = min(box.x - box.width / 2 for box in boxes.values())
-    right = max(box.x + box.width / 2 for box in boxes.values())
+    order = {name: row for row, name in enumerate(chart.nodes)}
+    straight, skipping, returning = [], [], []
+    for start, end in chart.arrows:
+        step = order[end] - order[start]
+        (straight if step == 1 else skipping if step > 1 else returning).append((start, end))
+    rows = _rows(chart, max(Counter(end for _, end in skipping).values(), default=0))
+    width = max(120, *(_width(label) + 2 * PAD for label in chart.nodes.values()))
     head = re.sub(r"\W+", "-", f"head of {title}")
-    widest = max(map(_width, chart.arrows.values()), default=0) + 8
-    for (start, end), label in chart.arrows.items():
-        path, (x, y), anchor = _route(boxes, boxes[start], boxes[end], widest)
-        before = {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * _width(label)
-        left, right = min(left, x - before), max(right, x - before + _width(label))
-        parts.append(f'<path class="arrow" d="{path}" marker-end="url(#{head})"/>')
-        parts.append(_text(label, x, y, "arrow-label", anchor))
-    for name, box in boxes.items():
-        corner = f'x="{box.x - box.width / 2:.1f}" y="{box.y:.1f}"'
-        size = f'width="{box.width:.1f}" height="{box.height:.1f}"'
-        parts.append(f'<rect class="node" {corner} {size} rx="8"/>')
-        middle = box.y + box.height / 2
-        parts.append(_text(chart.nodes[name], box.x, middle, "node-label", "middle"))
-    width, height = right - left + 8, max(box.y + box.height for box in boxes.values()) + 4
+    center, right = width / 2, width
+    parts = []
+    for start, end in straight:
+        y0, y1, label = (
+            rows[start].top + rows[start].height,
+            rows[end].top,
+            chart.arrows[start, end],
+        )
+        parts.append(
+            f'<path class="arrow" d="M{center:g} {y0:g}V{y1 - 1:g}" marker-end="url(#{head})"/>'
+        )
+        parts.append(_text(label, center + 8, (y0 + y1) / 2, "arrow-label", "start"))
+        right = max(right, center + 8 + _width(label))
+    far_left = -_lanes(parts, chart, rows, skipping, head, edge=0, clear=0, side=-1)
+    far_right = _lanes(parts, chart, rows, returning, head, edge=width, clear=right - width, side=1)
+    for name, row in rows.items():
+        box = f'y="{row.top:g}" width="{width:g}" height="{row.height:g}" rx="8"'
+        parts.append(f'<rect class="node" x="0" {box}/>')
+        parts.append(_text(chart.nodes[name], center, row.middle, "node-label", "middle"))
+    span, height = far_right - far_left + 8, max(r.top + r.height for r in rows.values()) + 4
     return (
-        f'<svg class="graph" role="img" aria-label="{escape(title)}" style="width: {width:.0f}px" '
-        f'viewBox="{left - 4:.1f} -2 {width:.1f} {height:.1f}">'
+        f'<svg class="graph" role="img" aria-label="{escape(title)}" style="width: {span:.0f}px" '
+        f'viewBox="{far_left - 4:g} -2 {span:g} {height:g}">'
         f'<defs><marker id="{head}" class="arrowhead" viewBox="0 0 8 8" refX="7" refY="4" '
         'markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
         f"{''.join(parts)}</svg>"
@@ -145,76 +161,47 @@ def _clean(label: str) -> str:
     return "\n".join(line.strip() for line in unescape(label).split("\n"))
 
 
-def _layers(chart: Flowchart) -> dict[str, int]:
-    """Layer of each node: the longest way to it, without the arrows that close a loop."""
-    after: dict[str, list[str]] = {name: [] for name in chart.nodes}
-    for start, end in chart.arrows:
-        after[start].append(end)
-    finished: list[str] = []
-    forward: list[tuple[str, str]] = []
-
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        for end in after[name]:
-            if end in trail or end == name:
-                continue
-            forward.append((name, end))
-            if end not in finished:
-                visit(end, (*trail, name))
-        if name not in finished:
-            finished.append(name)
-
-    for name in chart.nodes:
-        if name not in finished:
-            visit(name, ())
-    layer = dict.fromkeys(chart.nodes, 0)
-    for name in reversed(finished):
-        for start, end in forward:
-            if start == name:
-                layer[end] = max(layer[end], layer[name] + 1)
-    return layer
+def _rows(chart: Flowchart, entries: int) -> dict[str, _Row]:
+    """Rows of the nodes, high enough for their lines and for the arrows that enter at one side."""
+    rows, top = {}, 0.0
+    for name, label in chart.nodes.items():
+        height = max(LINE * len(label.split("\n")), LINE * entries) + PAD
+        rows[name] = _Row(top, height)
+        top += height + GAP
+    return rows
 
 
-def _place(chart: Flowchart) -> dict[str, _Box]:
-    layers = _layers(chart)
-    boxes, y = {}, 0.0
-    for layer in range(max(layers.values(), default=-1) + 1):
-        names = [name for name in chart.nodes if layers[name] == layer]
-        lines = {name: chart.nodes[name].split("\n") for name in names}
-        widths = {n: max(_width(chart.nodes[n]) + 2 * PAD, 120) for n in names}
-        height = max(LINE * len(lines[name]) for name in names) + PAD
-        x = -(sum(widths.values()) + GAP * (len(names) - 1)) / 2
-        for name in names:
-            boxes[name] = _Box(x + widths[name] / 2, y, widths[name], height, layer)
-            x += widths[name] + GAP
-        y += height + LAYER
-    return boxes
-
-
-def _route(
-    boxes: dict[str, _Box], a: _Box, b: _Box, label_width: float
-) -> tuple[str, tuple[float, float], str]:
-    """Path of an arrow, and the place and anchor of its label."""
-    if b.layer == a.layer + 1:
-        y, end = a.y + a.height, b.y - 1
-        mid = (y + end) / 2
-        path = f"M{a.x:.1f} {y:.1f}C{a.x:.1f} {mid:.1f} {b.x:.1f} {mid:.1f} {b.x:.1f} {end:.1f}"
-        if a.x == b.x:
-            return path, (a.x + 8, mid), "start"
-        return path, ((a.x + b.x) / 2, mid), "middle"
-    side = -1 if b.layer > a.layer else 1
-    low, high = sorted((a.layer, b.layer))
-    passed = [box for box in boxes.values() if low <= box.layer <= high]
-    clear = max(side * box.x + box.width / 2 for box in passed)
-    # labels of straight arrows stand on the right
-    far = side * (max(clear, label_width) if side > 0 else clear) + side * 24
-    start, end = a.x + side * a.width / 2, b.x + side * (b.width / 2 + 1)
-    # a cubic with both handles at the same x goes three quarters of the way there
-    handle = (far - 0.125 * (start + end)) / 0.75
-    # an arrow from a node to itself leaves above its middle and comes back below it
-    nudge = 8 if a == b else 0
-    y0, y1 = a.y + a.height / 2 - nudge, b.y + b.height / 2 + nudge
-    path = f"M{start:.1f} {y0:.1f}C{handle:.1f} {y0:.1f} {handle:.1f} {y1:.1f} {end:.1f} {y1:.1f}"
-    return path, (far + side * 8, (y0 + y1) / 2), "start" if side > 0 else "end"
+def _lanes(
+    parts: list[str],
+    chart: Flowchart,
+    rows: dict[str, _Row],
+    arrows: list[tuple[str, str]],
+    head: str,
+    *,
+    edge: float,
+    clear: float,
+    side: int,
+) -> float:
+    """Draw arrows around one side, the longest outermost; how far they reach to that side."""
+    order = list(rows)
+    arrows = sorted(arrows, key=lambda arrow: abs(order.index(arrow[0]) - order.index(arrow[1])))
+    inner = max([clear, *(_width(chart.arrows[arrow]) + 10 for arrow in arrows)]) + 2 * BEND
+    entered: Counter[str] = Counter()
+    for lane, (start, end) in enumerate(arrows):
+        x = edge + side * (inner + LANE * lane)
+        y0, y1 = rows[start].exit, rows[end].top + 10 + LINE * entered[end]
+        entered[end] += 1
+        near, down = x - side * BEND, BEND if y1 > y0 else -BEND
+        parts.append(
+            f'<path class="arrow" d="M{edge:g} {y0:g}H{near:g}Q{x:g} {y0:g} {x:g} {y0 + down:g}'
+            f'V{y1 - down:g}Q{x:g} {y1:g} {near:g} {y1:g}H{edge + side:g}" '
+            f'marker-end="url(#{head})"/>'
+        )
+        anchor = "start" if side > 0 else "end"
+        parts.append(
+            _text(chart.arrows[start, end], edge + side * 12, y1 - 8, "arrow-label", anchor)
+        )
+    return side * edge + (inner + LANE * (len(arrows) - 1) if arrows else clear)
 
 
 def _width(label: str) -> float:

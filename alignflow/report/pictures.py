@@ -1,4 +1,4 @@
-"""Images as they stand in a page: PNG in a data URI, one an image, at their own size."""
+"""Images as they stand in a page: PNG in a data URI, small ones enlarged pixel by pixel."""
 
 import base64
 import io
@@ -11,10 +11,13 @@ from .value import ReportError
 __all__ = ["COLUMNS", "is_pixel_art", "png_uri", "same_noise_rows"]
 
 COLUMNS = 8
+SHOWN = 128  # px; browsers keep the pixels of what they enlarge themselves, printers do not
 
 
 def png_uri(image: Tensor) -> str:
     """An image (C, H, W) in [0, 1], gray or RGB, as a data URI."""
+    times = max(SHOWN // max(image.shape[-2:]), 1)
+    image = image.repeat_interleave(times, -2).repeat_interleave(times, -1)
     pixels = (image.float().clamp(0, 1) * 255).round().byte().movedim(0, -1).squeeze(-1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)

@@ -143,10 +143,10 @@ def _what_happened(run: Run) -> str:
     verb = {1: "raised", -1: "lowered", 0: "did not clearly change"}
     did = verb[signs.pop()] if len(signs) == 1 else "moved"
     ends = listed([f"to {_shown(value, run)} by {name}" for value, name in after])
-    return (
-        f"At strength {run.strength:g}, the reward {run.reward_name} {did} "
-        f"the {subject(run)}, from {_shown(before, run)} {ends}"
-    )
+    # a method without a tilt's strength is recorded at 0
+    start = f"At strength {run.strength:g}, the" if run.strength else "The"
+    ends = f"from {_shown(before, run)} {ends}"
+    return f"{start} reward {run.reward_name} {did} the {subject(run)}, {ends}"
 
 
 def _against_tilt(run: Run) -> str:
@@ -201,10 +201,9 @@ def _side_effect(run: Run, model: Model) -> list[str]:
     if gap < SIDE_EFFECT:
         return []
     rate, exact = percent(model.rates[name].value), percent(run.tilt.rates[name].value)
-    return [
-        f"A side effect of {short_name(model.name)}: {plain(name)} is at {rate}, "
-        f"where the exact tilt has {exact}."
-    ]
+    who = short_name(model.name)
+    what = f"leaves {plain(name)} at {rate}, where the exact tilt has {exact}"
+    return [f"{who[0].upper()}{who[1:]} {what}."]
 
 
 def _sign(a: Interval, b: Interval) -> int:

@@ -94,6 +94,11 @@ def test_without_a_tilt_the_headline_claims_no_comparison(run):
     ]
 
 
+def test_a_method_without_a_strength_is_not_told_at_strength_0(run):
+    sentence = headline(run(lambda content: content.update(tilt=None, strength=0.0)))
+    assert sentence.startswith("The reward p(glasses) raised")
+
+
 def test_a_run_of_the_base_alone_says_that_nothing_was_aligned(run):
     sentence = headline(run(lambda content: content.update(models=content["models"][:1])))
     assert sentence.startswith("Nothing was aligned")
@@ -131,9 +136,7 @@ def test_a_side_effect_and_a_thin_tilt_are_named(run):
         content["tilt"]["ess"] = 31.4
 
     found = " ".join(cautions(run(change)))
-    assert (
-        "side effect of lookahead steering: hat is at 25.0%, where the exact tilt has 5.0%" in found
-    )
+    assert "Lookahead steering leaves hat at 25.0%, where the exact tilt has 5.0%." in found
     assert "effective sample of 31" in found
 
 
