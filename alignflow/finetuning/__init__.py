@@ -1,0 +1,20 @@
+"""Changing a policy for good: tuners towards the tilt, one file each, and `finetune`."""
+
+from .direct import Direct
+from .regularizers import EndpointDistance, PathKL
+from .rollouts import MapRollout, MemorylessRollout
+from .tune import METHODS, finetune
+from .tuner import Tuner
+from .weighted import Weighted
+
+__all__ = [
+    "METHODS",
+    "Direct",
+    "EndpointDistance",
+    "MapRollout",
+    "MemorylessRollout",
+    "PathKL",
+    "Tuner",
+    "Weighted",
+    "finetune",
+]
