@@ -123,7 +123,7 @@ class MemorylessRollout:
     row, so that training meets all times but half a gap at either end.
 
     Args:
-        jumps: Steps from the start to time 1.
+        jumps: Steps from the start to time 1. Few of them overstate the KL, and tilt too little.
         truncation: Steps that the gradient walks back, counted from the end; None is all. Earlier
             steps then only lead to where the problem starts: their velocity is not trained.
         start: "path" or "noise". The optimum is the same: the best way on from a state does not
@@ -133,7 +133,7 @@ class MemorylessRollout:
 
     def __init__(
         self,
-        jumps: int = 8,
+        jumps: int = 16,
         truncation: int | None = None,
         start: str = "path",
         recompute: bool = False,
@@ -177,9 +177,7 @@ class MemorylessRollout:
         return [start, *(start + share * (1 - start) for share in inner), torch.ones_like(start)]
 
 
-def memoryless_step(
-    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
+def memoryless_step(x: Tensor, velocity: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (N, *E) and standard deviation (N, 1...) of a step from s to t, times (N,), s < t."""
     s, t = expand_time(s, x), expand_time(t, x)
     r = s * (1 - t) / (t * (1 - s))
@@ -190,11 +188,12 @@ def memoryless_step(
 
 
 def kl_weight(s: Tensor, t: Tensor) -> Tensor:
-    r"""Quadrature weight of :math:`|b_\theta - b|^2` at s in the path KL over [s, t], (N,).
+    r"""Weight of :math:`|b_\theta - b|^2` at s in the KL of the step from s to t, (N,).
 
-    In the limit it is :math:`(t-s)/c_s`. Of the rules with that limit this one is finite at both
-    ends, and for standard normal data and a linear reward the steps' own optimum is the tilted
-    velocity at every node, whatever the number of steps.
+    Both models' steps are Gaussians of one variance S, so their KL is
+    :math:`B^2 (1-s)^2 |b_\theta - b|^2 / (2 S)`; this is it, with S multiplied out. In the limit it
+    is :math:`(t-s)/c_s`. For standard normal data and a linear reward the optimum of the steps is
+    the tilted velocity at every node, whatever their number; in general it is so to first order.
     """
     r = s * (1 - t) / (t * (1 - s))
     return t**2 * (1 - r**2) / 2 * _white(s) / _white(t)

@@ -15,12 +15,14 @@ from alignflow.training import Trainer
 
 from .direct import Direct
 from .monitor import Monitor
-from .tuner import Tuner, frozen
+from .tuner import Tuner
 from .weighted import Weighted
 
 __all__ = ["METHODS", "finetune"]
 
 METHODS: dict[str, type[Tuner]] = {"direct": Direct, "weighted": Weighted}
+
+LEARNING_RATE = 3e-4
 
 _TRAINER = (
     "optimizer learning_rate warmup decay clip_norm ema_decay precision "
@@ -63,7 +65,7 @@ def finetune(
         evaluate: A call of (step, model) -> metrics, which are logged with them.
         compile: Whether the network runs under `torch.compile`.
         **options: Of the method, as its class in `METHODS` has them, or of `Trainer`
-            (learning_rate, warmup, decay, clip_norm, ema_decay, precision, progress, ...).
+            (learning_rate, 3e-4 here, warmup, decay, clip_norm, ema_decay, precision, ...).
 
     Raises:
         ValueError: If the method or an option is not known, or one would do nothing; if the policy
@@ -74,6 +76,7 @@ def finetune(
         raise ValueError("held_out would do nothing without a folder to log to")
     reward, generator = as_reward(reward), generator or torch.Generator().manual_seed(0)
     settings = {name: options.pop(name) for name in _TRAINER if name in options}
+    settings.setdefault("learning_rate", LEARNING_RATE)
     tuned = policy
     with _untrained(reward):
         for level in range(levels):

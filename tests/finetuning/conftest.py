@@ -26,14 +26,14 @@ class NormalMap(nn.Module):
         return expand_time(slope, x) * x + self.change(x, s, t)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def normal():
     """A policy whose law is N(0, 1) exactly, at any number of steps."""
     torch.manual_seed(0)
     return FlowMapPolicy(NormalMap(), (1,))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def first():
     """The reward x_1, whose tilt of N(0, 1) is N(strength, 1)."""
     return reward(differentiable=True, name="first")(lambda x: x[:, 0])

@@ -1,4 +1,4 @@
-"""Rollouts: the memoryless SDE against closed forms, and gradients cut where they are said to be."""
+"""Rollouts: the memoryless SDE against closed forms, and gradients cut where they should be."""
 
 import pytest
 import torch
@@ -42,6 +42,17 @@ def test_short_steps_are_those_of_the_sde(generator):
     torch.testing.assert_close(spread**2 / length, 2 * (1 - time) / time, atol=1e-3, rtol=1e-3)
     weight = kl_weight(s, s + length) / length
     torch.testing.assert_close(weight, s / (1 - s), atol=1e-3, rtol=1e-3)
+
+
+def test_the_weight_of_a_step_is_the_kl_of_its_gaussians():
+    s, t = torch.tensor([0.0, 0.2, 0.5]).double(), torch.tensor([0.3, 0.9, 1.0]).double()
+    x, base, tuned = (torch.full((3, 1), value).double() for value in (0.4, 0.1, -0.6))
+    mean, spread = memoryless_step(x, base, s, t)
+    moved, _ = memoryless_step(x, tuned, s, t)
+    kl = torch.distributions.kl_divergence(
+        torch.distributions.Normal(moved, spread), torch.distributions.Normal(mean, spread)
+    )
+    torch.testing.assert_close(kl, kl_weight(s, t)[:, None] * (tuned - base).square())
 
 
 def test_the_weights_of_a_path_add_up_to_the_integral():
