@@ -65,7 +65,7 @@ class Weighted(Tuner):
         strength: float,
         *,
         pool: int = 8192,
-        refresh_every: int = 500,
+        refresh_every: int = 250,
         candidate_steps: int | None = None,
         data: Any = None,
         rule: PSD | LSD | ESD = PSD(),  # noqa: B008 (it has no state)
