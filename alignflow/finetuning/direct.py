@@ -54,9 +54,10 @@ class Direct(Tuner):
     """
 
     @dataclass
-    class _AcceptedKeys(Tuner._AcceptedKeys):
+    class _AcceptedKeys:
         state: NestedKey = "state"
         time: NestedKey = "time"
+        condition: NestedKey = "condition"
 
     takes_black_box = False
 
@@ -75,6 +76,7 @@ class Direct(Tuner):
         base: FlowMap | None = None,
         generator: torch.Generator | None = None,
     ):
+        generator = generator or torch.Generator().manual_seed(0)
         if rollout is None:
             rollout = MapRollout() if regularizer is None else regularizer.rollout()
         if regularizer is not None and not isinstance(rollout, regularizer.accepts):
@@ -102,12 +104,7 @@ class Direct(Tuner):
         self._data = (data,)
 
     @property
-    def in_keys(self) -> list[NestedKey]:
-        """State, time and condition (where there is one), by their present names."""
-        return [self.tensor_keys.state, self.tensor_keys.time, self.tensor_keys.condition]
-
-    @property
-    def out_keys(self) -> list[NestedKey]:
+    def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The losses of this setting, and the mean reward."""
         regularizer = ["loss_regularizer"] if self.regularizer is not None else []
         anchor = ["loss_diagonal"] if self.distillation.diagonal_fraction else []

@@ -39,7 +39,7 @@ class Monitor:
         held_out: Mapping[str, Any] | None = None,
         condition: Tensor | None = None,
         steps: int = 4,
-        also: Callable[[int, FlowMap], dict[str, float]] | None = None,
+        also: Callable[[int, Any], dict[str, float]] | None = None,
     ):
         self.reward, self.steps, self.also = reward, steps, also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
@@ -49,7 +49,7 @@ class Monitor:
         self.base_samples = self._sample(base)
 
     @torch.no_grad()
-    def __call__(self, step: int, model: FlowMap) -> dict[str, float]:
+    def __call__(self, step: int, model: Any) -> dict[str, float]:
         """Metrics of a model."""
         samples = self._sample(model.eval())
         found = evaluate(

@@ -30,9 +30,9 @@ class Pool(nn.Module):
         size: Candidates held.
         refresh_every: Batches between pools.
         steps: Jumps of the base that draw a candidate.
+        generator: Source of all randomness.
         data: What to draw candidates from in place of the base; anything `pretrain` takes for data.
         condition: Conditions of the candidates, (C, ...), each of equally many; None for none.
-        generator: Source of all randomness.
     """
 
     state: Tensor
@@ -50,9 +50,9 @@ class Pool(nn.Module):
         size: int,
         refresh_every: int,
         steps: int,
+        generator: torch.Generator,
         data: Any = None,
         condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
     ):
         super().__init__()
         if size < 2:
@@ -97,7 +97,7 @@ class Pool(nn.Module):
             state, condition = self._draw(rows)
             self.state[rows] = state.to(self.state)
             self.reward[rows] = reward.score(state, condition, base.decode).to(self.reward)
-            if condition is not None:
+            if self.condition is not None and condition is not None:
                 self.condition[rows] = condition.to(self.condition)
         groups = _groups(self.condition, len(self.state))
         # a dropped sample has a reward of -inf and stays dropped at strength 0

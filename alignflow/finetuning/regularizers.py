@@ -32,10 +32,11 @@ class PathKL:
 
     def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
         # the gradient goes through the states too: they are where the tuned model leads
-        return sum(
+        costs = [
             node.weight * _square(node.velocity - base.velocity(node.state, node.time, condition))
             for node in path.nodes
-        )
+        ]
+        return torch.stack(costs).sum(0)
 
 
 class EndpointDistance:

@@ -2,12 +2,14 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from tensordict import TensorDictBase
 
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
@@ -42,7 +44,7 @@ def finetune(
     levels: int = 1,
     folder: str | Path | None = None,
     held_out: Mapping[str, Any] | None = None,
-    evaluate: Any = None,
+    evaluate: Callable[[int, Any], dict[str, float]] | None = None,
     compile: bool = False,
     **options,
 ) -> FlowMap:
@@ -84,22 +86,23 @@ def finetune(
             loss = METHODS[method](
                 student, reward, strength / levels, generator=generator, **options
             )
-            place = None if folder is None else _place(Path(folder), level, levels)
-            if place is not None:
-                monitor = Monitor(policy, reward, held_out, loss.condition, also=evaluate)
+            place, watch = None, evaluate
+            if folder is not None:
+                place = Path(folder) / (f"level_{level + 1}_of_{levels}" if levels > 1 else "")
+                watch = Monitor(policy, reward, held_out, loss.condition, also=evaluate)
             trainer = Trainer(
                 loss,
                 student,
-                _batches(loss, batch_size),
+                partial(_draw, loss, batch_size),
                 steps=(level + 1) * steps // levels - level * steps // levels,
                 generator=generator,
                 folder=place,
-                evaluate=evaluate if place is None else monitor,
+                evaluate=watch,
                 **settings,
             )
             if compile:
                 student.module.compile()
-            tuned = trainer.run().eval()
+            tuned = cast(FlowMap, trainer.run().eval())
     for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
         parameter.requires_grad_(original.requires_grad)
     return tuned
@@ -107,7 +110,7 @@ def finetune(
 
 def methods() -> dict[str, str]:
     """Name to one line of every method."""
-    return {name: inspect.getdoc(tuner).splitlines()[0] for name, tuner in METHODS.items()}
+    return {name: (tuner.__doc__ or "").splitlines()[0] for name, tuner in METHODS.items()}
 
 
 finetune.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
@@ -143,20 +146,16 @@ def _check(
         raise ValueError(f"{method} reaches its tilt at once, levels is for {fit}; got {levels}")
 
 
-def _student(policy: FlowMap) -> FlowMap:
+def _student(policy: FlowMap) -> Any:
     student = copy.deepcopy(policy).train()
     if not any(p.requires_grad for p in student.parameters()):
         student.requires_grad_(True)
     return student
 
 
-def _batches(loss: Tuner, n: int):
-    # the loss was given the generator that the trainer offers
-    return lambda generator: loss.sample_batch(n)
-
-
-def _place(folder: Path, level: int, levels: int) -> Path:
-    return folder if levels == 1 else folder / f"level_{level + 1}_of_{levels}"
+def _draw(loss: Tuner, n: int, generator: torch.Generator) -> TensorDictBase:
+    # the loss holds the generator that the trainer offers
+    return loss.sample_batch(n)
 
 
 @contextmanager

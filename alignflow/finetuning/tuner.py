@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -39,10 +39,6 @@ class Tuner(LossModule):
             the reward does not have.
     """
 
-    @dataclass
-    class _AcceptedKeys:
-        condition: NestedKey = "condition"
-
     takes_black_box: ClassVar[bool] = True
     # whether the tilt may be reached in several tilts of a part of the strength each
     takes_levels: ClassVar[bool] = False
@@ -73,6 +69,16 @@ class Tuner(LossModule):
         self.distillation = distillation
         # in a tuple, so that what is frozen is neither trained nor saved with the policy
         self._given = (frozen(policy) if base is None else base, reward)
+
+    @property
+    def tensor_keys(self) -> Any:
+        """Names of what `forward` reads, as `set_keys` left them."""
+        return self._tensor_keys
+
+    @property
+    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The same as a list; a condition is read where there is one."""
+        return [getattr(self.tensor_keys, field.name) for field in fields(self._AcceptedKeys)]
 
     @property
     def policy(self) -> FlowMap:

@@ -53,8 +53,9 @@ class Weighted(Tuner):
     """
 
     @dataclass
-    class _AcceptedKeys(Tuner._AcceptedKeys):
+    class _AcceptedKeys:
         data: NestedKey = "data"
+        condition: NestedKey = "condition"
 
     takes_levels = True
 
@@ -75,6 +76,7 @@ class Weighted(Tuner):
         base: FlowMap | None = None,
         generator: torch.Generator | None = None,
     ):
+        generator = generator or torch.Generator().manual_seed(0)
         if data is not None and (candidate_steps is not None or condition is not None):
             raise ValueError(
                 "candidate_steps and condition would do nothing with data, which is not sampled "
@@ -98,18 +100,13 @@ class Weighted(Tuner):
             pool,
             refresh_every,
             candidate_steps or CANDIDATE_STEPS,
+            generator,
             data,
             self.condition,
-            generator,
         )
 
     @property
-    def in_keys(self) -> list[NestedKey]:
-        """Data and condition (where there is one), by their present names."""
-        return [self.tensor_keys.data, self.tensor_keys.condition]
-
-    @property
-    def out_keys(self) -> list[NestedKey]:
+    def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The losses, and the share of the pool that is effective."""
         return ["loss_diagonal", "loss_map", "effective_share"]
 

@@ -19,7 +19,7 @@ def pool(model, function, strength=1.0, size=4096, condition=None, **options):
     options = {"refresh_every": 10, "steps": 1, **options}
     generator = torch.Generator().manual_seed(0)
     scored = function if isinstance(function, Reward) else Reward(function)
-    return Pool(model, scored, strength, size, condition=condition, generator=generator, **options)
+    return Pool(model, scored, strength, size, generator=generator, condition=condition, **options)
 
 
 def test_weights_add_up_to_one_in_each_group():
