@@ -16,7 +16,7 @@ from .rows import rows_of
 __all__ = ["RewardReport", "check_reward"]
 
 # single and batched arithmetic differ in rounding; a reward that mixes samples differs in more
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
 @dataclass
@@ -86,7 +86,7 @@ def _check_answers(
     if not (_same(given, states) and _same(seen, before)):
         report.problems.append("it changes the samples it is given: work on a copy of them")
     again = checked.score(states.clone(), condition, policy.decode)
-    if not torch.allclose(rewards, again, **TOLERANCE):
+    if not torch.allclose(rewards, again, RELATIVE, ABSOLUTE):
         report.problems.append(
             "it answers differently when asked again (random numbers, a state of its own?): "
             f"{rewards.tolist()}, then {again.tolist()}"
@@ -100,7 +100,7 @@ def _check_answers(
             for i in range(n)
         ]
     )
-    if not torch.allclose(rewards, alone, **TOLERANCE):
+    if not torch.allclose(rewards, alone, RELATIVE, ABSOLUTE):
         report.problems.append(
             "a sample's reward depends on the batch it came in: "
             f"{rewards.tolist()} together, {alone.tolist()} one by one"

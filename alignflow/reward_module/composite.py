@@ -63,7 +63,7 @@ class Sum(Reward):
 
     def forward(self, endpoint, condition=None):
         out = super().forward(endpoint, condition)
-        if isinstance(endpoint, TensorDictBase):
+        if isinstance(out, TensorDictBase):
             for key, part in self.last_terms.items():
                 out.set(f"endpoint_reward_{key}", part.view_as(out.get("endpoint_reward")))
         return out

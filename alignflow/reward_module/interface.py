@@ -57,7 +57,7 @@ class Reward(TensorDictModuleBase):
             raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}")
         if on_invalid not in INVALID:
             raise ValueError(f"on_invalid must be one of {', '.join(INVALID)}, got {on_invalid!r}")
-        self.function = function
+        self.function: Any = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.differentiable = differentiable
         self.space = space
@@ -165,7 +165,7 @@ def reward(
     differentiable: bool = False,
     space: str = "decoded",
     on_invalid: str = "raise",
-):
+) -> Reward | Callable[[Callable[..., Any]], Reward]:
     """Decorate a function as a `Reward`, with or without arguments.
 
     ::
