@@ -1,10 +1,10 @@
 r"""Attributes: whether a classifier sees one in the image, as probability, logarithm or verdict.
 
-.. math:: r(x) = p(a \mid x), \qquad r(x) = \log p(a \mid x), \qquad r(x) = 1[p(a \mid x) \ge \theta]
+.. math:: r(x) = p(a \mid x), \quad r(x) = \log p(a \mid x), \quad r(x) = 1[p(a \mid x) \ge \theta]
 
-They are three rewards because their tilts differ: with strength lambda the first multiplies the odds
-of a clear attribute by e^lambda, the second multiplies the density by p(a|x)^lambda, which at
-lambda = 1 is Bayes' rule.
+They are three rewards because their tilts differ: with strength lambda the first and the last
+multiply the odds of a clear attribute by e^lambda, the second multiplies the density by
+p(a|x)^lambda, which at lambda = 1 is Bayes' rule.
 """
 
 from torch import Tensor, nn

@@ -2,8 +2,8 @@ r"""Compressibility: how few bytes an image file takes.
 
 .. math:: r(x) = -\,\mathrm{bytes}(x) / 1000
 
-The bytes are those of a real JPEG or PNG file, headers included (some 600 bytes of a JPEG in color).
-Its opposite, incompressibility, is this with a weight of -1 in a `Sum`.
+The bytes are those of a real JPEG or PNG file, headers included (some 600 bytes of a JPEG in
+color). Its opposite, incompressibility, is this with a weight of -1 in a `Sum`.
 """
 
 import io

@@ -1,6 +1,7 @@
 """Classifiers with named labels, as the rewards that are made of them use them."""
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
 from .images import check_images
@@ -15,7 +16,7 @@ class LabeledClassifier(nn.Module):
         classifier: A module with `labels`, A names, and `log_probabilities(images)`, (N, A).
     """
 
-    def __init__(self, classifier: nn.Module):
+    def __init__(self, classifier: Any):
         super().__init__()
         missing = [
             name for name in ("labels", "log_probabilities") if not hasattr(classifier, name)
@@ -30,7 +31,7 @@ class LabeledClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images)
-        dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        dtype = next((p.dtype for p in self.parameters()), images.dtype)
         return self.classifier.log_probabilities(images.to(dtype))
 
 

@@ -99,17 +99,13 @@ def _probability(places: Tensor, target: Tensor) -> Tensor:
 def _recognizer():
     """The ONNX session, and the number of each character in its answer (0 is the blank)."""
     package = find_spec(PACKAGE)
-    try:
-        import onnxruntime
-    except ImportError:
-        onnxruntime = None
-    if package is None or onnxruntime is None:
+    if package is None or package.origin is None or find_spec("onnxruntime") is None:
         raise ImportError("the OCR reward needs a recognizer: pip install 'alignflow[ocr]'")
-    (folder,) = package.submodule_search_locations
+    import onnxruntime
+
+    weights = Path(package.origin).parent / "models" / WEIGHTS
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        Path(folder) / "models" / WEIGHTS, options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     characters = session.get_modelmeta().custom_metadata_map["character"].splitlines()
     return session, {character: i for i, character in enumerate([*characters, " "], start=1)}
