@@ -39,7 +39,7 @@ def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> fl
 
 
 def ema(module: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of a module; young averages forget faster, so short runs have one."""
+    """Exponential moving average of a module; a young one forgets faster, so short runs have it."""
 
     def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         rate = min(decay, (1 + int(count)) / (10 + int(count)))
@@ -64,7 +64,6 @@ class Trainer:
         clip_norm: Largest norm of the gradient.
         ema_decay: Of the averaged weights.
         precision: "fp32" or "bf16" (autocast).
-        compile: Whether the loss runs under `torch.compile`.
         generator: Source of all randomness of the run.
         folder: Where metrics and checkpoints go; None keeps nothing.
         checkpoint_every: Steps between checkpoints.
@@ -87,7 +86,6 @@ class Trainer:
         clip_norm: float = 1.0,
         ema_decay: float = 0.999,
         precision: str = "fp32",
-        compile: bool = False,
         generator: torch.Generator | None = None,
         folder: str | Path | None = None,
         checkpoint_every: int = 500,
@@ -111,7 +109,6 @@ class Trainer:
         self.warmup, self.decay = warmup, decay
         self.average = ema(model, ema_decay).requires_grad_(False)
         self.clip_norm, self.precision = clip_norm, precision
-        self.run_loss = torch.compile(loss) if compile else loss
         self.generator = generator or torch.Generator().manual_seed(0)
         self.folder = Path(folder) if folder is not None else None
         self.checkpoint_every, self.log_every = checkpoint_every, log_every
@@ -149,7 +146,7 @@ class Trainer:
         device = self.parameters[0].device
         autocast = torch.autocast(device.type, torch.bfloat16)
         with autocast if self.precision == "bf16" else nullcontext():
-            losses = self.run_loss(batch.to(device))
+            losses = self.loss(batch.to(device))
         losses = {name: losses[name] for name in losses.keys() if name.startswith("loss")}
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):

@@ -1,5 +1,20 @@
-"""Policies: networks and callables as flow maps."""
+"""Policies: networks and callables as flow maps, and the models that are shipped."""
 
+from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
+from .networks import MLP, DiT, UNet
 from .policy import FlowMapPolicy, load_policy
+from .zoo import load, shipped
 
-__all__ = ["FlowMapPolicy", "load_policy"]
+__all__ = [
+    "MLP",
+    "DiT",
+    "FlowMapPolicy",
+    "MapPolicy",
+    "UNet",
+    "VelocityPolicy",
+    "from_flow_map",
+    "from_velocity",
+    "load",
+    "load_policy",
+    "shipped",
+]

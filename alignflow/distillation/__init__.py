@@ -1,6 +1,7 @@
 """Learning flow maps from data or from a teacher."""
 
 from .loss import FlowMapLoss, LossWeight, build_loss
+from .pretrain import batches, pretrain
 from .rules import ESD, LSD, PSD
 from .times import LogitNormalTimes, UniformTimes
 
@@ -12,5 +13,7 @@ __all__ = [
     "LogitNormalTimes",
     "LossWeight",
     "UniformTimes",
+    "batches",
     "build_loss",
+    "pretrain",
 ]

@@ -1,7 +1,8 @@
 r"""The loss that learns a flow and a flow map at once: an anchor on the diagonal, a rule off it.
 
 .. math::
-    L = \mathbb{E}\,\lvert v_{t,t}(I_t) - b \rvert^2 + \mathbb{E}\,\lvert \text{residual}_{s,t}(I_s) \rvert^2
+    L = \mathbb{E}\,\lvert v_{t,t}(I_t) - b \rvert^2
+      + \mathbb{E}\,\lvert \text{residual}_{s,t}(I_s) \rvert^2
 
 b is the velocity of the data pair, or a frozen teacher's. Rows of a batch are either on the
 diagonal or off it, and the loss is one mean over all rows: the two terms weigh as their shares.
@@ -32,7 +33,7 @@ class FlowMapLoss(nn.Module):
         rule: `PSD`, `LSD` or `ESD`; None trains the flow alone.
         teacher: A frozen flow map whose velocity anchors the diagonal and drives LSD and ESD; None
             anchors on the data and lets the map teach itself.
-        velocity: "model" (the teacher, else the map's own diagonal) or "data" (the pair's; MeanFlow).
+        velocity: "model" (the teacher, else the map's own diagonal) or "data" (MeanFlow).
         diagonal_fraction: Share of rows on the diagonal.
         times: Sampler of times.
         path: Interpolant between noise and data.

@@ -5,16 +5,17 @@ r"""The three characterizations of a flow map, each as a residual that vanishes 
     \text{LSD (Lagrangian)}\quad & \partial_t X_{s,t}(x) = b_t(X_{s,t}(x)) \\
     \text{ESD (Eulerian)}\quad & \partial_s X_{s,t}(x) + \nabla X_{s,t}(x)\, b_s(x) = 0
 
-A rule is called with the average velocity v(x, s, t) being trained, a velocity b(x, t) (the model's
-own diagonal, or a teacher's), states (N, *E) and times (N,). What is *not* differentiated is part of
-each rule, by the name of the placement:
+A rule is called with the average velocity v(x, s, t) being trained, a velocity b(x, t) (the
+model's own diagonal, or a teacher's), states (N, *E) and times (N,). What is *not* differentiated
+is part of each rule, by the name of the placement:
 
     none     the plain consistency loss, everything differentiated
     convex   the teacher's evaluation is constant
     full     ESD: the whole advective derivative is constant
     target   all but v_{s,t} itself is constant; no derivative of a derivative is taken
 
-Source: Boffi et al. 2025 (2505.18825), equations 94 and section 3; MeanFlow (2505.13447) for `target`.
+Source: Boffi et al. 2025 (2505.18825), section 3 and equation 94; MeanFlow (2505.13447) for
+`target`.
 """
 
 from collections.abc import Callable
@@ -139,7 +140,8 @@ def _jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tu
     try:
         return torch.func.jvp(function, primals, tangents)
     except (NotImplementedError, RuntimeError) as error:
-        if "forward" not in str(error).lower():
+        # what torch says of attention kernels and of autograd Functions without one
+        if not any(sign in str(error) for sign in ("forward AD", "setup_context", "jvp")):
             raise
         raise NotImplementedError(
             "a layer of this network has no forward-mode derivative, which LSD and ESD need: "

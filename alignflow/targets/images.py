@@ -38,7 +38,7 @@ class Images:
         return self.pixels[rows].float() / 127.5 - 1
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> TensorDict:
-        """n images drawn with replacement: `data` (n, C, H, W), and `condition` (n,) if labelled."""
+        """n images drawn with replacement: `data` (n, C, H, W), `condition` (n,) if labelled."""
         rows = torch.randint(len(self), (n,), generator=generator)
         batch = TensorDict({"data": self.states(rows)}, batch_size=n)
         if self.condition is not None:

@@ -9,7 +9,7 @@ __all__ = ["LabelEmbedding", "TimeEmbedding", "TimePairEmbedding"]
 
 
 class TimeEmbedding(nn.Module):
-    """Cosines and sines of a time at geometric frequencies, through a small MLP: (N,) -> (N, width).
+    """Cosines and sines of a time at geometric frequencies, then an MLP: (N,) -> (N, width).
 
     Args:
         width: Size of the embedding.

@@ -58,7 +58,7 @@ class MLP(nn.Module):
         condition: Tensor | None = None,
         context: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """State (N, D), times (N,), label (N,), context ((N,), (N, D)) -> average velocity (N, D)."""
+        """State (N, D), times and label (N,), context ((N,), (N, D)) -> average velocity (N, D)."""
         hidden = self.first(torch.cat([x / self.scale, s[:, None], t[:, None]], dim=-1))
         if self.label is not None:
             hidden = hidden + self.label(condition, len(x))

@@ -1,0 +1,240 @@
+r"""A mixture of Gaussians as an exact model: flow, score, posterior, value and tilt in closed form.
+
+.. math:: \rho_1 = \sum_c w_c N(m_c, \Sigma_c) \;\Rightarrow\;
+    \rho_t = \sum_c w_c N(t m_c, \, t^2 \Sigma_c + (1-t)^2 I)
+"""
+
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import as_time
+from alignflow.ode import integrate
+
+from .gaussians import Gaussians
+from .grid import GridDensity
+from .rewards import quadratic_form
+from .tilt import tilt_gaussians
+
+__all__ = ["GaussianMixture"]
+
+
+class GaussianMixture(FlowMap):
+    """A distribution whose every quantity on the path from noise is known.
+
+    It is a flow map like any other, so a steerer or a tuner takes it as the exact model; `sample`
+    draws from it directly, without error. Every method holds on the whole of [0, 1], ends included.
+
+    Args:
+        weights: (C,), positive; normalized here.
+        means: (C, D).
+        covariances: (C, D, D), symmetric positive definite.
+        tolerance: Of the ODE behind the flow map of more than one component; see `integrate`.
+
+    Raises:
+        ValueError: If shapes disagree, or weights or covariances are not what they must be.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    variances: Tensor
+    axes: Tensor
+
+    def __init__(
+        self,
+        weights: Tensor,
+        means: Tensor,
+        covariances: Tensor,
+        tolerance: float | None = None,
+    ):
+        _check(weights, means, covariances)
+        super().__init__(means.shape[1:])
+        variances, axes = torch.linalg.eigh(covariances)
+        if (variances <= 0).any():
+            raise ValueError(
+                "covariances must be positive definite, "
+                f"got a smallest eigenvalue of {variances.min().item():.3g}"
+            )
+        self.tolerance = tolerance
+        self.register_buffer("weights", weights / weights.sum())
+        self.register_buffer("means", means)
+        self.register_buffer("covariances", covariances)
+        self.register_buffer("variances", variances)
+        self.register_buffer("axes", axes)
+
+    @property
+    def components(self) -> Gaussians:
+        """The mixture as algebra."""
+        return Gaussians(self.weights.log(), self.means, self.variances, self.axes)
+
+    def velocity(self, x, t, condition=None):
+        """b_t(x) = E[x1 - x0 | x_t = x], (N, D); at time 1 it is x itself."""
+        return self.components.velocity(x, self._time(x, t, condition))
+
+    def denoiser(self, x, t, condition=None):
+        """E[x1 | x_t = x], (N, D)."""
+        return self.components.denoiser(x, self._time(x, t, condition))
+
+    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """grad log rho_t(x), (N, D)."""
+        return self.components.noised(self._time(x, t)).score(x)
+
+    def flow_map(self, x, s, t, condition=None):
+        """X_{s,t}(x), (N, D): closed form for one component, by the ODE for more; t < s inverts."""
+        start, end = self._time(x, s, condition), self._time(x, t)
+        if len(self.weights) == 1:
+            return self.components.transport(x, start, end).squeeze(-2)
+        return integrate(self.components.velocity, x, start, end, self.tolerance)
+
+    def sample(self, n, steps=None, condition=None, guidance=1.0, generator=None, grid=None):
+        """n independent exact draws, (n, D); there is nothing for `steps` and `grid` to choose."""
+        _refuse_condition(condition)
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        return self.components.sample(n, generator)
+
+    def log_density(self, x: Tensor, t: float | Tensor = 1.0) -> Tensor:
+        """log rho_t(x), (N,), in nats."""
+        return self.components.noised(self._time(x, t)).log_density(x)
+
+    def posterior(self, x: Tensor, t: float | Tensor) -> Gaussians:
+        """p(x1 | x_t = x), one mixture of C Gaussians for each of N states.
+
+        At time 0 it is the mixture itself, at time 1 the point x.
+        """
+        return self.components.posterior(x, self._time(x, t))
+
+    def posterior_sample(
+        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """k independent exact draws of p(x1 | x_t) for each state, (N, k, D).
+
+        The gradient in x holds the chosen components fixed: it is the whole pathwise gradient for
+        one component only. `posterior_flow` has it for any number.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        return self.posterior(x, t).sample(k, generator)
+
+    def posterior_flow(self, noise: Tensor, x: Tensor, t: float | Tensor) -> Tensor:
+        """Exact draws of p(x1 | x_t) as a smooth function of the state: the stochastic flow map.
+
+        Args:
+            noise: Standard normal, (N, K, D).
+            x: State at time t, (N, D).
+            t: Number or (N,) in [0, 1].
+
+        Returns:
+            (N, K, D), differentiable in x: the flow from noise to the posterior, by the ODE.
+
+        Raises:
+            ValueError: If some t is 1, where the posterior is the point x.
+        """
+        time = self._time(x, t)
+        _refuse_end(time)
+        n, k, d = noise.shape
+        states, times = x.repeat_interleave(k, 0), time.repeat_interleave(k)
+        posterior = self.components.posterior(states, times)
+        draws = integrate(posterior.velocity, noise.reshape(n * k, d), 0.0, 1.0, self.tolerance)
+        return draws.reshape(n, k, d)
+
+    def posterior_log_density(self, x1: Tensor, x: Tensor, t: float | Tensor) -> Tensor:
+        """log p(x1 | x_t = x) for t < 1: (N,) of endpoints (N, D), or (N, K) of (N, K, D)."""
+        time = self._time(x, t)
+        _refuse_end(time)
+        posterior = self.components.posterior(x, time)
+        return (posterior if x1.ndim == 2 else posterior.for_draws()).log_density(x1)
+
+    def tilted(self, reward, strength: float) -> "GaussianMixture | GridDensity":
+        r"""The law proportional to exp(strength r(x)) rho_1(x).
+
+        Args:
+            reward: `Quadratic` and `Linear` give another mixture, exactly. Any other gives a
+                density on a grid, by quadrature, in one or two dimensions.
+            strength: lambda, of either sign.
+
+        Raises:
+            ValueError: If that law does not exist (a tilted covariance is not positive definite),
+                or would need a grid in more than two dimensions.
+        """
+        if quadratic_form(reward) is None:
+            return self.on_grid().tilted(reward, strength)
+        return self._tilted(reward, strength)[0]
+
+    def value(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
+        r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,), for `Quadratic` and `Linear`.
+
+        The tilt moves every marginal by exp V_t: log rho*_t - log rho_t + log Z is the value.
+        """
+        tilted, log_normalizer = self._tilted(reward, strength)
+        return tilted.log_density(x, t) - self.log_density(x, t) + log_normalizer
+
+    def value_gradient(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
+        """grad V_t(x), (N, D), for `Quadratic` and `Linear`: a difference of two scores."""
+        return self._tilted(reward, strength)[0].score(x, t) - self.score(x, t)
+
+    def on_grid(self, points: int | None = None) -> GridDensity:
+        """The same law for quadrature, on a box of 10 standard deviations around every mean."""
+        reach = 10 * self.covariances.diagonal(dim1=1, dim2=2).sqrt()
+        lower, upper = (self.means - reach).amin(0), (self.means + reach).amax(0)
+        return GridDensity(self.log_density, lower, upper, points)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the buffers are."""
+        return self.means.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the buffers; noise and samples come in it."""
+        return self.means.dtype
+
+    def _tilted(self, reward, strength: float) -> "tuple[GaussianMixture, Tensor]":
+        """The tilted mixture and log E[exp(strength r)]."""
+        form = quadratic_form(reward)
+        if form is None:
+            raise TypeError(
+                "a closed-form value needs a reward of alignflow.targets (Quadratic, Linear), "
+                f"got {getattr(reward, 'name', type(reward).__name__)!r}"
+            )
+        log_masses, means, covariances = tilt_gaussians(self.components, form, strength)
+        # a component without any weight left stays, with the least weight a float can hold
+        weights = log_masses.softmax(-1).clamp_min(torch.finfo(means.dtype).tiny)
+        tilted = GaussianMixture(weights, means, covariances, self.tolerance)
+        return tilted, log_masses.logsumexp(-1)
+
+    def _time(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        _refuse_condition(condition)
+        self.check_state(x)
+        return as_time(t, x)
+
+
+def _refuse_condition(condition) -> None:
+    if condition is not None:
+        raise ValueError("a Gaussian mixture takes no condition")
+
+
+def _refuse_end(time: Tensor) -> None:
+    if (time >= 1).any():
+        raise ValueError("at time 1 the posterior is a point: it has no density and no flow")
+
+
+def _check(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+    if means.ndim != 2 or not means.is_floating_point():
+        raise ValueError(
+            f"means must be floats (C, D), got {means.dtype} of shape {tuple(means.shape)}"
+        )
+    c, d = means.shape
+    if weights.shape != (c,) or covariances.shape != (c, d, d):
+        raise ValueError(
+            f"{c} means of {d} dimensions need weights ({c},) and covariances ({c}, {d}, {d}), "
+            f"got {tuple(weights.shape)} and {tuple(covariances.shape)}"
+        )
+    if not (weights > 0).all() or not torch.isfinite(weights).all():
+        raise ValueError(f"weights must be positive and finite, got {weights.tolist()}")
+    if not torch.isfinite(means).all() or not torch.isfinite(covariances).all():
+        raise ValueError("means and covariances must be finite")
+    rounding = 1e-5 * covariances.abs().max().item()
+    if not torch.allclose(covariances, covariances.mT, rtol=0, atol=rounding):
+        raise ValueError("covariances must be symmetric")

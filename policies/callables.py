@@ -1,0 +1,103 @@
+"""Flow maps from callables: a velocity integrated by an ODE solver, or a map as it is."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import as_time, expand_time
+
+__all__ = ["MapPolicy", "VelocityPolicy", "from_flow_map", "from_velocity"]
+
+
+class VelocityPolicy(FlowMap):
+    """A flow map that integrates a velocity: exact to the solver's tolerance, in both directions.
+
+    Args:
+        function: `function(x, t, condition=None)`, states (N, *E) and times (N,) to (N, *E). A
+            module's parameters become the policy's.
+        event_shape: Shape *E of one state.
+        method: Solver of torchdiffeq; "dopri5" adapts its steps to the tolerance.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        options: Of the solver, e.g. {"step_size": 0.1} for a fixed one.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        event_shape: Sequence[int],
+        method: str = "dopri5",
+        rtol: float = 1e-5,
+        atol: float = 1e-6,
+        options: dict | None = None,
+    ):
+        super().__init__(event_shape)
+        self.function = function
+        self.solver = {"method": method, "rtol": rtol, "atol": atol, "options": options}
+
+    def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        self.check_state(x)
+        return _call(self.function, condition, x, as_time(t, x))
+
+    def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
+        from torchdiffeq import odeint
+
+        self.check_state(x)
+        s, t = as_time(s, x), as_time(t, x)
+        length = expand_time(t - s, x)
+
+        # every row has its own span of time, so all run over the share of it that has passed
+        def slope(share: Tensor, x: Tensor) -> Tensor:
+            return length * _call(self.function, condition, x, torch.lerp(s, t, share.to(s)))
+
+        return odeint(slope, x, x.new_tensor([0.0, 1.0]), **self.solver)[-1]
+
+
+class MapPolicy(FlowMap):
+    """A flow map given as a callable; its velocity is the derivative of the jump at no length.
+
+    Args:
+        function: `function(x, s, t, condition=None)`, states (N, *E) and times (N,) to the states
+            at t. It needs a forward-mode derivative in t wherever a velocity is asked for.
+        event_shape: Shape *E of one state.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], event_shape: Sequence[int]):
+        super().__init__(event_shape)
+        self.function = function
+
+    def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        self.check_state(x)
+        t = as_time(t, x)
+        _, slope = torch.func.jvp(
+            lambda end: _call(self.function, condition, x, t, end), (t,), (torch.ones_like(t),)
+        )
+        return slope
+
+    def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
+        self.check_state(x)
+        return _call(self.function, condition, x, as_time(s, x), as_time(t, x))
+
+
+def from_velocity(
+    function: Callable[..., Tensor], event_shape: Sequence[int], **solver
+) -> VelocityPolicy:
+    """A policy from `function(x [N, *E], t [N], condition=None)` -> velocity [N, *E].
+
+    Args:
+        function: The velocity of a flow from noise at time 0 to data at time 1.
+        event_shape: Shape *E of one state.
+        **solver: method, rtol, atol, options: as in `VelocityPolicy`.
+    """
+    return VelocityPolicy(function, event_shape, **solver)
+
+
+def from_flow_map(function: Callable[..., Tensor], event_shape: Sequence[int]) -> MapPolicy:
+    """A policy from `function(x [N, *E], s [N], t [N], condition=None)` -> the state at t."""
+    return MapPolicy(function, event_shape)
+
+
+def _call(function: Callable[..., Tensor] | nn.Module, condition, *arguments: Tensor) -> Tensor:
+    return function(*arguments) if condition is None else function(*arguments, condition)
