@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_images", "image_bytes"]
+__all__ = ["check_images", "check_pixels", "image_bytes"]
 
 # rounding may push a pixel this far out of [0, 1]
 SLACK = 1e-3
@@ -39,12 +39,10 @@ def check_images(images: Any, channels: int | None = None) -> None:
     )
 
 
-def image_bytes(images: Tensor) -> np.ndarray:
-    """Images (N, C, H, W) in [0, 1] as bytes, (N, H, W) if gray and (N, H, W, 3) if RGB.
+def check_pixels(images: Any) -> None:
+    """Refuse what is not a batch of images (N, C, H, W) in [0, 1].
 
-    Raises:
-        ValueError: If they are not images, or not in [0, 1]: clipped or NaN pixels would get a
-            plausible reward.
+    Programs that read images give NaN and clipped pixels a plausible reward.
     """
     check_images(images)
     # NaN fails both comparisons
@@ -53,5 +51,10 @@ def image_bytes(images: Tensor) -> np.ndarray:
             f"it takes pixels in [0, 1], got {images.min().item():.3g} to "
             f"{images.max().item():.3g}: does the policy decode to images?"
         )
+
+
+def image_bytes(images: Tensor) -> np.ndarray:
+    """Images (N, C, H, W) in [0, 1] as bytes, (N, H, W) if gray and (N, H, W, 3) if RGB."""
+    check_pixels(images)
     pixels = (images * 255).round().clamp(0, 255).to("cpu", torch.uint8)
     return pixels.permute(0, 2, 3, 1).numpy() if images.shape[1] == 3 else pixels[:, 0].numpy()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alignflow.reward_module import Reward
 
-from .images import check_images
+from .images import check_pixels
 
 __all__ = ["OCR", "ocr_probability"]
 
@@ -35,13 +35,14 @@ def ocr_probability(images: Tensor, text: str) -> Tensor:
     """Probability (N,) of reading the text in images (N, C, H, W) in [0, 1], gray or RGB.
 
     An image is scaled to 48 pixels of height, and its whole width is one line of text. Dark on
-    light and light on dark are read alike.
+    light and light on dark are read alike; what only context tells apart (O and 0, I and l) is not
+    told apart in a single character.
 
     Raises:
         ValueError: If the images are too narrow for the text.
         ImportError: If the recognizer is not installed.
     """
-    check_images(images)
+    check_pixels(images)
     alphabet = _recognizer()[1]
     target = torch.tensor([alphabet[character] for character in text])
     return torch.cat([_probability(chunk, target) for chunk in _places(images)]).to(images.device)

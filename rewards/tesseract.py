@@ -54,7 +54,7 @@ def tesseract_read(
             text=True,
         )
     if run.returncode:
-        raise RuntimeError(f"tesseract failed ({run.returncode}): {run.stderr.strip()}")
+        raise RuntimeError(f"tesseract failed ({run.returncode}): {run.stderr.strip()[-300:]}")
     return _words(run.stdout, len(images))
 
 

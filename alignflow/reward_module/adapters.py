@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from .interface import Reward
@@ -40,8 +41,10 @@ def _prompts(condition: Any, n: int) -> list:
     """One prompt for each of n samples; a single one holds for all, and none is the empty text."""
     if condition is None:
         return [""] * n
-    if isinstance(condition, Tensor):
+    if isinstance(condition, Tensor | np.ndarray):
         condition = condition.tolist()
-    if isinstance(condition, Sequence) and not isinstance(condition, str):
-        return list(condition)
-    return [condition] * n
+    several = isinstance(condition, Sequence) and not isinstance(condition, str)
+    prompts = list(condition) if several else [condition]
+    if len(prompts) not in (1, n):
+        raise ValueError(f"there are {len(prompts)} prompts for {n} samples")
+    return prompts if len(prompts) == n else prompts * n

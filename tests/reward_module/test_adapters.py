@@ -1,5 +1,6 @@
 """Rewards in the form of other libraries."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,15 +35,23 @@ def test_scores_and_info_become_a_black_box_reward():
     [
         ("a cat", ["a cat", "a cat"]),
         (["a cat", "a dog"], ["a cat", "a dog"]),
+        (["a cat"], ["a cat", "a cat"]),
         (torch.tensor([3, 7]), [3, 7]),
         (torch.tensor(3), [3, 3]),
+        (np.array(["a cat", "a dog"]), ["a cat", "a dog"]),
     ],
-    ids=["one", "each", "labels", "one label"],
+    ids=["one", "each", "one in a list", "labels", "one label", "array"],
 )
 def test_the_condition_becomes_one_prompt_a_sample(condition, prompts):
     function, calls = recorded(lambda images: [0.0, 1.0])
     assert af.from_scores(function).score(IMAGES, condition).tolist() == [0.0, 1.0]
     assert calls[0][1] == prompts
+
+
+def test_a_wrong_number_of_prompts_is_refused():
+    function, _ = recorded(lambda images: [0.0, 1.0])
+    with pytest.raises(RewardError, match="there are 3 prompts for 2 samples"):
+        af.from_scores(function).score(IMAGES, ["a", "b", "c"])
 
 
 def test_a_bad_answer_is_refused_like_any_other():

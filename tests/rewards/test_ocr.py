@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import alignflow as af
-from alignflow.rewards import OCR
+from alignflow.rewards import OCR, Color
 from alignflow.rewards.ocr import _probability, _recognizer, ocr_probability
 
 # found and not imported: only its weights are used, and its code wants OpenCV
@@ -75,6 +75,20 @@ def test_the_probability_is_the_sum_over_alignments(text):
 def test_it_is_sound(image_policy):
     report = af.check_reward(OCR("7"), image_policy)
     assert report.ok and not report.differentiable and report.name == "ocr_7", str(report)
+
+
+@installed
+@pytest.mark.parametrize("level", [-1.0, float("nan"), 255.0])
+def test_pixels_outside_of_zero_to_one_are_refused(level):
+    with pytest.raises(af.RewardError, match=r"'ocr_7' raised ValueError .* pixels in \[0, 1\]"):
+        OCR("7")(torch.full((1, 1, 28, 28), level))
+
+
+@installed
+def test_a_sum_with_a_differentiable_reward_is_a_sound_black_box(rgb_policy):
+    mixed = af.Sum({"red": (Color([1.0, 0.0, 0.0]), 1.0), "ocr": (OCR("7"), 0.5)})
+    report = af.check_reward(mixed, rgb_policy)
+    assert report.ok and not report.differentiable, str(report)
 
 
 @installed
