@@ -7,6 +7,7 @@ Differentiable: `Attribute`, `AttributeLogProbability`, `Brightness`, `ClassMixt
 from .attribute import Attribute, AttributeIndicator, AttributeLogProbability
 from .brightness import Brightness
 from .class_mixture import ClassMixture
+from .classifier import load_classifier
 from .color import Color
 from .compressibility import Compressibility
 from .ocr import OCR
@@ -28,5 +29,6 @@ __all__ = [
     "Symmetry",
     "Tesseract",
     "installed",
+    "load_classifier",
     "tesseract_read",
 ]

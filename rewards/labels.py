@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .classifier import load_classifier
 from .images import check_images
 
 __all__ = ["LabeledClassifier", "labeled_classifier", "position"]
@@ -37,11 +38,8 @@ class LabeledClassifier(nn.Module):
 
 def labeled_classifier(classifier: str | nn.Module) -> LabeledClassifier:
     """A shipped classifier by name, or a module of one's own."""
-    if isinstance(classifier, str):
-        from .classifier import load_classifier
-
-        classifier = load_classifier(classifier)
-    return LabeledClassifier(classifier)
+    shipped = isinstance(classifier, str)
+    return LabeledClassifier(load_classifier(classifier) if shipped else classifier)
 
 
 def position(classifier: LabeledClassifier, label: str) -> int:

@@ -10,14 +10,10 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
 import alignflow.configs
-import alignflow.rewards
 from alignflow.reward_module import Reward, Sum
 
 NAMES = sorted(path.stem for path in Path(alignflow.configs.__file__).parent.glob("reward/*.yaml"))
-CLASSIFIERS = Path(alignflow.rewards.__file__).parent / "shipped" / "classifiers"
 NEEDS = {
-    **dict.fromkeys(["glasses", "has_glasses", "log_glasses"], (CLASSIFIERS / "avatars").exists()),
-    **dict.fromkeys(["digit", "class_mixture"], (CLASSIFIERS / "digits").exists()),
     "ocr": find_spec("onnxruntime") and find_spec("rapidocr_onnxruntime"),
     "tesseract": which("tesseract"),
 }
