@@ -47,9 +47,11 @@ class VelocityPolicy(FlowMap):
         self.check_state(x)
         s, t = as_time(s, x), as_time(t, x)
         length = expand_time(t - s, x)
+        self.evaluations = 0
 
         # every row has its own span of time, so all run over the share of it that has passed
         def slope(share: Tensor, x: Tensor) -> Tensor:
+            self.evaluations += 1
             return length * _call(self.function, condition, x, torch.lerp(s, t, share.to(s)))
 
         return odeint(slope, x, x.new_tensor([0.0, 1.0]), **self.solver)[-1]
