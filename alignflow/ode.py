@@ -4,10 +4,10 @@ r"""Jumps along a velocity field by an adaptive ODE solver: the slow truth of ev
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from alignflow.interpolants import as_time, expand_time
 
@@ -41,18 +41,21 @@ def integrate(
         State at time t, (N, *E), with a (reverse-mode) gradient in x, the times and the velocity's
         parameters.
     """
-    start, length = as_time(s, x), as_time(t, x) - as_time(s, x)
+    from torchdiffeq import odeint  # late, for it imports scipy
+
+    s, t = as_time(s, x), as_time(t, x)
+    length = expand_time(t - s, x)
     tolerance = TOLERANCE.get(x.dtype, 1e-5) if tolerance is None else tolerance
 
     def field(clock: Tensor, state: Tensor) -> Tensor:
-        return expand_time(length, x) * velocity(state, start + length * clock.to(x.dtype))
+        return length * velocity(state, torch.lerp(s, t, clock.to(s)))
 
     clock = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
     options = {"norm": _largest_error, "dtype": torch.float64}
-    states = odeint(
-        field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options
-    )
-    return states[-1]
+    return cast(
+        Tensor,
+        odeint(field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options),
+    )[-1]
 
 
 def _largest_error(error: Tensor) -> Tensor:

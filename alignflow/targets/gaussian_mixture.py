@@ -160,23 +160,19 @@ class GaussianMixture(FlowMap):
         """
         if quadratic_form(reward) is None:
             return self.on_grid().tilted(reward, strength)
-        log_weights, means, covariances = self._tilt(reward, strength)
-        weights = log_weights.softmax(-1).clamp_min(torch.finfo(means.dtype).tiny)
-        return GaussianMixture(weights, means, covariances, self.tolerance)
+        return self._tilted(reward, strength)[0]
 
     def value(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
         r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,), for `Quadratic` and `Linear`.
 
         The tilt moves every marginal by exp V_t: log rho*_t - log rho_t + log Z is the value.
         """
-        log_normalizer = self._tilt(reward, strength)[0].logsumexp(-1)
-        tilted = self.tilted(reward, strength)
+        tilted, log_normalizer = self._tilted(reward, strength)
         return tilted.log_density(x, t) - self.log_density(x, t) + log_normalizer
 
     def value_gradient(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
         """grad V_t(x), (N, D), for `Quadratic` and `Linear`: a difference of two scores."""
-        _require_form(reward)
-        return self.tilted(reward, strength).score(x, t) - self.score(x, t)
+        return self._tilted(reward, strength)[0].score(x, t) - self.score(x, t)
 
     def on_grid(self, points: int | None = None) -> GridDensity:
         """The same law for quadrature, on a box of 10 standard deviations around every mean."""
@@ -186,29 +182,32 @@ class GaussianMixture(FlowMap):
 
     @property
     def device(self) -> torch.device:
+        """Where the buffers are."""
         return self.means.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the buffers; noise and samples come in it."""
         return self.means.dtype
 
-    def _tilt(self, reward, strength: float) -> tuple[Tensor, Tensor, Tensor]:
-        return tilt_gaussians(self.components, _require_form(reward), strength)
+    def _tilted(self, reward, strength: float) -> "tuple[GaussianMixture, Tensor]":
+        """The tilted mixture and log E[exp(strength r)]."""
+        form = quadratic_form(reward)
+        if form is None:
+            raise TypeError(
+                "a closed-form value needs a reward of alignflow.targets (Quadratic, Linear), "
+                f"got {getattr(reward, 'name', type(reward).__name__)!r}"
+            )
+        log_masses, means, covariances = tilt_gaussians(self.components, form, strength)
+        # a component without any weight left stays, with the least weight a float can hold
+        weights = log_masses.softmax(-1).clamp_min(torch.finfo(means.dtype).tiny)
+        tilted = GaussianMixture(weights, means, covariances, self.tolerance)
+        return tilted, log_masses.logsumexp(-1)
 
     def _time(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         _refuse_condition(condition)
         self.check_state(x)
         return as_time(t, x)
-
-
-def _require_form(reward):
-    form = quadratic_form(reward)
-    if form is None:
-        raise TypeError(
-            "a closed-form value needs a reward of alignflow.targets (Quadratic, Linear), "
-            f"got {getattr(reward, 'name', type(reward).__name__)!r}"
-        )
-    return form
 
 
 def _refuse_condition(condition) -> None:
@@ -236,5 +235,6 @@ def _check(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         raise ValueError(f"weights must be positive and finite, got {weights.tolist()}")
     if not torch.isfinite(means).all() or not torch.isfinite(covariances).all():
         raise ValueError("means and covariances must be finite")
-    if not torch.allclose(covariances, covariances.mT, rtol=1e-5, atol=1e-8):
+    rounding = 1e-5 * covariances.abs().max().item()
+    if not torch.allclose(covariances, covariances.mT, rtol=0, atol=rounding):
         raise ValueError("covariances must be symmetric")

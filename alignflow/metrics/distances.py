@@ -1,0 +1,123 @@
+"""Distances between two sets of samples, or between samples and a law that is known."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .estimate import Estimate, jackknife, mean
+
+__all__ = ["frechet_distance", "histogram_kl", "sampling_floor", "sliced_wasserstein"]
+
+
+def sliced_wasserstein(
+    x: Tensor, y: Tensor, projections: int = 128, generator: torch.Generator | None = None
+) -> Estimate:
+    """Sliced Wasserstein-2 distance: the root mean square over directions of the one in a line.
+
+    Args:
+        x: Samples (N, *E).
+        y: Reference (M, *E).
+        projections: Number of random directions; in one dimension a single one is enough.
+        generator: Source of the directions.
+    """
+    x, y = _rows(x, y)
+    directions = torch.randn((x.shape[1], projections), generator=generator, dtype=x.dtype)
+    directions = (directions / directions.norm(dim=0)).to(x.device)
+
+    def distance(x: Tensor, y: Tensor) -> float:
+        x, y = x.sort(dim=0).values, y.sort(dim=0).values
+        if len(x) != len(y):
+            count = max(len(x), len(y))
+            x, y = _quantiles(x, count), _quantiles(y, count)
+        return (x - y).square().mean().sqrt().item()
+
+    return jackknife(distance, x @ directions, y @ directions)
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> Estimate:
+    """Squared Wasserstein-2 distance of the Gaussians fitted to features (N, F) and (M, F).
+
+    It falls as the samples grow (about like F / N), so compare it at equal numbers only.
+    """
+    x, y = _rows(x, y)
+    return jackknife(lambda x, y: _gaussian_distance(*_moments(x), *_moments(y)), x, y)
+
+
+def histogram_kl(
+    samples: Tensor, mass: Tensor, extent: float, empty: float = 0.5, groups: int = 10
+) -> Estimate:
+    """KL(law || histogram of samples) in the plane, in nats.
+
+    Args:
+        samples: (N, 2); those outside of the board count in N and in no cell.
+        mass: The law's probability of each cell of a square grid, (bins, bins); see `Checkerboard`.
+        extent: The grid covers [-extent, extent]^2.
+        empty: Count given to a cell without samples, without which the divergence is infinite.
+        groups: Of the jackknife.
+    """
+    if samples.ndim != 2 or samples.shape[1] != 2:
+        raise ValueError(
+            f"a histogram in the plane needs samples (N, 2), got {tuple(samples.shape)}"
+        )
+    bins = len(mass)
+    cell = ((samples.double() + extent) / (2 * extent) * bins).floor().long()
+    on_board = ((cell >= 0) & (cell < bins)).all(1)
+    index = torch.where(on_board, cell[:, 0] * bins + cell[:, 1], bins * bins)
+    law = mass.flatten().double()
+
+    def divergence(index: Tensor) -> float:
+        count = torch.bincount(index, minlength=bins * bins + 1)[:-1].clamp_min(empty)
+        share = count.double() / len(index)
+        return torch.where(law > 0, law * (law / share).log(), 0.0).sum().item()
+
+    return jackknife(divergence, index, groups=groups)
+
+
+def sampling_floor(
+    target,
+    n: int,
+    distance: Callable[[Tensor, Tensor], Estimate],
+    pairs: int = 8,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """What a distance measures between two independent exact samples: no method scores better.
+
+    Args:
+        target: Whose `sample(n, generator=generator)` is exact.
+        n: Samples on each side.
+        distance: From two samples to an estimate, e.g. `sliced_wasserstein`.
+        pairs: Independent repetitions.
+        generator: Source of the samples.
+    """
+    draws = [target.sample(n, generator=generator) for _ in range(2 * pairs)]
+    values = [float(distance(x, y)) for x, y in zip(draws[::2], draws[1::2], strict=True)]
+    return mean(torch.tensor(values, dtype=torch.float64))
+
+
+def _quantiles(ordered: Tensor, count: int) -> Tensor:
+    middle = (torch.arange(count, device=ordered.device) + 0.5) / count
+    return ordered[(middle * len(ordered)).long()]
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean(0), torch.cov(x.T).reshape(x.shape[1], x.shape[1])
+
+
+def _gaussian_distance(mean: Tensor, covariance: Tensor, other: Tensor, spread: Tensor) -> float:
+    values, vectors = torch.linalg.eigh(covariance)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    # trace of the root of S1 S2, whose eigenvalues are those of the symmetric S1^(1/2) S2 S1^(1/2)
+    cross = torch.linalg.eigvalsh(root @ spread @ root).clamp_min(0).sqrt().sum()
+    trace = covariance.trace() + spread.trace() - 2 * cross
+    return ((mean - other).square().sum() + trace).item()
+
+
+def _rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    x, y = x.detach().flatten(1).double(), y.detach().flatten(1).double()
+    if len(x) < 2 or len(y) < 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            "samples and reference must be at least two each, and of one event shape, "
+            f"got {tuple(x.shape)} and {tuple(y.shape)} (flattened)"
+        )
+    return x, y

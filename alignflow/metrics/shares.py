@@ -1,0 +1,65 @@
+"""Weights, rates and shares: how much of a law sits where."""
+
+import torch
+from torch import Tensor
+
+from .estimate import Estimate, jackknife, mean
+
+__all__ = ["effective_sample_size", "mode_weights_error", "novelty", "total_variation"]
+
+
+def effective_sample_size(log_weight: Tensor) -> Tensor:
+    """(sum w)^2 / sum w^2 over the last dimension of log-weights (*B, M), (*B,).
+
+    It lies in [1, M]; where every weight is zero it is 0.
+    """
+    # shifted, so that weights beyond the exponent's range do not matter
+    top = log_weight.amax(-1, keepdim=True)
+    weight = (log_weight - torch.where(top.isinf(), 0.0, top)).exp()
+    total = weight.sum(-1)
+    return torch.where(total > 0, total.square() / weight.square().sum(-1), 0.0)
+
+
+def total_variation(memberships: Tensor, rates: Tensor) -> Estimate:
+    """Total variation between the classes' shares in samples and their true rates.
+
+    Args:
+        memberships: One-hot rows, or probabilities of the classes, (N, C).
+        rates: (C,), summing to 1.
+    """
+    if memberships.ndim != 2 or rates.shape != memberships.shape[1:]:
+        raise ValueError(
+            "memberships must be (N, C) and rates (C,), "
+            f"got {tuple(memberships.shape)} and {tuple(rates.shape)}"
+        )
+    rates = rates.detach().double()
+
+    def distance(rows: Tensor) -> float:
+        return ((rows.mean(0) - rates).abs().sum() / 2).item()
+
+    return jackknife(distance, memberships.detach().double())
+
+
+def mode_weights_error(samples: Tensor, mixture) -> Estimate:
+    """Total variation between the modes' shares in samples (N, D) and a mixture's weights."""
+    return total_variation(mixture.posterior(samples, 1.0).weights, mixture.weights)
+
+
+def novelty(samples: Tensor, reference: Tensor) -> Estimate:
+    """The share of samples (N, *E) that are equal to no row of the reference (M, *E).
+
+    Rows are compared exactly: bring both to what may be called identical (bytes, palette) first.
+    """
+    if samples.shape[1:] != reference.shape[1:] or samples.dtype != reference.dtype:
+        raise ValueError(
+            "samples and reference must agree in event shape and dtype, "
+            f"got {tuple(samples.shape)} {samples.dtype}, "
+            f"{tuple(reference.shape)} {reference.dtype}"
+        )
+    known = set(_keys(reference))
+    return mean(torch.tensor([float(key not in known) for key in _keys(samples)]))
+
+
+def _keys(rows: Tensor):
+    rows = rows.detach().cpu().flatten(1) + 0  # so that -0.0 is 0.0
+    return (row.tobytes() for row in rows.contiguous().numpy())

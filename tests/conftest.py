@@ -1,0 +1,14 @@
+"""What several tests share: one thread (so that runs repeat to the bit) and a seeded generator."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

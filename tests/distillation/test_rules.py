@@ -1,0 +1,199 @@
+"""The rules against the exact flow map of a Gaussian with unequal variances, in float64."""
+
+import pytest
+import torch
+
+from alignflow.distillation import ESD, LSD, PSD
+from alignflow.distillation.rules import _jvp
+
+MEAN = torch.tensor([0.7, -1.2], dtype=torch.float64)
+VARIANCE = torch.tensor([0.3, 2.0], dtype=torch.float64)
+
+RULES = {
+    "psd": PSD(),
+    "psd midpoint": PSD(split="midpoint"),
+    "psd none": PSD(stop_gradient="none"),
+    "lsd": LSD(),
+    "lsd target": LSD("target"),
+    "lsd none": LSD("none"),
+    "esd": ESD(),
+    "esd convex": ESD("convex"),
+    "esd target": ESD("target"),
+    "esd none": ESD("none"),
+}
+rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+
+
+def deviation(t):
+    return (t**2 * VARIANCE + (1 - t) ** 2).sqrt()
+
+
+def exact_average(x, s, t):
+    """X_{s,t}(x) = t m + (sd_t / sd_s)(x - s m) as an average velocity, with its limit at s = t."""
+    s, t = s[:, None], t[:, None]
+    slope = ((s + t) * VARIANCE - (2 - s - t)) / (deviation(s) + deviation(t))
+    return MEAN + slope / deviation(s) * (x - s * MEAN)
+
+
+def exact_velocity(x, t):
+    return exact_average(x, t, t)
+
+
+class Bent(torch.nn.Module):
+    """A small average velocity with parameters, exact for none of the rules."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = torch.nn.Parameter(torch.randn(2, 4, generator=generator).double())
+
+    def forward(self, x, s, t):
+        return torch.tanh(torch.cat([x, s[:, None], t[:, None]], -1)) @ self.weight.mT
+
+
+@pytest.fixture
+def points(generator):
+    x = 2 * torch.randn(63, 2, generator=generator, dtype=torch.float64)
+    s, t = torch.rand(2, 63, generator=generator, dtype=torch.float64)
+    return x, s, t
+
+
+@rules
+def test_the_residual_vanishes_at_the_exact_map_in_both_directions(rule, points, generator):
+    residual = rule(exact_average, exact_velocity, *points, generator)
+    assert residual.abs().max() <= 1e-8
+
+
+@rules
+def test_the_residual_does_not_vanish_elsewhere(rule, points, generator):
+    wrong = Bent()
+    residual = rule(wrong, lambda x, t: wrong(x, t, t), *points, generator)
+    assert residual.abs().mean() > 0.05
+
+
+def lagrangian_by_differences(average, velocity, x, s, t, step=1e-6):
+    def jump(t):
+        return x + (t - s)[:, None] * average(x, s, t)
+
+    return (jump(t + step) - jump(t - step)) / (2 * step) - velocity(jump(t), t)
+
+
+def eulerian_by_differences(average, velocity, x, s, t, step=1e-6):
+    def jump(x, s):
+        return x + (t - s)[:, None] * average(x, s, t)
+
+    move = step * velocity(x, s)
+    return -(jump(x + move, s + step) - jump(x - move, s - step)) / (2 * step)
+
+
+@pytest.mark.parametrize("stop", ["convex", "target", "none"])
+def test_lsd_is_the_lagrangian_residual(stop, points):
+    net = Bent()
+    expected = lagrangian_by_differences(net, exact_velocity, *points)
+    torch.testing.assert_close(LSD(stop)(net, exact_velocity, *points), expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("stop", ["full", "convex", "target", "none"])
+def test_esd_is_minus_the_eulerian_residual(stop, points):
+    net = Bent()
+    expected = eulerian_by_differences(net, exact_velocity, *points)
+    torch.testing.assert_close(ESD(stop)(net, exact_velocity, *points), expected, atol=1e-7, rtol=0)
+
+
+def test_psd_is_the_semigroup_residual_over_the_length_of_the_jump(points):
+    net, (x, s, t) = Bent(), points
+    u = (s + t) / 2
+    middle = x + (u - s)[:, None] * net(x, s, u)
+    landed = middle + (t - u)[:, None] * net(middle, u, t)
+    once = x + (t - s)[:, None] * net(x, s, t)
+    torch.testing.assert_close(
+        PSD(split="midpoint")(net, exact_velocity, x, s, t), (once - landed) / (t - s)[:, None]
+    )
+
+
+def gradient(rule, average, velocity, points):
+    net = average
+    rule(net, velocity(net), *points, torch.Generator().manual_seed(3)).square().sum().backward()
+    return net.weight.grad
+
+
+def own(net):
+    return lambda x, t: net(x, t, t)
+
+
+def stopped(net):
+    return lambda x, t: net(x, t, t).detach()
+
+
+@pytest.mark.parametrize("rule", [LSD("convex"), ESD("convex")], ids=["lsd", "esd"])
+def test_convex_differentiates_everything_but_the_teacher(rule, points):
+    everything = type(rule)("none")
+    expected = gradient(everything, Bent(), stopped, points)
+    if isinstance(rule, LSD):
+        # the landing point inside the teacher's evaluation is constant too
+        torch.testing.assert_close(gradient(rule, Bent(), stopped, points), expected)
+    torch.testing.assert_close(gradient(rule, Bent(), own, points), expected)
+    assert not torch.allclose(gradient(everything, Bent(), own, points), expected)
+
+
+@pytest.mark.parametrize("rule", [PSD(), LSD("target"), ESD("target")], ids=["psd", "lsd", "esd"])
+def test_with_all_but_the_map_stopped_the_gradient_is_a_regression_on_a_constant(rule, points):
+    net = Bent()
+    residual = rule(net, own(net), *points, torch.Generator().manual_seed(3)).detach()
+    x, s, t = points
+    (2 * residual * net(x, s, t)).sum().backward()
+    torch.testing.assert_close(gradient(rule, Bent(), own, points), net.weight.grad)
+
+
+def test_full_keeps_the_advection_constant(points):
+    net, (x, s, t) = Bent(), points
+    residual = ESD("full")(net, own(net), *points).detach()
+    _, slope = torch.func.jvp(lambda s: net(x, s, t), (s,), (torch.ones_like(s),))
+    (2 * residual * (net(x, s, t) - (t - s)[:, None] * slope)).sum().backward()
+    torch.testing.assert_close(gradient(ESD("full"), Bent(), own, points), net.weight.grad)
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_a_layer_without_forward_derivative_is_refused_with_the_ways_out(points):
+    def average(x, s, t):
+        return NoForwardMode.apply(x * t[:, None])
+
+    for rule in (LSD(), ESD()):
+        with pytest.raises(NotImplementedError, match="PSD.*or choose a kernel"):
+            rule(average, exact_velocity, *points)
+    PSD()(average, exact_velocity, *points)
+
+
+def test_an_attention_kernel_without_forward_derivative_is_refused(points):
+    def average(x, s, t):
+        heads = x.float()[None, None]
+        return torch.nn.functional.scaled_dot_product_attention(
+            heads * t.float()[:, None], heads, heads
+        )[0, 0]
+
+    with pytest.raises(NotImplementedError, match="PSD.*or choose a kernel"):
+        LSD()(average, exact_velocity, *points)
+
+
+def test_other_errors_of_a_network_pass_through(points):
+    def average(x, s, t):
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        _jvp(lambda t: average(None, None, t), (points[1],), (points[1],))
+
+
+def test_unknown_placements_are_refused():
+    with pytest.raises(ValueError, match="stop_gradient must be one of convex, none, got 'full'"):
+        PSD(stop_gradient="full")
+    with pytest.raises(ValueError, match="split must be one of uniform, midpoint"):
+        PSD(split="golden")
