@@ -60,7 +60,7 @@ class Ascent(Node):
         step_size: eta, squared units of state (per unit of lambda r).
     """
 
-    reads = ("time", "target_time", "value_gradient")
+    reads = ("step_length", "value_gradient")
     writes = ("correction",)
 
     def __init__(self, step_size: float):
@@ -71,8 +71,8 @@ class Ascent(Node):
 
     def forward(self, tensordict):
         gradient = self.read(tensordict, "value_gradient")
-        length = self.read(tensordict, "target_time") - self.read(tensordict, "time")
-        correction = self.step_size * gradient / expand_time(length, gradient)
+        length = expand_time(self.read(tensordict, "step_length"), gradient)
+        correction = self.step_size * gradient / length
         return self.write(tensordict, correction=correction)
 
     def extra_repr(self) -> str:

@@ -1,7 +1,7 @@
 """Nodes of the steering graph: TensorDict modules that know their keys and their cost.
 
 A node reads and writes keys of a flat batch (B rows; with M particles a system, B is n M). Keys:
-`state` (B, *E), `time` and `target_time` (B,), `condition`, `endpoint` (B, K, *E),
+`state` (B, *E), `time`, `target_time` and `step_length` (B,), `condition`, `endpoint` (B, K, *E),
 `endpoint_log_weight` and `endpoint_reward` (B, K), `value` (B,), `value_gradient`, `velocity`,
 `correction` and `tilted_velocity` (B, *E), `log_weight` (B,).
 """
@@ -20,6 +20,7 @@ MAKERS = {
     "state": "the steerer",
     "time": "the steerer",
     "target_time": "the steerer",
+    "step_length": "the steerer",
     "condition": "the steerer, where samples have one",
     "reward": "the steerer, once the samples are finished",
     "endpoint": "a posterior (DenoiserPosterior, FlowMapPosterior)",
@@ -30,7 +31,6 @@ MAKERS = {
     "value_gradient": "a gradient estimator (PointGradient)",
     "correction": "a correction (Ascent, Tilt, Normalized)",
     "start_state": "Heun",
-    "start_time": "Heun",
     "tilted_velocity": "Euler or Heun",
 }
 

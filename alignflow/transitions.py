@@ -23,7 +23,7 @@ __all__ = ["TRANSITIONS", "Euler", "FlowMapTransition", "Heun", "HeunCorrector",
 class Transition(Node):
     """Moves `state` from `time` to `target_time`, and sets `time` to where it is then."""
 
-    reads = ("state", "time", "target_time")
+    reads = ("state", "time", "target_time", "step_length")
     optional = ("correction",)
     writes = ("state", "time")
 
@@ -58,24 +58,24 @@ class FlowMapTransition(Transition):
         return Cost(nfe=forwards_of_call(self.model))
 
     def forward(self, tensordict):
-        state, time, target = (self.read(tensordict, key) for key in self.reads)
+        state, time, target, length = (self.read(tensordict, key) for key in self.reads)
         moved = self.model.flow_map(state, time, target, self.read(tensordict, "condition"))
         correction = self.read(tensordict, "correction")
         if correction is not None:
-            moved = moved + expand_time(target - time, state) * correction
+            moved = moved + expand_time(length, state) * correction
         return self.write(tensordict, state=moved, time=target)
 
 
 class Euler(Transition):
     """One explicit Euler step of the tilted velocity; first order."""
 
-    reads = ("state", "time", "target_time", "velocity")
+    reads = ("state", "target_time", "step_length", "velocity")
     writes = ("state", "time", "tilted_velocity")
 
     def forward(self, tensordict):
-        state, time, target = (self.read(tensordict, key) for key in self.reads[:3])
+        state, target, length = (self.read(tensordict, key) for key in self.reads[:3])
         tilted = self.tilted_velocity(tensordict)
-        moved = state + expand_time(target - time, state) * tilted
+        moved = state + expand_time(length, state) * tilted
         return self.write(tensordict, state=moved, time=target, tilted_velocity=tilted)
 
 
@@ -85,7 +85,7 @@ class Heun(Euler):
     Called, it takes the Euler step and keeps where it came from; `corrector` does the rest.
     """
 
-    writes = ("state", "time", "tilted_velocity", "start_state", "start_time")
+    writes = ("state", "time", "tilted_velocity", "start_state")
 
     def __init__(self):
         super().__init__()
@@ -96,21 +96,20 @@ class Heun(Euler):
         return self._corrector
 
     def forward(self, tensordict):
-        state, time = self.read(tensordict, "state"), self.read(tensordict, "time")
-        self.write(tensordict, start_state=state, start_time=time)
+        self.write(tensordict, start_state=self.read(tensordict, "state"))
         return super().forward(tensordict)
 
 
 class HeunCorrector(Transition):
     """The second half of `Heun`, with the velocity at the state that its first half led to."""
 
-    reads = ("start_state", "start_time", "time", "tilted_velocity", "velocity")
+    reads = ("start_state", "step_length", "tilted_velocity", "velocity")
     writes = ("state", "tilted_velocity")
 
     def forward(self, tensordict):
-        start, since, time, first = (self.read(tensordict, key) for key in self.reads[:4])
+        start, length, first = (self.read(tensordict, key) for key in self.reads[:3])
         tilted = (first + self.tilted_velocity(tensordict)) / 2
-        moved = start + expand_time(time - since, start) * tilted
+        moved = start + expand_time(length, start) * tilted
         return self.write(tensordict, state=moved, tilted_velocity=tilted)
 
 

@@ -16,7 +16,7 @@ __all__ = ["FinishedReward", "Group", "Nodes", "check_keys", "step_groups"]
 # nodes that run one after the other on the same rows; a gradient reaches back within a group only
 Group = tuple[Node, ...]
 
-GIVEN = ("state", "time", "target_time", "condition")
+GIVEN = ("state", "time", "target_time", "step_length", "condition")
 
 
 @dataclass(frozen=True)

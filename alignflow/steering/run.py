@@ -17,7 +17,6 @@ __all__ = ["frozen", "naming_step", "run_rows"]
 def run_rows(group: Group, tensordict: TensorDictBase) -> TensorDictBase:
     """Run nodes one after the other; a graph is built only for a gradient, and not kept."""
     differentiates = any(node.differentiates for node in group)
-    tensordict = tensordict.copy()
     with torch.set_grad_enabled(differentiates):
         if differentiates:
             tensordict["state"] = tensordict["state"].detach().requires_grad_()

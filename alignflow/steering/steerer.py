@@ -146,8 +146,9 @@ class Steerer:
         tensordict = tensordict.select(*kept, strict=False)
         start, end = self.times[step : step + 2]
         state = tensordict["state"]
-        tensordict["time"] = state.new_full((len(state),), start)
-        tensordict["target_time"] = state.new_full((len(state),), end)
+        times = {"time": start, "target_time": end, "step_length": end - start}
+        for key, time in times.items():
+            tensordict[key] = state.new_full((len(state),), time)
         with naming_step(step, start):
             for group in self.groups(step):
                 tensordict = self._run(group, tensordict)
