@@ -29,12 +29,14 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
         x: Samples (N, *E).
         y: Reference (M, *E).
         bandwidths: Of the Gaussian kernels exp(-d^2 / (2 h^2)) that are averaged; by default the
-            median distance within the reference times 1/4, 1/2, 1, 2 and 4.
+            mean distance between all samples, of both sides, times 1/4, 1/2, 1, 2 and 4.
     """
     x, y = _rows(x, y)
     if bandwidths is None:
-        median = torch.pdist(y[:ROWS]).median().item()
-        bandwidths = [scale * median for scale in SCALES]
+        pooled = torch.cat([x, y])
+        # where all samples are one point every bandwidth gives the same answer, zero
+        distance = torch.pdist(pooled[:: -(-len(pooled) // ROWS)]).mean().item() or 1.0
+        bandwidths = [scale * distance for scale in SCALES]
     if not bandwidths or min(bandwidths) <= 0:
         raise ValueError(f"bandwidths must be positive, got {list(bandwidths)}")
 

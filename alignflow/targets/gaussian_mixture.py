@@ -4,6 +4,9 @@ r"""A mixture of Gaussians as an exact model: flow, score, posterior, value and 
     \rho_t = \sum_c w_c N(t m_c, \, t^2 \Sigma_c + (1-t)^2 I)
 """
 
+from collections.abc import Callable
+from typing import Any, overload
+
 import torch
 from torch import Tensor
 
@@ -13,7 +16,7 @@ from alignflow.ode import integrate
 
 from .gaussians import Gaussians
 from .grid import GridDensity
-from .rewards import quadratic_form
+from .rewards import Linear, Quadratic, quadratic_form
 from .tilt import tilt_gaussians
 
 __all__ = ["GaussianMixture"]
@@ -146,7 +149,15 @@ class GaussianMixture(FlowMap):
         posterior = self.components.posterior(x, time)
         return (posterior if x1.ndim == 2 else posterior.for_draws()).log_density(x1)
 
-    def tilted(self, reward, strength: float) -> "GaussianMixture | GridDensity":
+    @overload  # a reward is a callable too: the first signature that fits is the one
+    def tilted(  # pyright: ignore[reportOverlappingOverload]
+        self, reward: Quadratic | Linear, strength: float
+    ) -> "GaussianMixture": ...
+
+    @overload
+    def tilted(self, reward: Callable[..., Any], strength: float) -> GridDensity: ...
+
+    def tilted(self, reward, strength):
         r"""The law proportional to exp(strength r(x)) rho_1(x).
 
         Args:

@@ -1,0 +1,214 @@
+"""Figures: data in, matplotlib Figure out, drawn as SVG that takes its colors from the page.
+
+Each color is a fixed placeholder while matplotlib draws and a CSS variable afterwards, so one SVG
+serves a light page, a dark one and print. No figure touches pyplot or global settings.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from torch import Tensor
+
+from .run_folder import Curve, Model, Tilt
+from .words import plain
+
+__all__ = [
+    "attribute_rates",
+    "curve",
+    "points",
+    "reward_histograms",
+    "reward_vs_distance",
+    "svg",
+]
+
+INK, MUTED, RULE, BAND = "#1b1d21", "#5c636e", "#d9dce1", "#f3efe3"
+# Okabe and Ito's color-blind safe colors; the base is gray, the exact tilt is ink
+MODELS = ("#868e99", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = "osDv^Pp"
+THREADS = 80
+WIDTH = 4.5  # inches; half a page
+VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", BAND: "--band"} | {
+    color: f"--model-{i}" for i, color in enumerate(MODELS)
+}
+STYLE = {
+    "font.size": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,  # names are names, whatever dollars they hold
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.4,
+    "svg.fonttype": "none",  # text stays text, in the page's font
+}
+
+
+def svg(figure: Figure, title: str) -> str:
+    """A figure as an SVG element for the page, with an accessible title.
+
+    Args:
+        figure: Drawn with this module's colors.
+        title: Said by screen readers; also what the ids inside are made of.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    # ids of groups repeat from figure to figure, and nothing refers to them
+    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)
+    drawn = re.sub(r' (width|height)="[0-9.]+pt"', "", drawn, count=2)  # as wide as its place
+    for color, variable in VARIABLES.items():
+        drawn = drawn.replace(color, f"var({variable})")
+    return drawn.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def reward_histograms(models: list[Model], tilt: Tilt | None) -> Figure:
+    """One row a model, in shared bins; its mean as a line, the exact tilt's mean through all."""
+    edges = np.histogram_bin_edges(np.concatenate([m.rewards for m in models]), bins=32)
+    with _figure(WIDTH, 0.5 + 1.0 * len(models)) as figure:
+        rows = figure.subplots(len(models), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for row, model, color in zip(rows, models, _colors(), strict=False):
+            counts, _ = np.histogram(model.rewards, edges)
+            shares = 100 * counts / len(model.rewards)
+            row.stairs(shares, edges, fill=True, color=color, alpha=0.35)
+            row.stairs(shares, edges, color=color, linewidth=1.0)
+            row.axvline(model.mean_reward.value, color=color, linewidth=1.8)
+            if tilt is not None:
+                row.axvline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
+            row.grid(axis="y")
+        rows[-1].set_xlabel("reward")
+        figure.supylabel("share of samples (%)", fontsize=8.5, color=MUTED)
+    return figure
+
+
+def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) -> Figure:
+    """Dots with 95% whiskers, one row an attribute, the reward's own attributes on a band."""
+    names = list(dict.fromkeys(name for model in models for name in model.rates))
+    names.sort(key=lambda name: name not in targets)
+    series = [
+        (model.rates, color, marker)
+        for model, color, marker in zip(models, _colors(), _markers(), strict=False)
+    ]
+    if tilt is not None:
+        series.append((tilt.rates, INK, "d"))
+    spread = 0.62 / len(series)
+    with _figure(WIDTH, 0.6 + (0.16 + 0.12 * len(series)) * len(names)) as figure:
+        axes = figure.subplots()
+        for row, name in enumerate(names):
+            if name in targets:
+                axes.axhspan(row - 0.5, row + 0.5, color=BAND, linewidth=0)
+        for place, (rates, color, marker) in enumerate(series):
+            shown = [(row, rates[name]) for row, name in enumerate(names) if name in rates]
+            offset = (place - (len(series) - 1) / 2) * spread
+            _whiskers(axes, shown, offset, color, marker)
+        axes.set_yticks(range(len(names)), [plain(name) for name in names])
+        for label, name in zip(axes.get_yticklabels(), names, strict=True):
+            label.set(color=INK, fontweight="bold" if name in targets else "normal")
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="share of samples (%)")
+        axes.set_xlim(left=0)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+    return figure
+
+
+def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) -> Figure:
+    """Mean reward against one distance to the base, each with its standard error."""
+    with _figure(WIDTH, 3.1) as figure:
+        axes = figure.subplots()
+        for model, color, marker in zip(models, _colors(), _markers(), strict=False):
+            x, y = model.distance_to_base.get(distance), model.mean_reward
+            if x is None:  # the base, which most runs do not hold against itself
+                axes.axhline(y.value, color=color, linewidth=1.2)
+                continue
+            axes.errorbar(
+                x.value, y.value, y.error, x.error, color=color, marker=marker, markersize=6
+            )
+        if tilt is not None:
+            axes.axhline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
+        axes.set(xlabel=f"distance to the base ({plain(distance)})", ylabel="mean reward")
+        axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+        axes.grid()
+    return figure
+
+
+def curve(points: Curve) -> Figure:
+    """A metric against training steps; on a log scale if it spans more than a factor of 30."""
+    steps, values = points
+    with _figure(3.4, 2.1) as figure:
+        axes = figure.subplots()
+        axes.plot(steps, values, color=MODELS[1])
+        if min(values) > 0 and max(values) > 30 * min(values):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("step")
+        axes.grid()
+    return figure
+
+
+def points(samples: Tensor, origins: Tensor, index: int, limits: tuple[float, ...]) -> Figure:
+    """Samples in the plane as dots, with threads from where the base put the same noise.
+
+    Args:
+        samples: (n, 2).
+        origins: The base's samples of the same noise, (n, 2).
+        index: Of the model, for its color.
+        limits: Left, right, bottom and top, the same for all models.
+    """
+    samples, origins = samples.double().numpy(), origins.double().numpy()
+    with _figure(3.4, 3.3) as figure:
+        axes = figure.subplots()
+        # thousands of dots are smaller as pixels
+        axes.scatter(
+            *samples.T, s=5, color=next(_colors(index)), alpha=0.45, linewidths=0, rasterized=True
+        )
+        for start, end in zip(origins[:THREADS], samples[:THREADS], strict=True):
+            axes.plot(*zip(start, end, strict=True), color=INK, linewidth=0.5, alpha=0.6, zorder=3)
+        axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
+        axes.set(xlabel="first coordinate", ylabel="second coordinate")
+        axes.grid()
+    return figure
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    with matplotlib.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained", dpi=160)
+
+
+def _colors(start: int = 0) -> Iterator[str]:
+    while True:
+        yield MODELS[start % len(MODELS)]
+        start += 1
+
+
+def _markers() -> Iterator[str]:
+    while True:
+        yield from MARKERS
+
+
+def _whiskers(axes: Axes, shown: list, offset: float, color: str, marker: str) -> None:
+    rows = [row + offset for row, _ in shown]
+    values = np.array([rate for _, rate in shown]).reshape(-1, 3) * 100
+    axes.hlines(rows, values[:, 1], values[:, 2], color=color, linewidth=1.3)
+    axes.plot(values[:, 0], rows, linestyle="", marker=marker, markersize=4.5, color=color)

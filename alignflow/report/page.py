@@ -1,0 +1,204 @@
+"""The page: a run's content put into the template, in one file that needs nothing beside it."""
+
+import os
+from dataclasses import dataclass
+from math import hypot, pi, sqrt
+from pathlib import Path
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from torch import Tensor
+
+from . import figures, graph, pictures, words
+from .run_folder import Model, Run, Tilt, read_run
+from .value import ReportError
+
+__all__ = ["build_report"]
+
+COSTS = {
+    "nfe": "network passes",
+    "vjps": "network vjps",
+    "reward_calls": "reward calls",
+    "reward_vjps": "reward vjps",
+    "seconds": "seconds",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its title and what to see in it."""
+
+    title: str
+    caption: str
+    drawing: Markup
+
+
+def build_report(run_folder: str | Path) -> Path:
+    """Write `report.html` of a run into its folder.
+
+    Args:
+        run_folder: What `alignflow run` left behind; only this folder is read.
+
+    Returns:
+        Path of the page, which opens from disk and fetches nothing.
+
+    Raises:
+        ReportError: If the run's result is missing, or a file does not hold what it should; it
+            names the file and the key.
+        CheckpointError: If the samples are truncated or altered.
+    """
+    run = read_run(run_folder)
+    page = run.folder / "report.html"
+    temporary = page.with_name(".report.html")
+    temporary.write_text(render(run), "utf-8")
+    os.replace(temporary, page)
+    return page
+
+
+def render(run: Run) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=PackageLoader("alignflow.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "plain": words.plain,
+        "with_error": words.with_error,
+    }
+    colors = {model.name: i % len(figures.MODELS) for i, model in enumerate(run.models)}
+    is_image = run.event == "image" and bool(run.samples)
+    return environment.get_template("page.html.jinja").render(
+        run=run,
+        colors=colors,
+        headline=words.headline(run),
+        subject=words.subject(run),
+        outcomes=words.outcomes(run),
+        cautions=words.cautions(run),
+        portraits=pictures.same_noise_rows(run.samples) if is_image else [],
+        pixelated=is_image and pictures.is_pixel_art(run.samples),
+        clouds=_clouds(run, colors) if run.event == "points" and run.samples else [],
+        distribution=_distribution(run),
+        distances=_distances(run),
+        costs={key: name for key, name in COSTS.items() if any(key in m.cost for m in run.models)},
+        gaps={model.name: _rate_gap(model, run.tilt) for model in run.models},
+        held_out=_names(model.held_out for model in run.models),
+        curves=_curves(run),
+        graphs=_graphs(run),
+    )
+
+
+def _distribution(run: Run) -> list[Plot]:
+    means = "A solid line is the mean"
+    means += ", the dashed one the exact tilt's." if run.tilt else "."
+    title = f"Reward: {words.plain(run.reward_name)}"
+    drawing = figures.reward_histograms(run.models, run.tilt)
+    count = _counts(run.models)
+    plots = [
+        _plot(title, f"Rewards of {count} samples a model, in the same bins. {means}", drawing)
+    ]
+    if any(model.rates for model in run.models):
+        targets = words.targets(run)
+        caption = "What the judge sees, with 95% intervals."
+        if run.tilt:
+            caption += f" {words.plain(run.tilt.name).capitalize()}: the base's own samples"
+            caption += f" reweighted (effective sample {run.tilt.ess:,.0f})."
+        if targets:
+            caption += f" The reward asks for {words.listed([words.plain(t) for t in targets])}."
+        drawing = figures.attribute_rates(run.models, run.tilt, targets)
+        plots.append(_plot("Rates of the attributes", caption, drawing))
+    return plots
+
+
+def _counts(models: list[Model]) -> str:
+    counts = sorted({len(model.rewards) for model in models})
+    return " to ".join(f"{n:,}" for n in dict.fromkeys([counts[0], counts[-1]]))
+
+
+def _distances(run: Run) -> list[Plot]:
+    caption = "Up is better aligned, left is closer to the base. Bars are one standard error."
+    if not run.base.distance_to_base:
+        caption += " The gray line is the base's reward."
+    if run.tilt:
+        caption += " The dashed line is the exact tilt's: above it is too much."
+    return [
+        _plot(
+            f"Reward against {words.plain(name)}",
+            caption,
+            figures.reward_vs_distance(run.models, run.tilt, name),
+        )
+        for name in _names(model.distance_to_base for model in run.models)
+    ]
+
+
+def _clouds(run: Run, colors: dict[str, int]) -> list[Plot]:
+    for name, cloud in run.samples.items():
+        if cloud.ndim != 2 or cloud.shape[1] != 2:
+            raise ReportError(
+                f"samples of {name!r} must be points (n, 2), got {tuple(cloud.shape)}"
+            )
+    limits = _limits(torch.cat(list(run.samples.values())))
+    origins = run.samples.get(run.base.name)
+    plots = []
+    for name, cloud in run.samples.items():
+        start = cloud if origins is None else origins
+        caption = f"{len(cloud):,} samples."
+        if origins is not None and name != run.base.name:
+            caption += " Threads start where the base put the same noise."
+        plots.append(_plot(name, caption, figures.points(cloud, start, colors[name], limits)))
+    return plots
+
+
+def _limits(cloud: Tensor) -> tuple[float, ...]:
+    """A square around all samples but the outermost, so that one stray does not shrink the rest."""
+    low, high = cloud.double().quantile(torch.tensor([0.001, 0.999], dtype=torch.double), dim=0)
+    center, half = (low + high) / 2, float((high - low).max()) * 0.56 or 1.0
+    x, y = center.tolist()
+    return x - half, x + half, y - half, y + half
+
+
+def _curves(run: Run) -> dict[str, list[Plot]]:
+    return {
+        stage: [
+            _plot(words.plain(name), "", figures.curve(points), f"{stage}: {name}")
+            for name, points in series.items()
+        ]
+        for stage, series in run.curves.items()
+    }
+
+
+def _graphs(run: Run) -> list[tuple[str, Markup, str | None]]:
+    drawn = []
+    for stage, content in run.graphs.items():
+        try:
+            chart = graph.parse(content.mermaid or "")
+        except ReportError as error:
+            file = run.folder / "stages" / stage / "graph.mmd"
+            raise ReportError(f"{file}: {error}") from error
+        drawing = graph.draw(chart, f"The graph of {stage}") if chart.nodes else ""
+        drawn.append((stage, Markup(drawing), content.text))
+    return drawn
+
+
+def _rate_gap(model: Model, tilt: Tilt | None) -> tuple[float, float] | None:
+    """Mean absolute gap of the rates to the exact tilt's, and what noise alone would give."""
+    shared = [] if tilt is None else [name for name in model.rates if name in tilt.rates]
+    if not shared:
+        return None
+    pairs = [(model.rates[name], tilt.rates[name]) for name in shared]
+    gap = sum(abs(a.value - b.value) for a, b in pairs) / len(pairs)
+    # a normal error of standard deviation s has mean absolute value s sqrt(2 / pi)
+    deviations = [hypot(a.half_width, b.half_width) / 1.96 for a, b in pairs]
+    return gap, sqrt(2 / pi) * sum(deviations) / len(pairs)
+
+
+def _plot(title: str, caption: str, figure, spoken: str | None = None) -> Plot:
+    return Plot(title, caption, Markup(figures.svg(figure, spoken or title)))
+
+
+def _names(mappings) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))

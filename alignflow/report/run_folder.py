@@ -1,0 +1,209 @@
+"""What a run left in its folder, read once and checked, so that the page can trust it.
+
+config.yaml, command.txt, versions.json         what was run
+metrics.jsonl, stages/<name>/metrics.jsonl      training curves, {"step": int, name: float, ...}
+stages/<name>/graph.mmd, graph.txt              the graph of nodes, as mermaid and as text
+stages/evaluate/result.json                     the outcome; the one part that must be there
+stages/evaluate/samples/                        samples by model, all from the same noise
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from alignflow.checkpoint import load_folder
+
+from .value import Estimate, Interval, ReportError, Value, read_json, read_json_lines
+
+__all__ = ["Curve", "Graph", "Model", "Run", "Tilt", "read_run"]
+
+BASE = "base"
+EVENTS = ("image", "points", "other")
+RESULT = Path("stages/evaluate/result.json")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model's judged samples; costs are per sample."""
+
+    name: str
+    rewards: list[float]
+    mean_reward: Estimate
+    rates: dict[str, Interval]
+    held_out: dict[str, Estimate]
+    diversity: Estimate | None
+    distance_to_base: dict[str, Estimate]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """What the exact tilt would give, by reweighting base samples; `ess` of their weights."""
+
+    name: str
+    mean_reward: Estimate
+    rates: dict[str, Interval]
+    ess: float
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph of nodes, as mermaid and as printed; either may be missing."""
+
+    mermaid: str | None
+    text: str | None
+
+
+Curve = tuple[list[int], list[float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's content, the base model first; what the run did not write is empty or None."""
+
+    folder: Path
+    models: list[Model]
+    tilt: Tilt | None
+    reward_name: str
+    strength: float
+    event: str
+    samples: dict[str, Tensor]
+    curves: dict[str, dict[str, Curve]]
+    graphs: dict[str, Graph]
+    config: str | None
+    command: str | None
+    versions: dict[str, Any]
+
+    @property
+    def base(self) -> Model:
+        return self.models[0]
+
+    @property
+    def aligned(self) -> list[Model]:
+        """All models but the base."""
+        return self.models[1:]
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read and check a run folder.
+
+    Raises:
+        ReportError: If the folder or its result is missing, or a file does not hold what it should;
+            it names the file and the key.
+        CheckpointError: If the samples are truncated or altered.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ReportError(f"{folder} is no run folder: there is no such folder")
+    result = read_json(folder / RESULT)
+    models = [_model(entry) for entry in result["models"].entries()]
+    names = [model.name for model in models]
+    if BASE not in names or len(set(names)) < len(names):
+        raise ReportError(
+            f"{folder / RESULT}: models must have different names, one of them {BASE!r}; "
+            f"got {names}"
+        )
+    models.sort(key=lambda model: model.name != BASE)
+    return Run(
+        folder=folder,
+        models=models,
+        tilt=_tilt(result.get("tilt")),
+        reward_name=result["reward_name"].text(),
+        strength=result["strength"].number(),
+        event=result["event"].one_of(EVENTS),
+        samples=_samples(folder / "stages/evaluate/samples", names),
+        curves=_curves(folder),
+        graphs=_graphs(folder),
+        config=_text(folder / "config.yaml"),
+        command=_text(folder / "command.txt"),
+        versions=_versions(folder / "versions.json"),
+    )
+
+
+def _model(entry: Value) -> Model:
+    def named(key: str, read) -> dict:
+        value = entry.get(key)
+        return {} if value is None else {k: read(v) for k, v in value.by_name().items()}
+
+    rewards = entry["rewards"].numbers()
+    if not rewards:
+        raise entry["rewards"].error("at least one reward")
+    diversity = entry.get("diversity")
+    return Model(
+        name=entry["name"].text(),
+        rewards=rewards,
+        mean_reward=entry["mean_reward"].estimate(),
+        rates=named("rates", Value.interval),
+        held_out=named("held_out", Value.estimate),
+        diversity=None if diversity is None else diversity.estimate(),
+        distance_to_base=named("distance_to_base", Value.estimate),
+        cost=named("cost", Value.number),
+    )
+
+
+def _tilt(entry: Value | None) -> Tilt | None:
+    if entry is None:
+        return None
+    rates = entry.get("rates")
+    return Tilt(
+        name=entry["name"].text(),
+        mean_reward=entry["mean_reward"].estimate(),
+        rates={} if rates is None else {k: v.interval() for k, v in rates.by_name().items()},
+        ess=entry["ess"].number(),
+    )
+
+
+def _samples(folder: Path, names: list[str]) -> dict[str, Tensor]:
+    if not folder.exists():
+        return {}
+    tensors, _ = load_folder(folder)
+    strangers = sorted(set(tensors) - set(names))
+    if strangers:
+        raise ReportError(
+            f"{folder} holds samples of {strangers[0]!r}, of which {RESULT} says nothing"
+        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        raise ReportError(f"{folder}: samples of the same noise must agree in shape, got {shapes}")
+    return {
+        name: tensors[name] for name in sorted(tensors, key=lambda n: (n != BASE, names.index(n)))
+    }
+
+
+def _curves(folder: Path) -> dict[str, dict[str, Curve]]:
+    """Curves by stage and metric; a metric logged once is no curve."""
+    files = [folder / "metrics.jsonl", *sorted(folder.glob("stages/*/metrics.jsonl"))]
+    curves = {}
+    for file in filter(Path.exists, files):
+        stage = "run" if file.parent == folder else file.parent.name
+        series: dict[str, Curve] = {}
+        for line in read_json_lines(file):
+            step = int(line["step"].number())
+            for name, value in line.value.items():
+                # a loss may log NaN and a line may hold texts: neither is a point of a curve
+                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                    steps, values = series.setdefault(name, ([], []))
+                    steps.append(step)
+                    values.append(float(value))
+        series = {name: curve for name, curve in series.items() if len(curve[0]) > 1}
+        if series:
+            curves[stage] = series
+    return curves
+
+
+def _graphs(folder: Path) -> dict[str, Graph]:
+    stages = sorted({file.parent for file in folder.glob("stages/*/graph.*")})
+    graphs = {s.name: Graph(_text(s / "graph.mmd"), _text(s / "graph.txt")) for s in stages}
+    return {name: graph for name, graph in graphs.items() if graph.mermaid or graph.text}
+
+
+def _versions(file: Path) -> dict[str, Any]:
+    entries = read_json(file).by_name() if file.exists() else {}
+    return {name: entry.value for name, entry in entries.items()}
+
+
+def _text(file: Path) -> str | None:
+    return (file.read_text("utf-8").strip() or None) if file.exists() else None

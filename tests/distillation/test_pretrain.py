@@ -1,0 +1,114 @@
+"""Pretraining: every rule learns the exact map of a Gaussian, from data or from a teacher."""
+
+import pytest
+import torch
+
+from alignflow.distillation import UniformTimes, batches, pretrain
+from alignflow.policies import MLP, FlowMapPolicy, from_velocity
+
+MEAN, VARIANCE = 0.7, 0.3
+
+
+def quantiles(t):
+    """States at time t from two deviations below the mean to two above; the map keeps them so."""
+    deviation = (t**2 * VARIANCE + (1 - t) ** 2) ** 0.5
+    return t * MEAN + deviation * torch.linspace(-2, 2, 41)[:, None]
+
+
+def error(policy, s, t):
+    with torch.no_grad():
+        return (policy.flow_map(quantiles(s), s, t) - quantiles(t)).square().mean().sqrt()
+
+
+def gaussian_velocity(x, t, condition=None):
+    t = t[:, None]
+    total = t**2 * VARIANCE + (1 - t) ** 2
+    return MEAN + (t * VARIANCE - (1 - t)) / total * (x - t * MEAN)
+
+
+RUN = {
+    "steps": 400,
+    "batch_size": 512,
+    "learning_rate": 1e-2,
+    "decay": 0.7,
+    "ema_decay": 0.98,
+    "diagonal_fraction": 0.5,
+}
+
+
+class Gaussian:
+    def sample(self, n, generator=None):
+        return MEAN + VARIANCE**0.5 * torch.randn(n, 1, generator=generator)
+
+
+def untrained():
+    torch.manual_seed(0)
+    return FlowMapPolicy(MLP(1, 64, 2), (1,))
+
+
+@pytest.mark.parametrize("loss", ["psd", "psd_midpoint", "lsd", "esd", "meanflow"])
+def test_each_rule_learns_the_map_of_a_gaussian(loss, generator):
+    policy = pretrain(
+        untrained(), Gaussian(), loss, times=UniformTimes(boundary=0.2), generator=generator, **RUN
+    )
+    for s, t in [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0)]:
+        # untrained, the error is 0.4 to 0.8; what is left is the noise of 400 batches
+        assert error(policy, s, t) < 0.12, (s, t)
+
+
+def test_a_map_is_distilled_from_a_teacher_and_runs_both_ways_when_asked(generator):
+    teacher = from_velocity(gaussian_velocity, (1,))
+    policy = pretrain(
+        untrained(),
+        Gaussian(),
+        "lsd",
+        teacher=teacher,
+        times=UniformTimes(both_directions=True),
+        generator=generator,
+        **RUN,
+    )
+    assert policy.invertible
+    for s, t in [(0.0, 1.0), (1.0, 0.0)]:
+        assert error(policy, s, t) < 0.12, (s, t)
+
+
+def test_the_policy_handed_in_is_untouched(generator):
+    policy = untrained()
+    before = [p.clone() for p in policy.parameters()]
+    pretrain(policy, Gaussian(), steps=3, batch_size=8, generator=generator)
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+
+
+class Pairs(torch.utils.data.Dataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        return torch.full((1,), float(i)), i
+
+
+@pytest.mark.parametrize(
+    "data",
+    [torch.zeros(5, 1), torch.utils.data.TensorDataset(torch.zeros(5, 1), torch.zeros(5).long()),
+     Pairs(), Gaussian(), lambda n: torch.zeros(n, 1)],
+    ids=["tensor", "TensorDataset", "pairs", "sampler", "call"],
+)  # fmt: skip
+def test_data_comes_as_a_tensor_a_data_set_a_sampler_or_a_call(data, generator):
+    batch = batches(data, 7)(generator)
+    assert batch["data"].shape == (7, 1) and batch.batch_size == (7,)
+
+
+def test_labels_of_a_data_set_are_its_conditions(generator):
+    batch = batches(Pairs(), 7)(generator)
+    assert torch.equal(batch["condition"].float(), batch["data"][:, 0])
+
+
+def test_mistakes_at_the_door_are_named():
+    with pytest.raises(ValueError, match="needs a policy with a network"):
+        pretrain(from_velocity(gaussian_velocity, (1,)), Gaussian())
+    with pytest.raises(ValueError, match="is empty"):
+        batches(torch.zeros(0, 1), 4)
+    with pytest.raises(TypeError, match="got int"):
+        batches(3, 4)
+    with pytest.raises(TypeError, match="learning_rat"):
+        pretrain(untrained(), Gaussian(), steps=1, learning_rat=1.0)
