@@ -101,15 +101,16 @@ class MeteredReward(Reward):
         super().__init__(
             reward, reward.name, reward.differentiable, reward.space, reward.on_invalid
         )
+        self.reward = reward
         self.meter = meter
 
     @property
     def last_terms(self) -> dict[str, Tensor]:
         """Of a composite, its terms in the last call."""
-        return getattr(self.function, "last_terms", {})
+        return getattr(self.reward, "last_terms", {})
 
     def score(self, states, condition=None, decode=lambda x: x, step=None):
-        rewards = self.function.score(states, condition, decode, step)
+        rewards = self.reward.score(states, condition, decode, step)
         self.meter.add(reward_calls=len(states))
         if rewards.requires_grad:
             rewards.register_hook(lambda gradient: self.meter.add(reward_vjps=len(states)))

@@ -6,6 +6,7 @@ A node reads and writes keys of a flat batch (B rows; with M particles a system,
 `correction` and `tilted_velocity` (B, *E), `log_weight` (B,).
 """
 
+from collections.abc import Container
 from typing import Any
 
 from tensordict import TensorDictBase
@@ -56,8 +57,22 @@ class Node(TensorDictModuleBase):
     def __init__(self):
         super().__init__()
         self._names: dict[str, str] = {}
-        self.in_keys = list(self.reads)
-        self.out_keys = list(self.writes)
+        self.rename()
+
+    @property
+    def needs(self) -> list[str]:
+        """Names of the keys it needs: `in_keys`."""
+        return [self._names.get(key, key) for key in self.reads]
+
+    @property
+    def makes(self) -> list[str]:
+        """Names of the keys it makes: `out_keys`."""
+        return [self._names.get(key, key) for key in self.writes]
+
+    def may_use(self, made: Container[str]) -> list[str]:
+        """Of the keys it can do without, the names of those that were made."""
+        names = [self._names.get(key, key) for key in self.optional]
+        return [name for name in names if name in made]
 
     @property
     def cost(self) -> Cost:
@@ -73,8 +88,7 @@ class Node(TensorDictModuleBase):
                 f"{', '.join(sorted(known))}"
             )
         self._names.update(names)
-        self.in_keys = [self._names.get(key, key) for key in self.reads]
-        self.out_keys = [self._names.get(key, key) for key in self.writes]
+        self.in_keys, self.out_keys = self.needs, self.makes
         return self
 
     def read(self, tensordict: TensorDictBase, key: str) -> Any:

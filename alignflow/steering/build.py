@@ -77,7 +77,7 @@ def steer(
     )
 
 
-steer.methods = methods
+steer.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _options(method: str) -> dict[str, Any]:

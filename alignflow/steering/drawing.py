@@ -19,8 +19,9 @@ def draw_table(steerer: Steerer) -> str:
     costs = [steerer.nodes.cost_of(node) for node in nodes]
     names = [name.replace("_", " ") for name, _ in Cost().items()]
     table = [["a guided step", "reads", "writes", *names]]
-    for node, cost in zip(nodes, costs, strict=True):
-        table.append([repr(node), _keys(node.in_keys), _keys(node.out_keys), *_numbers(cost)])
+    for node, reads, cost in zip(nodes, _reads(nodes), costs, strict=True):
+        keys = [", ".join(reads), ", ".join(node.makes)]
+        table.append([repr(node), *keys, *_numbers(cost)])
     table.append(["one particle, a guided step", "", "", *_numbers(sum(costs, Cost()))])
     table.append(["one system, all steps", "", "", *_numbers(steerer.cost)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -34,14 +35,15 @@ def draw_table(steerer: Steerer) -> str:
 def draw_mermaid(steerer: Steerer) -> str:
     """Nodes, and between them the keys that one writes and another reads."""
     lines = ["flowchart LR", '    given(["steerer"])']
-    writer = {}
-    for index, node in enumerate(_guided(steerer)):
+    nodes, writer = _guided(steerer), {}
+    for index, (node, reads) in enumerate(zip(nodes, _reads(nodes), strict=True)):
         lines.append(f'    n{index}["{node!r}"]')
         edges: dict[str, list[str]] = {}
-        for key in node.in_keys:
+        for key in reads:
             edges.setdefault(writer.get(key, "given"), []).append(key)
-        lines += [f'    {source} -- "{_keys(keys)}" --> n{index}' for source, keys in edges.items()]
-        writer.update(dict.fromkeys(node.out_keys, f"n{index}"))
+        for source, keys in edges.items():
+            lines.append(f'    {source} -- "{", ".join(keys)}" --> n{index}')
+        writer.update(dict.fromkeys(node.makes, f"n{index}"))
     return "\n".join(lines)
 
 
@@ -51,8 +53,14 @@ def _guided(steerer: Steerer) -> list[Node]:
     return [node for group in steerer.groups(step) for node in group]
 
 
-def _keys(keys: list[str]) -> str:
-    return ", ".join(keys)
+def _reads(nodes: list[Node]) -> list[list[str]]:
+    """What each node reads: what it needs, and of what it can use that which a node before made."""
+    made: set[str] = set()
+    reads = []
+    for node in nodes:
+        reads.append([*node.needs, *node.may_use(made)])
+        made.update(node.makes)
+    return reads
 
 
 def _numbers(cost: Cost) -> list[str]:

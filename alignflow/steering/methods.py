@@ -16,7 +16,7 @@ __all__ = ["METHODS", "methods"]
 
 
 def lookahead(model, reward, strength, *, step_size=0.1, transition="flow_map") -> Nodes:
-    """Jump, plus step_size grad of strength r(X_{t,1}(x)): climbs the reward, not the tilt."""
+    """Jump, plus step_size grad(strength r(X_{t,1}(x))): climbs the reward, not the tilt."""
     return Nodes(
         posterior=FlowMapPosterior(model),
         value=PointGradient(model, reward, strength),
@@ -27,7 +27,7 @@ def lookahead(model, reward, strength, *, step_size=0.1, transition="flow_map") 
 
 
 def lookahead_weighted(model, reward, strength, *, t_min=0.01, transition="flow_map") -> Nodes:
-    """The same gradient times c_t = (1-t)/t from t_min on: biased, and more so as t_min falls."""
+    """Jump, plus c_t grad(strength r(X_{t,1}(x))) from t_min on, c_t = (1-t)/t: biased."""
     return Nodes(
         posterior=FlowMapPosterior(model),
         value=PointGradient(model, reward, strength),
@@ -39,7 +39,7 @@ def lookahead_weighted(model, reward, strength, *, t_min=0.01, transition="flow_
 
 
 def lookahead_normalized(model, reward, strength, *, scale=1.0, transition="flow_map") -> Nodes:
-    """The same gradient made as long as scale |b|: strength cancels; climbs, not the tilt."""
+    """Jump, plus scale |b| along grad r(X_{t,1}(x)): climbs; any strength does the same."""
     return Nodes(
         posterior=FlowMapPosterior(model),
         value=PointGradient(model, reward, strength),
@@ -50,7 +50,7 @@ def lookahead_normalized(model, reward, strength, *, scale=1.0, transition="flow
 
 
 def dps(model, reward, strength, *, t_min=0.01, transition="euler") -> Nodes:
-    """Tilted velocity with the reward at the denoiser (DPS, 2209.14687): biased."""
+    """Velocity plus c_t grad(strength r(D_t(x))) (DPS, 2209.14687): biased."""
     return Nodes(
         posterior=DenoiserPosterior(model),
         value=PointGradient(model, reward, strength),
@@ -95,7 +95,7 @@ METHODS: dict[str, Callable[..., Nodes]] = {
 
 def methods() -> dict[str, str]:
     """Every method by name, with one line about it."""
-    return {name: inspect.getdoc(row).splitlines()[0] for name, row in METHODS.items()}
+    return {name: (inspect.getdoc(row) or "").partition("\n")[0] for name, row in METHODS.items()}
 
 
 def _transition(name: str, model: FlowMap) -> Transition:

@@ -107,12 +107,12 @@ def check_keys(groups: Iterable[Group]) -> None:
     Raises:
         ValueError: Naming the node, the key and what makes it.
     """
-    available = set(GIVEN)
+    available: set[str] = set(GIVEN)
     for node in (node for group in groups for node in group):
-        for key in node.in_keys:
+        for key in node.needs:
             if key not in available:
                 raise ValueError(node.lacks(key))
-        available.update(node.out_keys)
+        available.update(node.makes)
 
 
 def _evaluation(nodes: Nodes, velocity: Velocity, user: Node, guided: bool) -> list[Group]:
@@ -120,7 +120,7 @@ def _evaluation(nodes: Nodes, velocity: Velocity, user: Node, guided: bool) -> l
     correction = (nodes.correction,) if guided else ()
     lookahead = tuple(node for node in lookahead if node is not None)
     correction = tuple(node for node in correction if node is not None)
-    made = {key for node in lookahead for key in node.out_keys}
-    wanted = {key for node in (*correction, user) for key in node.in_keys}
+    made = {key for node in lookahead for key in node.makes}
+    wanted = {key for node in (*correction, user) for key in node.needs}
     missing = (velocity,) if "velocity" in wanted - made else ()
     return [lookahead, (*missing, *correction)]

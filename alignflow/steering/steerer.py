@@ -142,13 +142,13 @@ class Steerer:
 
     def _step(self, tensordict: TensorDictBase, step: int) -> TensorDictBase:
         # what the last step wrote holds for another state; only what belongs to a particle stays
-        kept = ("state", "condition", "trajectory", "log_weight", *self.nodes.resampler.out_keys)
+        kept = ("state", "condition", "trajectory", *self.nodes.resampler.out_keys)
         tensordict = tensordict.select(*kept, strict=False)
         start, end = self.times[step : step + 2]
         state = tensordict["state"]
         times = {"time": start, "target_time": end, "step_length": end - start}
         for key, time in times.items():
-            tensordict[key] = state.new_full((len(state),), time)
+            tensordict[key] = state.new_full(state.shape[:1], time)
         with naming_step(step, start):
             for group in self.groups(step):
                 tensordict = self._run(group, tensordict)
@@ -165,7 +165,7 @@ class Steerer:
             except RewardError as error:
                 message = f"{error}, counted from row {index * size} of {len(tensordict)}"
                 raise RewardError(message) from (error.__cause__ or error)
-        return torch.cat(parts)
+        return TensorDict.cat(parts)
 
     def _collect(self, tensordict, n: int, cost: Cost, generator) -> TensorDict:
         keys = ("state", "reward", "log_weight")

@@ -35,7 +35,8 @@ class Hooks:
     """An independent count, by hooks on the network and around the reward."""
 
     def __init__(self, network: torch.nn.Module):
-        self.counts = dict.fromkeys(("nfe", "vjps", "reward_calls", "reward_vjps"), 0)
+        names = ("nfe", "vjps", "reward_calls", "reward_vjps")
+        self.counts: dict[str, int] = dict.fromkeys(names, 0)
         network.register_forward_hook(lambda module, args, out: self._count("nfe", "vjps", out))
         self.reward = af.reward(self._reward, differentiable=True)
 
@@ -264,7 +265,7 @@ def test_the_flowchart_joins_each_reader_to_the_last_writer_of_a_key(policy):
     lines = af.steer(policy, smooth(), method="dps", steps=4).mermaid().splitlines()
     assert lines[0] == "flowchart LR"
     assert '    n0 -- "endpoint" --> n1' in lines and '    n0 -- "velocity" --> n4' in lines
-    assert '    given -- "state" --> n1' in lines
+    assert '    given -- "state" --> n1' in lines and '    n2 -- "correction" --> n4' in lines
 
 
 def test_nodes_of_ones_own_make_a_steerer(policy):
