@@ -4,18 +4,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import nn
 
 from alignflow.reward_module import RewardError
 
 from .nodes import Group
 
-__all__ = ["frozen", "naming_step", "run_rows"]
+__all__ = ["frozen", "naming_step", "run_group"]
 
 
-def run_rows(group: Group, tensordict: TensorDictBase) -> TensorDictBase:
-    """Run nodes one after the other; a graph is built only for a gradient, and not kept."""
+def run_group(
+    group: Group, tensordict: TensorDictBase, micro_batch_size: int | None
+) -> TensorDictBase:
+    """Run nodes one after the other, so many rows at a time; the result does not depend on it.
+
+    A graph is built only for a gradient, and none is kept.
+    """
+    size = len(tensordict) if micro_batch_size is None else micro_batch_size
+    if size >= len(tensordict) or any(node.whole_batch for node in group):
+        return _run_rows(group, tensordict)
+    parts = []
+    for index, part in enumerate(tensordict.split(size)):
+        try:
+            parts.append(_run_rows(group, part))
+        except RewardError as error:
+            message = f"{error}, counted from row {index * size} of {len(tensordict)}"
+            raise RewardError(message) from (error.__cause__ or error)
+    return TensorDict.cat(parts)
+
+
+def _run_rows(group: Group, tensordict: TensorDictBase) -> TensorDictBase:
     differentiates = any(node.differentiates for node in group)
     with torch.set_grad_enabled(differentiates):
         if differentiates:

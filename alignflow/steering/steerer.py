@@ -11,11 +11,11 @@ from alignflow.conditions import condition_rows, repeat_rows
 from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward
 from alignflow.flow_map import FlowMap, Guided
 from alignflow.posteriors import Velocity
-from alignflow.reward_module import Reward, RewardError
+from alignflow.reward_module import Reward
 
 from .drawing import draw_mermaid, draw_table
 from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
-from .run import frozen, naming_step, run_rows
+from .run import frozen, naming_step, run_group
 
 __all__ = ["Steerer"]
 
@@ -30,7 +30,8 @@ class Steerer:
         times: The grid, (steps + 1,), increasing from 0 to 1.
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows (particles of all systems) that go through the model at a time; all
-            by default. The result does not depend on it.
+            by default. The result does not depend on it, but for on_invalid="worst", which takes the
+            worst reward of the micro-batch.
         title: First line of the printed graph.
 
     Raises:
@@ -126,7 +127,8 @@ class Steerer:
                 if callback is not None:
                     callback(step, tensordict)
             with naming_step(self.steps, 1.0):
-                tensordict = self.nodes.resampler.finish(self._run((self.finished,), tensordict))
+                tensordict = run_group((self.finished,), tensordict, self.micro_batch_size)
+            tensordict = self.nodes.resampler.finish(tensordict)
             return self._collect(tensordict, n, self.meter.total - before, generator)
 
     def _start(self, n: int, condition, generator, keep_path: bool) -> TensorDict:
@@ -151,21 +153,8 @@ class Steerer:
             tensordict[key] = state.new_full(state.shape[:1], time)
         with naming_step(step, start):
             for group in self.groups(step):
-                tensordict = self._run(group, tensordict)
+                tensordict = run_group(group, tensordict, self.micro_batch_size)
         return tensordict
-
-    def _run(self, group: Group, tensordict: TensorDictBase) -> TensorDictBase:
-        size = self.micro_batch_size
-        if size is None or size >= len(tensordict) or any(node.whole_batch for node in group):
-            return run_rows(group, tensordict)
-        parts = []
-        for index, part in enumerate(tensordict.split(size)):
-            try:
-                parts.append(run_rows(group, part))
-            except RewardError as error:
-                message = f"{error}, counted from row {index * size} of {len(tensordict)}"
-                raise RewardError(message) from (error.__cause__ or error)
-        return TensorDict.cat(parts)
 
     def _collect(self, tensordict, n: int, cost: Cost, generator) -> TensorDict:
         keys = ("state", "reward", "log_weight")
