@@ -30,8 +30,8 @@ class Steerer:
         times: The grid, (steps + 1,), increasing from 0 to 1.
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows (particles of all systems) that go through the model at a time; all
-            by default. The result does not depend on it, but for on_invalid="worst", which takes the
-            worst reward of the micro-batch.
+            by default. The result does not depend on it, but for a reward with on_invalid="worst",
+            whose worst is then that of the micro-batch.
         title: First line of the printed graph.
 
     Raises:
