@@ -88,7 +88,8 @@ class Node(TensorDictModuleBase):
                 f"{', '.join(sorted(known))}"
             )
         self._names.update(names)
-        self.in_keys, self.out_keys = self.needs, self.makes
+        self.in_keys = [*self.needs]
+        self.out_keys = [*self.makes]
         return self
 
     def read(self, tensordict: TensorDictBase, key: str) -> Any:

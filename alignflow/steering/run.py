@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import nn
 
 from alignflow.reward_module import RewardError
@@ -31,7 +32,7 @@ def run_group(
         except RewardError as error:
             message = f"{error}, counted from row {index * size} of {len(tensordict)}"
             raise RewardError(message) from (error.__cause__ or error)
-    return TensorDict.cat(parts)
+    return cast(TensorDictBase, torch.cat(parts))
 
 
 def _run_rows(group: Group, tensordict: TensorDictBase) -> TensorDictBase:
