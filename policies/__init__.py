@@ -1,6 +1,7 @@
 """Policies: networks and callables as flow maps, and the models that are shipped."""
 
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
+from .judges import Judge, load_judge
 from .networks import MLP, DiT, UNet
 from .policy import FlowMapPolicy, load_policy
 from .zoo import load, shipped
@@ -9,12 +10,14 @@ __all__ = [
     "MLP",
     "DiT",
     "FlowMapPolicy",
+    "Judge",
     "MapPolicy",
     "UNet",
     "VelocityPolicy",
     "from_flow_map",
     "from_velocity",
     "load",
+    "load_judge",
     "load_policy",
     "shipped",
 ]

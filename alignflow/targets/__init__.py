@@ -1,19 +1,37 @@
 """Distributions with closed-form posteriors and tilts, and data sets."""
 
+from .augmentation import AugmentedImages, deform
+from .avatars import ATTRIBUTES, avatars, avatars_sample
 from .checkerboard import Checkerboard
+from .digits import DIGIT_SPLITS, digits
+from .folder import image_folder
 from .gaussian_mixture import GaussianMixture
 from .gaussians import Gaussians
+from .glyphs import CHARACTERS, glyphs
 from .grid import GridDensity
+from .images import Images, cache_folder
 from .named import inverse_problem, inverse_problem_reward, ring, ring_reward
 from .rewards import Linear, Quadratic
 
 __all__ = [
+    "ATTRIBUTES",
+    "CHARACTERS",
+    "DIGIT_SPLITS",
+    "AugmentedImages",
     "Checkerboard",
     "GaussianMixture",
     "Gaussians",
     "GridDensity",
+    "Images",
     "Linear",
     "Quadratic",
+    "avatars",
+    "avatars_sample",
+    "cache_folder",
+    "deform",
+    "digits",
+    "glyphs",
+    "image_folder",
     "inverse_problem",
     "inverse_problem_reward",
     "ring",

@@ -7,21 +7,21 @@ alignment is that their attributes are known, and so the exact effect of a tilt 
 import hashlib
 import io
 import json
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from .drawing import drawn
 from .images import Images, cache_folder
 
-__all__ = ["ATTRIBUTES", "avatars"]
+__all__ = ["ATTRIBUTES", "avatars", "avatars_sample"]
 
 ATTRIBUTES = ("glasses", "hat", "beard", "accessories", "happy", "long_hair")
 SIZE = 16
 BACKGROUNDS = ["b6e3f4", "c0aede", "d1d4f9", "ffd5dc", "ffdfbf"]
-_CHUNK = 500
 
 
 def avatars(n: int = 60_000, first: int = 0) -> Images:
@@ -35,16 +35,17 @@ def avatars(n: int = 60_000, first: int = 0) -> Images:
         Images (n, 3, 16, 16) whose labels are 0 or 1 under each name of `ATTRIBUTES`.
     """
     path = cache_folder() / f"avatars-{_version()}-{first}-{n}.npz"
-    if not path.exists():
-        _draw(first, n, path)
-    with np.load(path) as stored:
-        pixels = torch.from_numpy(stored["pixels"])
-        attributes = torch.from_numpy(stored["attributes"]).long()
-    return Images(pixels, dict(zip(ATTRIBUTES, attributes.unbind(1), strict=True)))
+    return _images(*drawn(path, draw, range(first, first + n), ("pixels", "attributes")))
 
 
-def draw(number: int) -> tuple[np.ndarray, list[bool]]:
-    """One portrait, (3, 16, 16) uint8, and whether it has each attribute."""
+def avatars_sample() -> Images:
+    """The 256 portraits from number 300,000 on, which travel with the library: nothing is drawn."""
+    with np.load(Path(__file__).parent / "shipped" / "avatars.npz") as stored:
+        return _images(*(torch.from_numpy(stored[name]) for name in ("pixels", "attributes")))
+
+
+def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """One portrait, (3, 16, 16) uint8, and whether it has each attribute, (6,) uint8."""
     import resvg_py
     from dicebear import Avatar
     from PIL import Image
@@ -54,14 +55,19 @@ def draw(number: int) -> tuple[np.ndarray, list[bool]]:
     png = resvg_py.svg_to_bytes(svg_string=avatar.to_string(), skip_system_fonts=True)
     pixels = np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB")).transpose(2, 0, 1)
     parts = avatar.to_json()["options"]
-    return pixels, [
+    attributes = (
         "glassesVariant" in parts,
         "hatVariant" in parts,
         "beardVariant" in parts,
         "accessoriesVariant" in parts,
         parts["mouthVariant"].startswith("happy"),
         parts.get("hairVariant", "").startswith("long"),
-    ]
+    )
+    return pixels, np.array(attributes, dtype=np.uint8)
+
+
+def _images(pixels: torch.Tensor, attributes: torch.Tensor) -> Images:
+    return Images(pixels, dict(zip(ATTRIBUTES, attributes.long().unbind(1), strict=True)))
 
 
 @cache
@@ -78,25 +84,3 @@ def _definition() -> dict:
 def _version() -> str:
     """Changes when the style's drawing does, so that a stale cache is never taken for it."""
     return hashlib.sha256(json.dumps(_definition(), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _draw(first: int, n: int, path) -> None:
-    from rich.progress import track
-
-    with ProcessPoolExecutor() as pool:
-        drawn = list(
-            track(
-                pool.map(draw, range(first, first + n), chunksize=min(_CHUNK, n)),
-                description=f"drawing {n} avatars",
-                total=n,
-            )
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            pixels=np.stack([pixels for pixels, _ in drawn]),
-            attributes=np.array([attributes for _, attributes in drawn], dtype=np.uint8),
-        )
-    temporary.replace(path)

@@ -1,7 +1,7 @@
 """Data sets of labelled images, held in memory as bytes."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -48,7 +48,7 @@ class Images:
     def select(self, rows: Tensor | slice) -> "Images":
         """The data set of some of its rows."""
         labels = {name: label[rows] for name, label in self.labels.items()}
-        return Images(self.pixels[rows], labels, self.condition)
+        return replace(self, pixels=self.pixels[rows], labels=labels)
 
 
 def cache_folder() -> Path:

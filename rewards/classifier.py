@@ -1,0 +1,119 @@
+"""The classifiers that rewards are made of: small residual networks whose gradients are of use.
+
+They learned from clean, blurred and noisy images, so that they have an opinion, and a gradient, on
+what a generator makes on its way. They are never what judges a result: that is done by networks of
+another architecture, trained on other images.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alignflow.checkpoint import CheckpointError, load_folder, load_parameters
+
+__all__ = ["CLASSIFIERS", "Classifier", "load_classifier"]
+
+CLASSIFIERS = ("avatars", "digits", "glyphs")
+FOLDER = Path(__file__).parent / "shipped" / "classifiers"
+
+
+class Classifier(nn.Module):
+    """Logits of labels from images: residual blocks, group normalization, SiLU.
+
+    Args:
+        labels: Their names.
+        channels: Of the images.
+        size: Height and width of the images.
+        exclusive: Whether an image has exactly one of the labels (classes), or any of them
+            (attributes).
+        widths: Features at each resolution, finest first; the image is halved between them.
+        stride: Of the first convolution; 2 halves the image before all else.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        channels: int,
+        size: int,
+        exclusive: bool,
+        widths: Sequence[int] = (32, 64, 80),
+        stride: int = 1,
+    ):
+        super().__init__()
+        self.arguments = {
+            "labels": list(labels),
+            "channels": channels,
+            "size": size,
+            "exclusive": exclusive,
+            "widths": list(widths),
+            "stride": stride,
+        }
+        self.labels, self.exclusive = tuple(labels), exclusive
+        self.event_shape = (channels, size, size)
+        self.first = nn.Conv2d(channels, widths[0], 3, stride, padding=1)
+        layers, features = [_Block(widths[0])], widths[0]
+        for width in widths[1:]:
+            layers += [nn.Conv2d(features, width, 3, 2, padding=1), _Block(width)]
+            features = width
+        self.blocks = nn.Sequential(*layers)
+        self.norm = nn.GroupNorm(8, features)
+        # which place a mark has matters, so places are kept apart
+        side = math.ceil(size / (stride * 2 ** (len(widths) - 1)))
+        self.last = nn.Linear(features * side**2, len(labels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to logits (N, A), one for each label.
+
+        Raises:
+            ValueError: If the images are of another shape.
+        """
+        if images.shape[1:] != self.event_shape:
+            raise ValueError(
+                f"this classifier takes images (N, {', '.join(map(str, self.event_shape))}), "
+                f"got {tuple(images.shape)}"
+            )
+        hidden = self.blocks(self.first(2 * images - 1))
+        return self.last(F.silu(self.norm(hidden)).flatten(1))
+
+    def log_probabilities(self, images: Tensor) -> Tensor:
+        """Log-probability of each label, (N, A); of images as in `forward`."""
+        logits = self(images)
+        return logits.log_softmax(-1) if self.exclusive else F.logsigmoid(logits)
+
+
+def load_classifier(name: str) -> Classifier:
+    """A shipped reward classifier, frozen; gradients flow through it to the images.
+
+    Args:
+        name: "avatars" (six attributes), "digits" (ten classes) or "glyphs" (36 classes).
+
+    Raises:
+        ValueError: If there is none of that name.
+        CheckpointError: If its files are damaged.
+    """
+    if name not in CLASSIFIERS:
+        raise ValueError(f"there is no classifier {name!r}: known are {', '.join(CLASSIFIERS)}")
+    folder = FOLDER / name
+    tensors, facts = load_folder(folder)
+    if facts.get("network") != "classifier":
+        raise CheckpointError(f"{folder} holds no classifier, but {facts.get('network')!r}")
+    classifier = Classifier(**facts["arguments"])
+    load_parameters(classifier, tensors, str(folder))
+    return classifier.eval().requires_grad_(False)
+
+
+class _Block(nn.Module):
+    """A residual step, (N, width, H, W) to the same."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(hidden)))
