@@ -16,14 +16,16 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
+from torchrl.objectives import LossModule
 
 from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes, batches
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.reward_module import RewardError
 
+from .memoryless import MemorylessRollout
 from .regularizers import EndpointDistance, PathKL
-from .rollouts import MapRollout, MemorylessRollout, Path
+from .rollouts import MapRollout, Path
 from .tuner import Tuner
 
 __all__ = ["Direct"]
@@ -54,7 +56,7 @@ class Direct(Tuner):
     """
 
     @dataclass
-    class _AcceptedKeys:
+    class _AcceptedKeys(LossModule._AcceptedKeys):
         state: NestedKey = "state"
         time: NestedKey = "time"
         condition: NestedKey = "condition"

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from alignflow.flow_map import FlowMap
 
-from .rollouts import MapRollout, MemorylessRollout, Path
+from .memoryless import MemorylessRollout
+from .rollouts import MapRollout, Path
 
 __all__ = ["EndpointDistance", "PathKL"]
 

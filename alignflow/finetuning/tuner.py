@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -63,7 +63,8 @@ class Tuner(LossModule):
         reward = as_reward(reward)
         if not (self.takes_black_box or reward.differentiable):
             raise ValueError(_refusal(type(self).__name__.lower(), reward))
-        self.strength, self.generator = strength, generator
+        self.strength = strength
+        self.generator = generator or torch.Generator().manual_seed(0)
         # always a row of them
         self.condition = None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
         self.distillation = distillation
@@ -83,7 +84,7 @@ class Tuner(LossModule):
     @property
     def policy(self) -> FlowMap:
         """The map being tuned."""
-        return self.distillation.policy
+        return cast(FlowMap, self.distillation.policy)
 
     @property
     def base(self) -> FlowMap:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
+from torchrl.objectives import LossModule
 
 from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
 from alignflow.flow_map import FlowMap
@@ -53,7 +54,7 @@ class Weighted(Tuner):
     """
 
     @dataclass
-    class _AcceptedKeys:
+    class _AcceptedKeys(LossModule._AcceptedKeys):
         data: NestedKey = "data"
         condition: NestedKey = "condition"
 

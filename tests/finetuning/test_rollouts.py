@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alignflow.finetuning import MapRollout, MemorylessRollout
-from alignflow.finetuning.rollouts import kl_weight, memoryless_step
+from alignflow.finetuning.memoryless import kl_weight, memoryless_step
 from alignflow.flow_map import FlowMap
 from alignflow.policies import FlowMapPolicy
 from alignflow.targets import GaussianMixture

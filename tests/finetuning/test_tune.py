@@ -62,6 +62,22 @@ def test_conditions_reach_policy_and_reward(method, generator):
     assert seen == {1}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_and_any_option_of_the_trainer_are_passed_on(method, normal, first):
+    seen = []
+    af.finetune(
+        normal,
+        first,
+        method,
+        precision="bf16",
+        log_every=1,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
+        progress=lambda step, steps, metrics: seen.append((step, steps)),
+        **TINY,
+    )
+    assert seen == [(1, 2), (2, 2)]
+
+
 def test_a_folder_gets_metrics_of_the_reward_the_distance_and_the_diversity(
     normal, first, tmp_path
 ):
