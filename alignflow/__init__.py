@@ -22,6 +22,7 @@ _FACE = {
     "evaluate": "metrics",
     "finetune": "finetuning",
     "from_flow_map": "policies",
+    "from_scores": "reward_module",
     "from_velocity": "policies",
     "load": "policies",
     "policies": "policies",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         Sum,
         as_reward,
         check_reward,
+        from_scores,
         reward,
     )
     from alignflow.steering import steer

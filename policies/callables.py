@@ -38,9 +38,13 @@ class VelocityPolicy(FlowMap):
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
-        return integrate(
-            lambda x, t: _call(self.function, condition, x, t), x, s, t, self.tolerance
-        )
+        self.evaluations = 0
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            self.evaluations += 1
+            return _call(self.function, condition, x, t)
+
+        return integrate(velocity, x, s, t, self.tolerance)
 
 
 class MapPolicy(FlowMap):

@@ -1,0 +1,17 @@
+"""The reward interface: any callable from what people see to one number a sample, maximized."""
+
+from .adapters import from_scores
+from .check import RewardReport, check_reward
+from .composite import Sum
+from .interface import Reward, RewardError, as_reward, reward
+
+__all__ = [
+    "Reward",
+    "RewardError",
+    "RewardReport",
+    "Sum",
+    "as_reward",
+    "check_reward",
+    "from_scores",
+    "reward",
+]

@@ -1,0 +1,84 @@
+r"""A weighted sum of rewards.
+
+.. math:: r(x) = \sum_i w_i \, r_i(x)
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+
+from .interface import Reward, as_reward
+
+__all__ = ["Sum"]
+
+
+class Sum(Reward):
+    """A weighted sum of rewards; each term is also kept by name in `last_terms`.
+
+    It is differentiable if all of its terms are, and otherwise a black box. A sample that one term
+    drops (`on_invalid="drop"`) is dropped by the sum. States are decoded once for all terms.
+
+    ::
+
+        af.Sum({"red": (redness, 1.0), "small": (af.rewards.Compressibility(), 0.5)})
+
+    Called on a TensorDict it also writes each term as `endpoint_reward_<name>`.
+
+    Args:
+        terms: Name to (reward, weight).
+        name: Of the sum.
+    """
+
+    def __init__(self, terms: Mapping[str, tuple[Any, float]], name: str = "sum"):
+        if not terms:
+            raise ValueError("a sum of rewards needs at least one term")
+        pairs = {key: _pair(key, term) for key, term in terms.items()}
+        rewards = nn.ModuleList(reward for reward, _ in pairs.values())
+        super().__init__(rewards, name, all(reward.differentiable for reward in rewards))
+        self.weights = {key: weight for key, (_, weight) in pairs.items()}
+        self.last_terms: dict[str, Tensor] = {}
+        self.out_keys = ["endpoint_reward", *(f"endpoint_reward_{key}" for key in pairs)]
+
+    @property
+    def terms(self) -> dict[str, Reward]:
+        """The rewards by name."""
+        return dict(zip(self.weights, self.function, strict=True))
+
+    def score(self, states, condition=None, decode=lambda x: x, step=None) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
+            if any(term.space == "decoded" for term in self.function):
+                endpoint = decode(states)
+                decode = lambda _: endpoint  # noqa: E731
+            parts = {
+                key: term.score(states, condition, decode, step) for key, term in self.terms.items()
+            }
+            total = torch.stack([self.weights[key] * part for key, part in parts.items()]).sum(0)
+            dropped = torch.stack([part.isneginf() for part in parts.values()]).any(0)
+        self.last_terms = {key: part.detach() for key, part in parts.items()}
+        return torch.where(dropped, -torch.inf, total)
+
+    def forward(self, endpoint, condition=None):
+        out = super().forward(endpoint, condition)
+        if isinstance(out, TensorDictBase):
+            for key, part in self.last_terms.items():
+                out.set(f"endpoint_reward_{key}", part.view_as(out.get("endpoint_reward")))
+        return out
+
+    def __repr__(self) -> str:
+        terms = [f"{self.weights[key]} * {term!r}" for key, term in self.terms.items()]
+        return f"{type(self).__name__}({' + '.join(terms)})"
+
+
+def _pair(key: str, term: Any) -> tuple[Reward, float]:
+    try:
+        candidate, weight = term
+        weight = float(weight)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"term {key!r} must be a pair (reward, weight), got {term!r}") from error
+    if not math.isfinite(weight):
+        raise ValueError(f"the weight of term {key!r} must be finite, got {weight}")
+    return as_reward(candidate), weight

@@ -1,0 +1,215 @@
+r"""What a reward is: a function from what people see to one number a sample, maximized.
+
+A reward is called on a batch at a time, as `function(endpoint, condition=None)`, and may answer
+with a tensor (N,) or (N, 1), an array, or a list of floats. Whether its gradient is real is
+declared by `differentiable`, not guessed; everything else is a black box and runs without a graph.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+
+from .rows import as_rewards, first_failure
+
+__all__ = ["Reward", "RewardError", "as_reward", "reward"]
+
+INVALID = ("raise", "drop", "worst")
+SPACES = ("decoded", "state")
+
+
+class RewardError(ValueError):
+    """A reward raised, or returned what is not one finite number for each sample."""
+
+
+class Reward(TensorDictModuleBase):
+    """A named reward around a function.
+
+    Called on tensors it is the function itself, checked. Called on a TensorDict it reads `endpoint`
+    and `condition` and writes `endpoint_reward`.
+
+    Args:
+        function: `function(endpoint, condition=None)`, (N, *E) to N numbers. An nn.Module's
+            parameters become this module's, and it is put into evaluation mode and kept there: a
+            reward with dropout or batch statistics would be another one at each call.
+        name: What errors, logs and reports call it.
+        differentiable: Whether its gradient in the endpoint is real.
+        space: "decoded" to see `policy.decode` of the states, "state" to see the states themselves.
+        on_invalid: What NaN or infinity does: "raise" a RewardError, "drop" to a reward of -inf
+            (a log-weight of -inf), or take the "worst" valid reward of the batch. In the last two
+            cases the sample has no gradient.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        differentiable: bool = False,
+        space: str = "decoded",
+        on_invalid: str = "raise",
+    ):
+        super().__init__()
+        if space not in SPACES:
+            raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}")
+        if on_invalid not in INVALID:
+            raise ValueError(f"on_invalid must be one of {', '.join(INVALID)}, got {on_invalid!r}")
+        self.function: Any = function
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.differentiable = differentiable
+        self.space = space
+        self.on_invalid = on_invalid
+        self._takes_condition = _takes_condition(function)
+        self.in_keys = ["endpoint"]
+        self.out_keys = ["endpoint_reward"]
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Reward":
+        """Stay in evaluation mode, whatever the loss around the reward is switched to."""
+        return super().train(False)
+
+    def forward(self, endpoint: Tensor | TensorDictBase, condition=None):
+        """The function's answer for (N, *E) as (N,), or the TensorDict form.
+
+        A TensorDict of several batch dimensions is scored as one flat batch.
+        """
+        if not isinstance(endpoint, TensorDictBase):
+            return self.score(endpoint, condition)
+        seen = endpoint.select("endpoint", "condition", strict=False)
+        flat = seen.reshape(-1) if seen.batch_dims > 1 else seen
+        reward = self.score(flat.get("endpoint"), flat.get("condition", None))
+        shape = endpoint.batch_size if seen.batch_dims > 1 else reward.shape
+        return endpoint.set("endpoint_reward", reward.view(shape))
+
+    def score(
+        self,
+        states: Tensor,
+        condition=None,
+        decode: Callable[[Tensor], Any] = lambda x: x,
+        step: int | None = None,
+    ) -> Tensor:
+        """Rewards (N,) of states (N, *E); with a graph only if the reward is differentiable.
+
+        They come in the states' precision, but never in less than float32.
+
+        Args:
+            states: (N, *E).
+            condition: Passed on if the function takes one.
+            decode: `policy.decode`, applied first unless the reward asks for the raw state.
+            step: Named in errors.
+
+        Raises:
+            RewardError: If the function raises, answers in a wrong shape, or with NaN or infinity
+                under on_invalid="raise"; it names the reward, the step and the samples.
+        """
+        where = f"reward {self.name!r}" + (f" at step {step}" if step is not None else "")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
+            endpoint = states if self.space == "state" else decode(states)
+            if isinstance(endpoint, Tensor):
+                # never the caller's own tensor: a black box sees no graph, and a hook stays here
+                endpoint = endpoint.view_as(endpoint) if self.differentiable else endpoint.detach()
+            try:
+                answer = self._call(endpoint, condition)
+            except Exception as error:
+                culprit = first_failure(self._call, endpoint, condition, len(states))
+                raise RewardError(
+                    f"{where} raised {type(error).__name__} {culprit}: {error}"
+                ) from error
+            try:
+                reward = as_rewards(answer, states)
+            except (TypeError, ValueError) as error:
+                raise RewardError(f"{where} must return {error}") from error
+            reward = reward if self.differentiable else reward.detach()
+            return self._settle_invalid(reward, endpoint, where)
+
+    def __repr__(self) -> str:
+        kind = "differentiable" if self.differentiable else "black box"
+        return f"{type(self).__name__}({self.name!r}, {kind})"
+
+    def _call(self, endpoint: Any, condition) -> Any:
+        if self._takes_condition:
+            return self.function(endpoint, condition=condition)
+        return self.function(endpoint)
+
+    def _settle_invalid(self, reward: Tensor, endpoint: Any, where: str) -> Tensor:
+        valid = torch.isfinite(reward)
+        if valid.all():
+            return reward
+        if self.on_invalid == "raise":
+            invalid = (~valid).nonzero().flatten().tolist()
+            shown = ", ".join(f"{i} ({reward[i].item()})" for i in invalid[:8])
+            more = f" and {len(invalid) - 8} more" if len(invalid) > 8 else ""
+            raise RewardError(f"{where} is not finite for samples {shown}{more} of {len(reward)}")
+        if isinstance(endpoint, Tensor) and endpoint.requires_grad:
+            # zero times a NaN derivative is NaN, so the invalid samples are cut out of the graph
+            rows = valid.view(-1, *[1] * (endpoint.ndim - 1))
+            endpoint.register_hook(lambda gradient: torch.where(rows, gradient, 0.0))
+        if self.on_invalid == "worst" and valid.any():
+            return torch.where(valid, reward, reward[valid].min().detach())
+        return torch.where(valid, reward, -torch.inf)
+
+
+@overload
+def reward(function: Callable[..., Any]) -> Reward: ...
+@overload
+def reward(
+    *, name: str | None = ..., differentiable: bool = ..., space: str = ..., on_invalid: str = ...
+) -> Callable[[Callable[..., Any]], Reward]: ...
+def reward(
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    differentiable: bool = False,
+    space: str = "decoded",
+    on_invalid: str = "raise",
+) -> Reward | Callable[[Callable[..., Any]], Reward]:
+    """Decorate a function as a `Reward`, with or without arguments.
+
+    ::
+
+        @af.reward(differentiable=True)
+        def redness(endpoint, condition=None):
+            return endpoint[:, 0].mean(dim=(1, 2))
+    """
+
+    def decorate(function: Callable[..., Any]) -> Reward:
+        return Reward(function, name, differentiable, space, on_invalid)
+
+    return decorate if function is None else decorate(function)
+
+
+def as_reward(candidate: "Reward | Callable[..., Any]") -> Reward:
+    """A reward as it is, or any callable as a black box.
+
+    A module that says `differentiable` (perhaps `name`, `space`) of itself is taken at its word.
+
+    Raises:
+        TypeError: If the candidate is not callable, or is a class that was not instantiated.
+    """
+    if isinstance(candidate, Reward):
+        return candidate
+    if isinstance(candidate, type):
+        raise TypeError(
+            f"a reward must be an object, got the class {candidate.__name__}: "
+            f"say {candidate.__name__}(...)"
+        )
+    if not callable(candidate):
+        raise TypeError(f"a reward must be callable, got {type(candidate).__name__}")
+    return Reward(
+        candidate,
+        name=getattr(candidate, "name", None),
+        differentiable=getattr(candidate, "differentiable", False),
+        space=getattr(candidate, "space", "decoded"),
+    )
+
+
+def _takes_condition(function: Callable[..., Any]) -> bool:
+    try:
+        called = function.forward if isinstance(function, torch.nn.Module) else function
+        parameters = inspect.signature(called).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == "condition" or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -1,0 +1,70 @@
+"""Rows of a batch: the answer of a reward as numbers (N,), and the sample that made it fail."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+__all__ = ["as_rewards", "first_failure", "rows_of"]
+
+
+def as_rewards(answer: Any, states: Tensor) -> Tensor:
+    """What a reward answered for states (N, *E), as a tensor (N,) beside them.
+
+    Args:
+        answer: A tensor or array (N,) or (N, 1), or a list of numbers or of scalar tensors.
+        states: Their number, device and precision are wanted; the precision at least float32.
+
+    Raises:
+        TypeError: If the answer does not consist of real numbers.
+        ValueError: If it is of another shape.
+    """
+    n = len(states)
+    if isinstance(answer, list | tuple) and answer and all(isinstance(a, Tensor) for a in answer):
+        answer = torch.stack(list(answer))
+    try:
+        rewards = torch.as_tensor(answer)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"numbers, got {type(answer).__name__}") from error
+    if rewards.is_complex():
+        raise TypeError(f"real numbers, got {rewards.dtype}")
+    if rewards.shape not in ((n,), (n, 1)):
+        raise ValueError(
+            f"one number for each of the {n} samples, shape ({n},) or ({n}, 1), "
+            f"got shape {tuple(rewards.shape)}"
+        )
+    dtype = torch.promote_types(states.dtype, torch.float32)
+    return rewards.reshape(n).to(states.device, dtype)
+
+
+def rows_of(values: Any, rows: slice, n: int) -> Any:
+    """The rows of what has one row for each of n samples; anything else holds for all of them."""
+    if isinstance(values, Tensor | TensorDictBase):
+        return values[rows] if values.shape[:1] == (n,) else values
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        return values[rows] if len(values) == n else values
+    return values
+
+
+def first_failure(call: Callable[[Any, Any], Any], endpoint: Any, condition: Any, n: int) -> str:
+    """Where in a batch of n a reward raised, in words, found by calling it on halves of it."""
+
+    def fails(rows: slice) -> bool:
+        try:
+            call(rows_of(endpoint, rows, n), rows_of(condition, rows, n))
+        except Exception:
+            return True
+        return False
+
+    start, stop = 0, n
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        if fails(slice(start, middle)):
+            stop = middle
+        elif fails(slice(middle, stop)):
+            start = middle
+        else:
+            return f"on samples {start} to {stop - 1} of {n} together, on neither half alone"
+    return f"on sample {start} of {n}"
