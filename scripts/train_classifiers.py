@@ -54,7 +54,8 @@ def build(which: str, role: str) -> Network:
     exclusive = which != "avatars"
     if role == "reward":
         stride = 1 if which == "avatars" else 2
-        return classifier.Classifier(names, channels, size, exclusive, stride=stride)
+        widths = (32, 64, 96) if which == "digits" else (32, 64, 80)
+        return classifier.Classifier(names, channels, size, exclusive, widths, stride)
     widths = (32, 64) if which == "avatars" else (24, 48)
     return judges.Judge(names, channels, size, exclusive, widths)
 
