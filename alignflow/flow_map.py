@@ -26,7 +26,13 @@ class FlowMap(TensorDictModuleBase):
 
     Args:
         event_shape: Shape *E of one state.
+
+    Attributes:
+        evaluations: Network forwards that the last jump took; more than one for a map that
+            integrates its velocity. What a result cost is counted by it.
     """
+
+    evaluations: int = 1
 
     def __init__(self, event_shape: Sequence[int]):
         super().__init__()

@@ -1,0 +1,122 @@
+"""What a result cost: network forwards and reward calls, counted where they happen.
+
+A meter is handed to a flow map and a reward by wrapping them; whatever then uses the two, however
+it is composed, is counted: forwards as they run, gradients as they come back through them.
+"""
+
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap, Guided
+from alignflow.reward_module import Reward
+
+__all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "forwards_of_call"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Evaluations, in samples: one forward of a network on a batch of N counts N.
+
+    Args:
+        nfe: Forwards of the network.
+        vjps: Gradients pulled back through a forward of the network.
+        reward_calls: Samples scored.
+        reward_vjps: Gradients of the reward.
+    """
+
+    nfe: int = 0
+    vjps: int = 0
+    reward_calls: int = 0
+    reward_vjps: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(**{name: value + getattr(other, name) for name, value in self.items()})
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return self + other * -1
+
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(**{name: times * value for name, value in self.items()})
+
+    def items(self) -> list[tuple[str, int]]:
+        """Names and numbers, in the order of the fields."""
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+
+
+class Meter:
+    """A running total."""
+
+    def __init__(self):
+        self.total = Cost()
+
+    def add(self, **counts: int) -> None:
+        """Add to the total, by name of a field of `Cost`."""
+        self.total = self.total + Cost(**counts)
+
+
+class MeteredFlowMap(FlowMap):
+    """A flow map whose forwards and backwards are counted.
+
+    Args:
+        model: The map itself. A call of `velocity`, `denoiser` or `flow_map` is one forward, but
+            for a jump that says in `model.evaluations` that it took more.
+        meter: What counts.
+    """
+
+    def __init__(self, model: FlowMap, meter: Meter):
+        super().__init__(model.event_shape)
+        self.model = model
+        self.meter = meter
+
+    def velocity(self, x, t, condition=None):
+        return self._count(self.model.velocity(x, t, condition))
+
+    def denoiser(self, x, t, condition=None):
+        return self._count(self.model.denoiser(x, t, condition))
+
+    def flow_map(self, x, s, t, condition=None):
+        return self._count(self.model.flow_map(x, s, t, condition), self.model.evaluations)
+
+    def decode(self, x):
+        return self.model.decode(x)
+
+    def _count(self, out: Tensor, evaluations: int = 1) -> Tensor:
+        samples = len(out) * evaluations
+        self.meter.add(nfe=samples)
+        if out.requires_grad:
+            out.register_hook(lambda gradient: self.meter.add(vjps=samples))
+        return out
+
+
+class MeteredReward(Reward):
+    """A reward whose calls and gradients are counted; otherwise the reward itself.
+
+    Args:
+        reward: The reward.
+        meter: What counts.
+    """
+
+    def __init__(self, reward: Reward, meter: Meter):
+        super().__init__(
+            reward, reward.name, reward.differentiable, reward.space, reward.on_invalid
+        )
+        self.reward = reward
+        self.meter = meter
+
+    @property
+    def last_terms(self) -> dict[str, Tensor]:
+        """Of a composite, its terms in the last call."""
+        return getattr(self.reward, "last_terms", {})
+
+    def score(self, states, condition=None, decode=lambda x: x, step=None):
+        rewards = self.reward.score(states, condition, decode, step)
+        self.meter.add(reward_calls=len(states))
+        if rewards.requires_grad:
+            rewards.register_hook(lambda gradient: self.meter.add(reward_vjps=len(states)))
+        return rewards
+
+
+def forwards_of_call(model: FlowMap) -> int:
+    """Network forwards behind one call of a map: guidance needs two."""
+    return 2 if isinstance(model, Guided) else 1

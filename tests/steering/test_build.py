@@ -1,0 +1,178 @@
+"""Bad input: one clear error each, at build time where it can be known, else with its step."""
+
+import math
+
+import pytest
+import torch
+
+import alignflow as af
+from alignflow.targets.gaussian_mixture import GaussianMixture
+from alignflow.targets.rewards import Linear
+
+
+def gaussian() -> GaussianMixture:
+    return GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2).unsqueeze(0))
+
+
+def slope() -> Linear:
+    return Linear(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "method must be one of lookahead, .*best_of_n.*got 'magic'"),
+        ({"strength": math.nan}, "strength must be finite and not negative, got nan"),
+        ({"strength": math.inf}, "strength must be finite"),
+        ({"strength": -1.0}, "negate the reward"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"particles": 0}, "particles must be a whole number"),
+        ({"micro_batch_size": 0}, "micro_batch_size must be a whole number"),
+        ({"particles": 4}, "particles=4 would do nothing.*methods that take particles: best_of_n"),
+        ({"method": "dps", "draws": 3}, "draws=3 would do nothing"),
+        (
+            {"method": "best_of_n", "step_size": 0.1},
+            "'best_of_n' does not take step_size",
+        ),
+        ({"method": "dps", "step_size": 0.1}, "'dps' does not take step_size; it takes t_min"),
+        ({"t_min": 0.1}, "'lookahead' does not take t_min; it takes step_size, transition"),
+        ({"step_size": -0.1}, "step_size must be finite and not negative"),
+        ({"method": "dps", "t_min": 0.0}, r"t_min must lie in \(0, 1\)"),
+        ({"method": "dps", "t_min": 1.0}, r"t_min must lie in \(0, 1\)"),
+        ({"method": "dps", "steps": 1}, "nothing would be guided"),
+        ({"transition": "leap"}, "transition must be one of flow_map, euler, heun, got 'leap'"),
+        ({"grid": "cosine"}, "grid must be 'uniform' or increasing times, got 'cosine'"),
+        ({"grid": torch.tensor([0.0, 0.5, 0.5, 1.0])}, "a grid must increase"),
+        ({"grid": torch.tensor([0.0, math.nan, 1.0])}, "a grid must be finite"),
+        ({"grid": torch.tensor([0.1, 1.0])}, "runs from 0 to 1, got 0.1"),
+        ({"grid": [0.0, 0.5]}, "runs from 0 to 1, got 0.0 to 0.5"),
+        ({"grid": [0.0, 0.5, 1.0], "steps": 3}, "a grid of 3 times has 2 steps, got 3"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused_at_build_time(options, message):
+    with pytest.raises(ValueError, match=message):
+        af.steer(gaussian(), slope(), **options)
+
+
+def test_one_particle_and_one_draw_may_be_said_aloud():
+    assert af.steer(gaussian(), slope(), particles=1, draws=1).sample(2)["state"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("method", ["lookahead", "lookahead_weighted", "dps"])
+def test_a_black_box_is_refused_by_methods_that_differentiate_it(method):
+    def count(endpoint):
+        return endpoint.sum(-1).round()
+
+    with pytest.raises(ValueError, match="gradient of reward 'count'.*best_of_n, importance"):
+        af.steer(gaussian(), count, method=method)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "importance"])
+@pytest.mark.parametrize("kind", [lambda r: r.tolist(), lambda r: r.numpy(), lambda r: r[:, None]])
+def test_a_black_box_may_answer_in_lists_arrays_and_columns(method, kind):
+    out = af.steer(gaussian(), lambda x: kind(x.sum(-1)), method=method).sample(3)
+    torch.testing.assert_close(out["reward"], out["state"].sum(-1))
+
+
+def test_what_is_no_reward_is_refused():
+    with pytest.raises(TypeError, match="a reward must be callable"):
+        af.steer(gaussian(), 3.0)
+
+
+def test_a_sample_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        af.steer(gaussian(), slope()).sample(0)
+
+
+def test_conditions_for_another_number_of_systems_are_refused():
+    with pytest.raises(ValueError, match="3 samples need one condition or 3, got 2"):
+        af.steer(gaussian(), slope()).sample(3, condition=torch.zeros(2))
+
+
+def test_guidance_without_a_condition_is_refused():
+    with pytest.raises(ValueError, match="guidance needs a condition"):
+        af.steer(gaussian(), slope(), guidance=2.0).sample(3)
+
+
+def test_a_reward_of_the_wrong_shape_is_named_with_its_step():
+    wide = af.reward(lambda x: x, differentiable=True, name="wide")
+    with pytest.raises(af.RewardError, match=r"at step 0 \(time 0\): reward 'wide' must"):
+        af.steer(gaussian(), wide).sample(3)
+    with pytest.raises(af.RewardError, match=r"at step 8 \(time 1\): reward '.*' must"):
+        af.steer(gaussian(), lambda x: x, method="best_of_n").sample(3)
+
+
+def test_the_rewards_own_exception_is_the_cause():
+    def broken(endpoint):
+        raise KeyError("no such prompt")
+
+    with pytest.raises(af.RewardError, match="at step 8.*'broken' raised KeyError") as caught:
+        af.steer(gaussian(), broken, method="best_of_n").sample(3)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def failing_late(on_invalid: str) -> af.Reward:
+    """NaN for the second sample from the third call on."""
+    calls = []
+
+    @af.reward(differentiable=True, name="late", on_invalid=on_invalid)
+    def late(endpoint):
+        calls.append(None)
+        bad = torch.arange(len(endpoint)) == 1
+        return torch.where(bad & (len(calls) > 2), math.nan, endpoint.sum(-1))
+
+    return late
+
+
+def test_an_invalid_reward_raises_with_its_step_and_samples():
+    steerer = af.steer(gaussian(), failing_late("raise"), steps=4)
+    with pytest.raises(af.RewardError, match=r"at step 2 \(time 0.5\).*for samples 1 \(nan\)"):
+        steerer.sample(3)
+
+
+def test_an_invalid_reward_in_a_micro_batch_says_where_that_begins():
+    def bad(endpoint):
+        return torch.where(endpoint[:, 0] > 1, math.nan, 0.0)
+
+    policy = af.from_flow_map(lambda x, s, t: torch.arange(3.0)[:, None] * torch.ones_like(x), (1,))
+    steerer = af.steer(policy, bad, method="best_of_n", particles=3, steps=1)
+    with pytest.raises(af.RewardError, match=r"samples 2 \(nan\) of 3$"):
+        steerer.sample(1)
+
+    policy = af.from_flow_map(lambda x, s, t: x + 10, (1,))
+    steerer = af.steer(policy, bad, method="best_of_n", particles=4, steps=1, micro_batch_size=2)
+    with pytest.raises(af.RewardError, match="of 2, counted from row 0 of 4"):
+        steerer.sample(1)
+
+
+def test_a_dropped_sample_has_no_weight_and_is_not_guided():
+    out = af.steer(gaussian(), failing_late("drop"), steps=4).sample(3)
+    assert out["reward"][1] == -math.inf and out["particles", "log_weight"][1, 0] == -math.inf
+    assert torch.isfinite(out["state"]).all() and torch.isfinite(out["reward"][[0, 2]]).all()
+
+
+def test_an_invalid_sample_may_take_the_worst_reward():
+    out = af.steer(gaussian(), failing_late("worst"), steps=4).sample(3)
+    assert out["reward"][1] == out["reward"].min() and torch.isfinite(out["reward"]).all()
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "importance"])
+def test_dropped_particles_are_never_chosen(method):
+    @af.reward(on_invalid="drop")
+    def positive(endpoint):
+        return torch.where(endpoint[:, 0] > 0, endpoint[:, 0], math.nan)
+
+    generator = torch.Generator().manual_seed(0)
+    out = af.steer(gaussian(), positive, method=method, particles=20).sample(
+        50, generator=generator
+    )
+    assert (out["state"][:, 0] > 0).all() and torch.isfinite(out["reward"]).all()
+    assert (out["particles", "log_weight"] == -math.inf).any()
+
+
+def test_a_system_whose_particles_were_all_dropped_is_an_error():
+    never = af.reward(lambda endpoint: torch.full((len(endpoint),), math.nan), on_invalid="drop")
+    with pytest.raises(ValueError, match="all 8 particles of system 0, 1"):
+        af.steer(gaussian(), never, method="best_of_n").sample(2)

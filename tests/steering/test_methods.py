@@ -1,0 +1,210 @@
+"""What each method samples, against closed forms: biased ones by their exact bias.
+
+Noise and data are standard normal, so x_t has spread s_t = sqrt(t^2 + (1-t)^2), the flow carries
+x_t / s_t along unchanged, and every steered sample is a known function of its noise.
+"""
+
+import inspect
+import itertools
+import math
+from importlib.resources import files
+
+import pytest
+import torch
+import yaml
+
+import alignflow as af
+from alignflow.steering import METHODS
+from alignflow.targets.gaussian_mixture import GaussianMixture
+from alignflow.targets.rewards import Linear, Quadratic
+
+
+def gaussian(dimension: int = 1) -> GaussianMixture:
+    return GaussianMixture(
+        torch.ones(1, dtype=torch.float64),
+        torch.zeros(1, dimension, dtype=torch.float64),
+        torch.eye(dimension, dtype=torch.float64).unsqueeze(0),
+    )
+
+
+def slope(dimension: int = 1) -> Linear:
+    return Linear(torch.ones(dimension, dtype=torch.float64))
+
+
+def bowl(dimension: int = 1) -> Quadratic:
+    return Quadratic(torch.zeros(dimension, dtype=torch.float64))
+
+
+def spread(t: float) -> float:
+    return math.sqrt(t**2 + (1 - t) ** 2)
+
+
+def noise(n: int, dimension: int = 1) -> torch.Tensor:
+    return gaussian(dimension).noise(n, torch.Generator().manual_seed(0))
+
+
+def from_t_min(t_min: float, steps: int) -> torch.Tensor:
+    """A step of the base to t_min, then equal ones."""
+    return torch.cat([torch.zeros(1), torch.linspace(t_min, 1, steps + 1, dtype=torch.float64)])
+
+
+def steered(policy, reward, n: int, **options) -> torch.Tensor:
+    steerer = af.steer(policy, reward, **options)
+    return steerer.sample(n, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("transition", ["flow_map", "euler", "heun"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_without_strength_every_method_samples_the_base(method, transition):
+    options = {"particles": 1} if method in ("best_of_n", "importance") else {}
+    out = steered(gaussian(2), slope(2), 5, method=method, strength=0.0, steps=64,
+                  transition=transition, **options)  # fmt: skip
+    # the flow maps noise to itself; Euler with 64 steps is off by a first-order error
+    error = {"flow_map": 1e-12, "heun": 1e-3, "euler": 0.05}[transition]
+    assert (out["state"] - noise(5, 2)).abs().max() < error
+
+
+def test_lookahead_is_the_update_of_its_definition():
+    """x' = X_{t,t'}(x) + eta grad r(X_{t,1}(x)), written out by autograd."""
+    policy, reward, eta = gaussian(2), bowl(2), 0.3
+    reward = af.Sum({"bowl": (reward, 1.0), "slope": (slope(2), 0.5)})
+    x = noise(7, 2)
+    for k in range(4):
+        x.requires_grad_()
+        value = reward.score(policy.flow_map(x, k / 4, 1.0)).sum()
+        (gradient,) = torch.autograd.grad(value, x)
+        x = (policy.flow_map(x, k / 4, (k + 1) / 4) + eta * gradient).detach()
+    out = steered(policy, reward, 7, method="lookahead", steps=4, step_size=eta)
+    torch.testing.assert_close(out["state"], x, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_lookahead_shifts_a_normal_by_the_sum_of_its_steps(strength):
+    """Under r(x) = x a step adds eta lambda / s_t, which arrives as eta lambda / (s_t s_t')."""
+    steps, eta = 8, 0.1
+    shift = sum(
+        strength * eta / (spread(k / steps) * spread((k + 1) / steps)) for k in range(steps)
+    )
+    out = steered(gaussian(), slope(), 9, strength=strength, steps=steps, step_size=eta)
+    torch.testing.assert_close(out["state"], noise(9) + shift)
+
+
+@pytest.mark.parametrize(("t_min", "mean"), [(0.1, 2.2), (0.01, 4.6), (0.001, 6.9)])
+def test_the_weighted_lookahead_overshoots_by_the_logarithm_of_its_start(t_min, mean):
+    """The tilt's mean is 1; the method's is the integral of c_t / s_t^2 from t_min on."""
+    ratio = t_min ** (1 / 120)
+    times = [0.0, *(ratio**k for k in range(120, -1, -1))]
+    options = {"method": "lookahead_weighted", "t_min": t_min, "grid": times}
+    shift = sum(
+        (t - s) * (1 - s) / s / (spread(s) * spread(t)) for s, t in itertools.pairwise(times[1:])
+    )
+    out = steered(gaussian(), slope(), 3, **options)
+    torch.testing.assert_close(out["state"], noise(3) + shift, rtol=0, atol=1e-10)
+    integral = math.log(spread(t_min) / t_min)
+    assert shift == pytest.approx(integral, rel=0.04) == pytest.approx(mean, rel=0.04)
+
+
+def test_dps_is_exact_for_a_linear_reward_on_a_gaussian():
+    """There the value's gradient is the gradient at the mean; only the steps' own error is left."""
+    grid = from_t_min(1e-3, 40)
+    options = {"method": "dps", "transition": "heun", "t_min": 1e-3, "grid": grid}
+    out = steered(gaussian(2), slope(2), 5, strength=1.5, **options)
+    torch.testing.assert_close(out["state"], noise(5, 2) + 1.5, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_dps_shrinks_a_quadratic_tilt_too_far(strength):
+    """Variance e^{-lambda} instead of 1 / (1 + lambda): d log(x/s)/dt = -lambda t (1-t) / s^4."""
+    grid = from_t_min(1e-3, 40)
+    options = {"method": "dps", "transition": "heun", "t_min": 1e-3, "grid": grid}
+    out = steered(gaussian(), bowl(), 5, strength=strength, **options)
+    scale = out["state"] / noise(5)
+    torch.testing.assert_close(
+        scale, torch.full_like(scale, math.exp(-strength / 2)), rtol=0, atol=2e-3
+    )
+    assert abs(scale[0].item() ** 2 - 1 / (1 + strength)) > 0.05
+
+
+@pytest.mark.parametrize(("transition", "order"), [("euler", 1), ("heun", 2)])
+def test_the_tilted_velocity_is_integrated_to_the_order_of_the_step(transition, order):
+    """DPS on the quadratic has a closed form from t_min on: x/s shrinks by an integral of it."""
+    t_min, strength = 0.05, 1.0
+    # the base's own first step, of the same transition: b_0(x) = -x, b_t(x) = (2t-1) x / s_t^2
+    first = 1 - t_min
+    if transition == "heun":
+        first = 1 - t_min / 2 * (1 + (1 - 2 * t_min) / spread(t_min) ** 2 * first)
+    start = noise(5) * first / spread(t_min)
+    integral = 0.25 - (t_min - 0.5) / spread(t_min) ** 2 / 2
+    exact = start * math.exp(-strength * integral)
+    errors = []
+    for steps in (20, 40):
+        grid = from_t_min(t_min, steps)
+        options = {"method": "dps", "transition": transition, "t_min": t_min, "grid": grid}
+        out = steered(gaussian(), bowl(), 5, strength=strength, **options)
+        errors.append((out["state"] - exact).abs().max().item())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
+
+
+def test_the_normalized_lookahead_moves_as_far_whatever_the_strength():
+    options = {"method": "lookahead_normalized", "scale": 0.5, "steps": 4}
+    weak = steered(gaussian(3), slope(3), 6, strength=0.1, **options)
+    strong = steered(gaussian(3), slope(3), 6, strength=50.0, **options)
+    torch.testing.assert_close(weak["state"], strong["state"])
+    assert (weak["reward"] > noise(6, 3).sum(-1)).all()
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_best_of_n_has_the_law_of_a_maximum(n):
+    """Phi(r)^N is uniform: Kolmogorov's statistic of 4,000 systems, passed by all but 1e-4."""
+    systems = 4_000
+    out = steered(gaussian(), slope(), systems, method="best_of_n", particles=n, steps=1)
+    uniform = torch.special.ndtr(out["reward"]).pow(n).sort().values
+    ranks = torch.arange(systems, dtype=torch.float64) / systems
+    distance = torch.maximum((uniform - ranks).abs(), (uniform - ranks - 1 / systems).abs()).max()
+    assert distance * math.sqrt(systems) < 2.23
+
+
+def test_importance_weights_make_the_particles_those_of_the_tilt():
+    """One system of 20,000 particles, its mean and variance within five standard errors."""
+    m, strength = 20_000, 0.7
+    reward = Quadratic(torch.tensor([1.0], dtype=torch.float64), precision=2.0)
+    out = steered(gaussian(), reward, 1, method="importance", strength=strength, particles=m)
+    tilted = gaussian().tilted(reward, strength)
+    mean, variance = tilted.means[0, 0], tilted.covariances[0, 0, 0]
+    weight = out["particles", "log_weight"][0].softmax(-1)
+    state = out["particles", "state"][0, :, 0]
+    worth = 1 / weight.square().sum()
+    assert ((weight * state).sum() - mean).abs() < 5 * (variance / worth).sqrt()
+    deviation = (weight * (state - mean).square()).sum() - variance
+    assert deviation.abs() < 5 * variance * (2 / worth).sqrt()
+
+
+def test_the_particle_that_importance_returns_is_of_the_tilt():
+    """2,000 systems of 200 particles; the bias of order 1/200 is within the five errors."""
+    systems, strength = 2_000, 1.0
+    options = {"method": "importance", "strength": strength, "particles": 200, "steps": 1}
+    out = steered(gaussian(), slope(), systems, **options)
+    assert abs(out["state"].mean().item() - strength) < 5 / math.sqrt(systems)
+    assert abs(out["state"].var().item() - 1) < 5 * math.sqrt(2 / systems)
+
+
+@pytest.mark.parametrize("method", ["lookahead", "lookahead_weighted", "dps", "best_of_n"])
+def test_a_mixture_steered_has_a_higher_reward_than_the_base(method):
+    means = torch.tensor([[-2.0, 0.0], [2.0, 1.0]])
+    policy = GaussianMixture(torch.tensor([0.3, 0.7]), means, 0.2 * torch.eye(2).expand(2, 2, 2))
+    reward = Quadratic(torch.tensor([-2.0, 0.0]))
+    base = reward.score(policy.sample(999, generator=torch.Generator().manual_seed(1))).mean()
+    assert steered(policy, reward, 32, method=method, steps=4)["reward"].mean() > base + 1
+
+
+def test_every_method_has_a_line_and_a_config_with_its_numbers():
+    assert af.steer.methods().keys() == METHODS.keys()
+    folder = files("alignflow.configs") / "steerer"
+    found = {path.name.removesuffix(".yaml"): path for path in folder.iterdir()}
+    assert found.keys() == METHODS.keys()
+    for name, row in METHODS.items():
+        parameters = inspect.signature(row).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        config = yaml.safe_load(found[name].read_text())
+        assert config == {"method": name, "strength": 1.0, "steps": 8, **own}
+        assert str(af.steer(gaussian(), slope(), **config)).startswith(f"{name}: ")

@@ -1,0 +1,295 @@
+"""The run over the grid: costs, micro-batches, conditions, a frozen model, the printed graph."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+import alignflow as af
+from alignflow.corrections import Tilt
+from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.posteriors import FlowMapPosterior
+from alignflow.resampling import Single
+from alignflow.steering import METHODS, Nodes, Steerer
+from alignflow.transitions import Euler
+from alignflow.values import PointGradient
+
+DIMENSION = 3
+
+
+@pytest.fixture
+def policy() -> FlowMapPolicy:
+    torch.manual_seed(0)
+    network = MLP(DIMENSION, width=16, depth=2, classes=4)
+    return FlowMapPolicy(network.double(), (DIMENSION,))
+
+
+def reward_function(endpoint, condition=None):
+    return endpoint.sin().sum(-1)
+
+
+def smooth(**options) -> af.Reward:
+    return af.reward(reward_function, differentiable=True, **options)
+
+
+class Hooks:
+    """An independent count, by hooks on the network and around the reward."""
+
+    def __init__(self, network: torch.nn.Module):
+        names = ("nfe", "vjps", "reward_calls", "reward_vjps")
+        self.counts: dict[str, int] = dict.fromkeys(names, 0)
+        network.register_forward_hook(lambda module, args, out: self._count("nfe", "vjps", out))
+        self.reward = af.reward(self._reward, differentiable=True)
+
+    def _reward(self, endpoint):
+        return self._count("reward_calls", "reward_vjps", endpoint.sin().sum(-1))
+
+    def _count(self, forward: str, backward: str, out: torch.Tensor) -> torch.Tensor:
+        self.counts[forward] += len(out)
+        if out.requires_grad:
+            out.register_hook(lambda gradient: self.counts.update(
+                {backward: self.counts[backward] + len(gradient)}))  # fmt: skip
+        return out
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("transition", ["flow_map", "euler", "heun"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_cost_is_what_hooks_count_and_what_the_nodes_say(
+    policy, method, transition, guidance, micro_batch_size
+):
+    n, hooks = 3, Hooks(policy.module)
+    steerer = af.steer(policy, hooks.reward, method=method, steps=3, transition=transition,
+                       guidance=guidance, micro_batch_size=micro_batch_size)  # fmt: skip
+    for _ in range(2):
+        hooks.counts.update(dict.fromkeys(hooks.counts, 0))
+        out = steerer.sample(n, condition=torch.tensor([0, 1, 2]))
+        counted = {name: out[name].item() for name in hooks.counts}
+        assert {name: n * count for name, count in counted.items()} == hooks.counts
+        assert counted == dict(steerer.cost.items())
+
+
+def test_the_cost_of_an_integrated_flow_is_that_of_its_velocity():
+    network = torch.nn.Linear(DIMENSION, DIMENSION)
+    hooks = Hooks(network)
+    policy = af.from_velocity(lambda x, t: network(x), (DIMENSION,))
+    out = af.steer(policy, hooks.reward, steps=3).sample(4)
+    assert out["nfe"] > 6 and 4 * out["nfe"] == hooks.counts["nfe"]
+    # the solver's last look ahead, one of each jump, is counted though no gradient needs it
+    assert 0 <= out["vjps"] - hooks.counts["vjps"] / 4 <= 3
+
+
+def test_the_default_is_the_lookahead_with_one_network_call_for_each_of_its_two_jumps(policy):
+    out = af.steer(policy, smooth()).sample(2)
+    counts = [out[name].item() for name in ("nfe", "vjps", "reward_calls", "reward_vjps")]
+    assert counts == [16, 8, 9, 8]
+
+
+@pytest.mark.parametrize(("method", "particles"), [("lookahead", 1), ("best_of_n", 4)])
+def test_the_result_has_one_sample_of_each_system_and_all_its_particles(policy, method, particles):
+    steerer = af.steer(policy, smooth(), method=method, particles=particles, draws=1, steps=2)
+    out = steerer.sample(5)
+    assert out["state"].shape == (5, DIMENSION) and out["reward"].shape == (5,)
+    assert out["particles"].batch_size == (5, particles)
+    assert out["particles", "state"].shape == (5, particles, DIMENSION)
+    assert out["particles", "log_weight"].shape == (5, particles)
+    torch.testing.assert_close(out["reward"], reward_function(out["state"]))
+    torch.testing.assert_close(out["reward"], out["particles", "reward"].max(1).values)
+    assert not any(value.requires_grad for value in out.values(True, True))
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_micro_batches_change_nothing(policy, method, size):
+    options = {"method": method, "steps": 3, "transition": "heun"}
+    samples = [
+        af.steer(policy, smooth(), micro_batch_size=micro_batch_size, **options).sample(
+            7, condition=torch.arange(7) % 4, generator=torch.Generator().manual_seed(0)
+        )
+        for micro_batch_size in (None, size)
+    ]
+    torch.testing.assert_close(samples[0].to_dict(), samples[1].to_dict(), rtol=1e-10, atol=1e-12)
+
+
+def test_the_same_generator_gives_the_same_samples_and_the_global_one_is_not_touched(policy):
+    steerer = af.steer(policy, smooth(), method="importance", steps=2)
+    before = torch.get_rng_state()
+    first, again = (steerer.sample(4, generator=torch.Generator().manual_seed(7)) for _ in "ab")
+    assert torch.equal(first["state"], again["state"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_is_left_as_it_was(policy, training, fails):
+    policy.train(training)
+    next(policy.parameters()).requires_grad_(False)
+    needed = [parameter.requires_grad for parameter in policy.parameters()]
+    weight = torch.nn.Parameter(torch.ones(DIMENSION, dtype=torch.float64))
+
+    def function(endpoint):
+        assert not policy.training
+        return (endpoint @ weight) / (0.0 if fails else 1.0)
+
+    steerer = af.steer(policy, af.reward(function, differentiable=True), steps=2)
+    if fails:
+        with pytest.raises(af.RewardError):
+            steerer.sample(2)
+    else:
+        steerer.sample(2)
+    assert policy.training == policy.module.training == training
+    assert [parameter.requires_grad for parameter in policy.parameters()] == needed
+    assert all(parameter.grad is None for parameter in [*policy.parameters(), weight])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_callers_gradient_mode_makes_no_difference(policy, mode):
+    steerer = af.steer(policy, smooth(), method="dps", steps=3)
+    with mode():
+        out = steerer.sample(3, 1, generator=torch.Generator().manual_seed(0))
+    expected = steerer.sample(3, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(out["state"], expected["state"]) and not out["state"].requires_grad
+
+
+def test_no_graph_is_kept_from_step_to_step(policy):
+    seen = []
+    steerer = af.steer(policy, smooth(), method="dps", transition="heun", steps=4)
+    steerer.sample(2, callback=lambda step, td: seen.append(
+        any(value.requires_grad or value.grad_fn for value in td.values(True, True))))  # fmt: skip
+    assert seen == [False] * 4
+
+
+def test_the_callback_sees_every_step_and_the_trajectory_is_its_states(policy):
+    states, steps = [], []
+
+    def callback(step, tensordict):
+        steps.append((step, tensordict["time"][0].item()))
+        states.append(tensordict["state"])
+
+    steerer = af.steer(policy, smooth(), steps=4)
+    generator = torch.Generator().manual_seed(0)
+    out = steerer.sample(3, generator=generator, callback=callback, return_trajectory=True)
+    assert steps == [(0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0)]
+    noise = policy.noise(3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(out["trajectory"], torch.stack([noise, *states], dim=1))
+    torch.testing.assert_close(out["trajectory"][:, -1], out["state"])
+    assert "trajectory" not in steerer.sample(3).keys()
+
+
+def test_the_trajectory_of_several_particles_is_that_of_the_chosen_one(policy):
+    steerer = af.steer(policy, smooth(), method="best_of_n", particles=5, steps=3)
+    out = steerer.sample(4, return_trajectory=True)
+    assert out["trajectory"].shape == (4, 4, DIMENSION)
+    torch.testing.assert_close(out["trajectory"][:, -1], out["state"])
+
+
+def test_particles_of_a_system_share_its_condition(policy):
+    reward = af.reward(lambda endpoint, condition: condition.double())
+    steerer = af.steer(policy, reward, method="best_of_n", particles=3, steps=1)
+    out = steerer.sample(2, condition=torch.tensor([1, 3]))
+    assert out["particles", "reward"].tolist() == [[1.0] * 3, [3.0] * 3]
+
+
+@pytest.mark.parametrize("condition", [2, torch.tensor(2), torch.tensor([2])], ids=repr)
+def test_one_condition_serves_all_systems(policy, condition):
+    steerer = af.steer(policy, smooth(), steps=2)
+    one = steerer.sample(3, condition, torch.Generator().manual_seed(0))
+    each = steerer.sample(3, torch.tensor([2, 2, 2]), torch.Generator().manual_seed(0))
+    other = steerer.sample(3, 1, torch.Generator().manual_seed(0))
+    assert torch.equal(one["state"], each["state"]) and not torch.equal(
+        one["state"], other["state"]
+    )
+
+
+def test_a_nested_condition_is_passed_on_by_rows():
+    def function(x, s, t, condition):
+        return x + condition["shift"] * (t - s)[:, None]
+
+    condition = TensorDict({"shift": torch.tensor([[0.0, 0.0], [5.0, 5.0]])}, batch_size=[2])
+    steerer = af.steer(
+        af.from_flow_map(function, (2,)), lambda x: x.sum(-1), method="best_of_n", particles=3,
+        steps=2, micro_batch_size=2,
+    )  # fmt: skip
+    noise = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)).reshape(2, 3, 2)
+    out = steerer.sample(2, condition, torch.Generator().manual_seed(0))
+    expected = noise + condition["shift"][:, None]
+    torch.testing.assert_close(out["particles", "state"], expected)
+
+
+def test_guidance_is_that_of_the_guided_model(policy):
+    out = af.steer(policy, smooth(), strength=0.0, steps=3, guidance=2.5).sample(
+        4, 1, torch.Generator().manual_seed(0)
+    )
+    generator = torch.Generator().manual_seed(0)
+    label = torch.tensor(1)
+    expected = policy.sample(4, steps=3, condition=label, guidance=2.5, generator=generator)
+    torch.testing.assert_close(out["state"], expected)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_states_of_tokens_need_no_special_case(method):
+    policy = af.from_flow_map(lambda x, s, t: x * (1 + t - s)[:, None, None], (5, 7))
+    reward = af.reward(lambda x: x.softmax(-1)[:, 0, 0], differentiable=True)
+    out = af.steer(policy, reward, method=method, steps=3).sample(4)
+    assert out["state"].shape == (4, 5, 7) and torch.isfinite(out["state"]).all()
+
+
+def test_rewards_see_what_the_policy_decodes(policy):
+    policy.decode = lambda x: 10 * x
+    out = af.steer(policy, lambda x: x[:, 0], method="best_of_n", steps=1).sample(3)
+    torch.testing.assert_close(out["reward"], 10 * out["state"][:, 0])
+
+
+def test_the_steps_before_t_min_are_the_bases_own(policy):
+    grid = torch.tensor([0.0, 0.2, 0.6, 1.0])
+    steerer = af.steer(policy, smooth(), method="lookahead_weighted", grid=grid, t_min=0.2)
+    out = steerer.sample(3, generator=torch.Generator().manual_seed(0), return_trajectory=True)
+    base = policy.flow_map(policy.noise(3, torch.Generator().manual_seed(0)), 0.0, 0.2)
+    torch.testing.assert_close(out["trajectory"][:, 1], base)
+    assert (out["nfe"].item(), out["vjps"].item()) == (5, 2)
+
+
+def test_the_printed_graph_shows_nodes_keys_and_cost(policy):
+    text = str(af.steer(policy, smooth(), method="dps", transition="heun", strength=2.0, steps=4))
+    rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
+    assert rows["DenoiserPosterior()"][1:] == (
+        "state, time endpoint, denoiser, velocity 1 0 0 0".split()
+    )
+    assert rows["PointGradient(reward_function, strength=2)"][-4:] == ["0", "1", "1", "1"]
+    assert "4 steps from noise to data, guided from t = 0.01; 1 particle a system" in text
+    # a first step of the base; two guided ones of two evaluations; a last one of a single one
+    assert rows["one system, all steps"][-4:] == ["7", "5", "6", "5"]
+
+
+def test_the_flowchart_joins_each_reader_to_the_last_writer_of_a_key(policy):
+    lines = af.steer(policy, smooth(), method="dps", steps=4).mermaid().splitlines()
+    assert lines[0] == "flowchart LR"
+    assert '    n0 -- "endpoint" --> n1' in lines and '    n0 -- "velocity" --> n4' in lines
+    assert '    given -- "state" --> n1' in lines and '    n2 -- "correction" --> n4' in lines
+
+
+def test_nodes_of_ones_own_make_a_steerer(policy):
+    def build(model, reward):
+        return Nodes(
+            posterior=FlowMapPosterior(model),
+            value=PointGradient(model, reward, 1.0),
+            correction=Tilt(),
+            transition=Euler(),
+            resampler=Single(),
+            t_min=0.1,
+        )
+
+    own = Steerer(policy, smooth(), build, torch.linspace(0, 1, 5))
+    named = af.steer(policy, smooth(), "lookahead_weighted", steps=4, t_min=0.1, transition="euler")
+    steered, expected = (
+        steerer.sample(3, generator=torch.Generator().manual_seed(0)) for steerer in (own, named)
+    )
+    torch.testing.assert_close(steered["state"], expected["state"])
+
+
+def test_a_graph_with_a_key_that_nobody_makes_is_refused_when_built(policy):
+    def build(model, reward):
+        return Nodes(transition=Euler(), correction=Tilt(), resampler=Single(), t_min=0.1)
+
+    with pytest.raises(ValueError, match=r"Tilt\(\) lacks the key 'value_gradient'.*PointGradient"):
+        Steerer(policy, smooth(), build, torch.linspace(0, 1, 5))

@@ -1,0 +1,88 @@
+"""The house rule: the core knows no wing, and the wings do not know each other."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WINGS = ("rewards", "policies", "envs")
+LINKS = (*WINGS, "configs")
+FACE = {"alignflow/__init__.py", "alignflow/cli.py"}
+
+
+def modules(folder):
+    return sorted(p for p in (ROOT / folder).rglob("*.py") if not _through_a_link(p))
+
+
+def _through_a_link(path):
+    return any(parent.is_symlink() for parent in path.parents if parent != ROOT)
+
+
+def imported(path):
+    """Absolute names that a file imports, with relative ones as `.name` and their level."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.level
+            if node.level == 0 and node.module == "alignflow":
+                yield from ((f"alignflow.{alias.name}", 0) for alias in node.names)
+
+
+def wing_of(name):
+    parts = name.split(".")
+    if parts[0] == "alignflow":
+        parts = parts[1:]
+    return parts[0] if parts and parts[0] in WINGS else None
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_each_wing_is_a_link_into_the_package(name):
+    link = ROOT / "alignflow" / name
+    assert link.is_symlink(), (
+        f"alignflow/{name} must be a symbolic link to ../{name}: check the repository out with "
+        "core.symlinks=true"
+    )
+    assert link.resolve() == ROOT / name
+
+
+def test_the_core_names_no_wing():
+    crossings = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules("alignflow")
+        if str(path.relative_to(ROOT)) not in FACE
+        for name, level in imported(path)
+        if level == 0 and wing_of(name)
+    ]
+    assert not crossings
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_names_no_other_wing_and_reaches_itself_by_relative_imports(wing):
+    crossings = []
+    for path in modules(wing):
+        depth = len(path.relative_to(ROOT / wing).parts)
+        for name, level in imported(path):
+            if (level == 0 and wing_of(name)) or level > depth:
+                crossings.append(f"{path.relative_to(ROOT)} imports {'.' * level}{name}")
+    assert not crossings
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, alignflow; heavy = {'torch', 'tensordict', 'torchrl', 'matplotlib', 'hydra'} "
+        "& set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_name_of_the_face_is_there():
+    import alignflow
+
+    missing = [name for name in alignflow.__all__ if not hasattr(alignflow, name)]
+    assert not missing
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = alignflow.nothing

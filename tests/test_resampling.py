@@ -1,0 +1,124 @@
+"""Particles: effective sample size, unbiased resampling, and who is kept."""
+
+import math
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from alignflow.resampling import (
+    BestOfN,
+    Importance,
+    Single,
+    effective_sample_size,
+    normalize_weights,
+    systematic,
+)
+
+INF = math.inf
+
+
+def test_the_effective_sample_size_of_equal_weights_is_their_number():
+    torch.testing.assert_close(
+        effective_sample_size(torch.full((3, 7), -800.0)), torch.full((3,), 7.0)
+    )
+
+
+def test_the_effective_sample_size_of_known_weights():
+    log_weight = torch.tensor([[3.0, 1.0, -INF], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    log_weight[0, :2] = log_weight[0, :2].log()
+    log_weight[1, 1:] = -INF
+    expected = torch.tensor([16 / 10, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(effective_sample_size(log_weight), expected)
+
+
+def test_weights_do_not_depend_on_a_constant_and_do_not_overflow(generator):
+    log_weight = torch.randn(5, 9, generator=generator, dtype=torch.float64)
+    for shift in (-1e4, 1e4):
+        torch.testing.assert_close(
+            normalize_weights(log_weight + shift), normalize_weights(log_weight), rtol=1e-9, atol=0
+        )
+
+
+@pytest.mark.parametrize("function", [normalize_weights, effective_sample_size, systematic])
+def test_a_system_that_lost_all_its_particles_is_named(function):
+    log_weight = torch.tensor([[0.0, -INF], [-INF, -INF]])
+    with pytest.raises(ValueError, match="all 2 particles of system 1 have a log-weight of -inf"):
+        function(log_weight)
+
+
+@pytest.mark.parametrize("bad", [math.nan, INF])
+def test_log_weights_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(ValueError, match="NaN or"):
+        effective_sample_size(torch.tensor([[0.0, bad]]))
+
+
+def test_systematic_resampling_is_unbiased(generator):
+    """n = 20,000 systems; a copy number differs from its mean by less than one, so its standard
+    deviation is at most 1/2."""
+    n, log_weight = 20_000, torch.randn(7, generator=generator).double()
+    kept = systematic(log_weight.expand(n, 7), generator=generator)
+    copies = torch.nn.functional.one_hot(kept, 7).sum(1).double()
+    error = 5 * 0.5 / math.sqrt(n)
+    assert ((copies.mean(0) - 7 * log_weight.softmax(0)).abs() < error).all()
+
+
+def test_systematic_resampling_keeps_each_particle_floor_or_ceil_of_its_share(generator):
+    log_weight = 2 * torch.randn(500, 63, generator=generator)
+    share = 63 * log_weight.double().softmax(-1)
+    copies = torch.nn.functional.one_hot(systematic(log_weight, generator=generator), 63).sum(1)
+    assert (copies >= share.floor() - 1e-9).all() and (copies <= share.ceil() + 1e-9).all()
+
+
+def test_one_systematic_draw_is_categorical(generator):
+    """n = 40,000 draws, five standard errors."""
+    n, weight = 40_000, torch.tensor([0.1, 0.0, 0.6, 0.3], dtype=torch.float64)
+    drawn = systematic(weight.log().expand(n, 4), 1, generator)
+    assert drawn.shape == (n, 1)
+    share = torch.bincount(drawn.flatten(), minlength=4) / n
+    assert ((share - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt()).all()
+
+
+def test_a_particle_without_weight_is_never_kept(generator):
+    log_weight = torch.randn(2_000, 5, generator=generator) * 30
+    log_weight[:, [0, 4]] = -INF
+    kept = systematic(log_weight, 11, generator)
+    assert kept.min() >= 1 and kept.max() <= 3
+
+
+def finished(reward: torch.Tensor) -> TensorDict:
+    return TensorDict({"reward": reward.flatten()}, batch_size=[reward.numel()])
+
+
+def test_best_of_n_keeps_the_best_and_all_weights():
+    reward = torch.tensor([[1.0, 3.0, 2.0], [5.0, -INF, 4.0]])
+    node = BestOfN(strength=2.0)
+    log_weight = node.finish(finished(reward))["log_weight"].reshape(2, 3)
+    assert torch.equal(log_weight, 2 * reward)
+    assert node.choose(reward, log_weight).tolist() == [1, 0]
+
+
+def test_importance_draws_by_the_weights(generator):
+    """n = 20,000 systems of the same three particles, five standard errors."""
+    n, reward = 20_000, torch.tensor([0.0, 1.0, -INF])
+    node = Importance(strength=2.0)
+    rewards = reward.expand(n, 3)
+    log_weight = node.finish(finished(rewards))["log_weight"].reshape(n, 3)
+    chosen = node.choose(rewards, log_weight, generator)
+    p = 1 / (1 + math.exp(-2.0))
+    assert (chosen == 2).sum() == 0
+    assert abs((chosen == 1).double().mean() - p) < 5 * math.sqrt(p * (1 - p) / n)
+
+
+def test_a_single_particle_weighs_one_unless_it_was_dropped():
+    log_weight = Single().finish(finished(torch.tensor([[2.0], [-INF]])))["log_weight"]
+    assert log_weight.tolist() == [0.0, -INF]
+    with pytest.raises(ValueError, match="one particle a system, got 2"):
+        Single().choose(torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("node", [BestOfN(1.0), Importance(1.0)], ids=repr)
+def test_nothing_is_chosen_where_every_particle_was_dropped(node):
+    dropped = torch.full((2, 3), -INF)
+    with pytest.raises(ValueError, match="all 3 particles of system 0, 1"):
+        node.choose(dropped, dropped)

@@ -1,0 +1,190 @@
+"""Value estimators: closed forms of a Gaussian, gradients against finite differences, refusals."""
+
+import math
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+import alignflow as af
+from alignflow.posteriors import FlowMapPosterior
+from alignflow.resampling import effective_sample_size
+from alignflow.targets.gaussian_mixture import GaussianMixture
+from alignflow.targets.rewards import Quadratic
+from alignflow.values import PointGradient, Value, tilted_value
+
+
+def mixture() -> GaussianMixture:
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    means = torch.tensor([[-1.5, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    covariances = torch.tensor([0.2, 0.4], dtype=torch.float64)[:, None, None] * torch.eye(2)
+    return GaussianMixture(weights, means, covariances)
+
+
+def gaussian(dimension: int) -> GaussianMixture:
+    return GaussianMixture(
+        torch.ones(1, dtype=torch.float64),
+        torch.zeros(1, dimension, dtype=torch.float64),
+        torch.eye(dimension, dtype=torch.float64).unsqueeze(0),
+    )
+
+
+def at(state: torch.Tensor, time: float, **more) -> TensorDict:
+    time = torch.full((len(state),), time, dtype=state.dtype)
+    return TensorDict({"state": state, "time": time, **more}, batch_size=[len(state)])
+
+
+def looked_ahead(model, state: torch.Tensor, time: float = 0.4) -> TensorDict:
+    """A batch with its endpoint, ready for a gradient."""
+    return FlowMapPosterior(model)(at(state.detach().requires_grad_(), time))
+
+
+def normal(generator, *shape) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_the_value_from_exact_draws_is_the_closed_form(generator, strength):
+    model, draws = mixture(), 40_000
+    state = normal(generator, 3, 2)
+    reward = Quadratic(torch.tensor([0.2, -0.4], dtype=torch.float64), precision=1.5)
+    endpoint = model.posterior_sample(state, 0.5, draws, generator)
+    tensordict = Value(model, reward, strength)(at(state, 0.5, endpoint=endpoint))
+    ratio = (strength * tensordict["endpoint_reward"] - tensordict["value"][:, None]).exp()
+    # the log of a mean of K draws has the standard error of the mean, relative to it
+    error = 5 * ratio.std(1) / math.sqrt(draws)
+    exact = model.value(state, 0.5, reward, strength)
+    assert ((tensordict["value"] - exact).abs() < error).all()
+
+
+def test_weighted_draws_of_another_law_give_the_same_value(generator):
+    model, draws = mixture(), 40_000
+    state = normal(generator, 1, 2)
+    reward = Quadratic(torch.zeros(2, dtype=torch.float64))
+    wide = 2 * normal(generator, 1, draws, 2)
+    log_weight = model.posterior_log_density(wide, state, 0.5) + wide.square().sum(-1) / 8
+    batch = at(state, 0.5, endpoint=wide, endpoint_log_weight=log_weight)
+    batch = Value(model, reward, 1.0)(batch)
+    # five relative standard errors of each of the two means of weights
+    worth = [effective_sample_size(w) for w in (log_weight, log_weight + batch["endpoint_reward"])]
+    error = 5 * sum(1 / size for size in worth).sqrt()
+    assert error < 0.2
+    assert (batch["value"] - model.value(state, 0.5, reward, 1.0)).abs() < error
+
+
+def test_a_shift_of_the_reward_shifts_the_value_and_one_of_the_log_weights_does_not(generator):
+    reward, log_weight = normal(generator, 5, 7), normal(generator, 5, 7)
+    value = tilted_value(reward, 2.0, log_weight)
+    torch.testing.assert_close(tilted_value(reward + 3, 2.0, log_weight), value + 6)
+    torch.testing.assert_close(tilted_value(reward, 2.0, log_weight + 3), value)
+    torch.testing.assert_close(tilted_value(reward, 2.0, torch.ones(5, 7)), tilted_value(reward, 2))
+
+
+def test_the_value_survives_large_rewards_and_dropped_draws():
+    reward = torch.tensor([[1e4, -torch.inf], [0.0, -torch.inf]], dtype=torch.float64)
+    expected = torch.tensor([1e5, 0.0], dtype=torch.float64) - math.log(2)
+    torch.testing.assert_close(tilted_value(reward, 10.0), expected)
+    # no strength at all does not turn -inf into NaN
+    half = torch.full((2,), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(tilted_value(reward, 0.0), half.log())
+
+
+@pytest.mark.parametrize(("rows", "dimension"), [(1, 1), (7, 3)], ids=str)
+def test_the_point_gradient_of_a_quadratic_reward_is_the_gaussian_one(generator, rows, dimension):
+    state, center = normal(generator, rows, dimension), normal(generator, dimension)
+    model, reward = gaussian(dimension), Quadratic(center, precision=1.5)
+    tensordict = PointGradient(model, reward, 2.0)(looked_ahead(model, state, time=0.4))
+    spread = math.sqrt(0.4**2 + 0.6**2)
+    expected = -2.0 * 1.5 * (state / spread - center) / spread
+    torch.testing.assert_close(tensordict["value_gradient"], expected)
+    torch.testing.assert_close(tensordict["value"], 2.0 * tensordict["endpoint_reward"][:, 0])
+
+
+def test_the_point_gradient_is_the_slope_of_the_decoded_reward(generator):
+    """Through decoding, a nonlinear reward and a nonlinear map, by central differences."""
+
+    class Decoding(GaussianMixture):
+        def decode(self, x):
+            return x.sin() + x[:, :1]
+
+    base = mixture()
+    model = Decoding(base.weights, base.means, base.covariances, tolerance=1e-11)
+    reward = af.reward(lambda endpoint: endpoint.square().sum(-1).tanh(), differentiable=True)
+    state, h = normal(generator, 5, 2), 1e-5
+    gradient = PointGradient(model, reward, 3.0)(looked_ahead(model, state))["value_gradient"]
+    for axis in torch.eye(2, dtype=torch.float64):
+        ends = [reward.score(model.flow_map(state + d * axis, 0.4, 1.0), None, model.decode)
+                for d in (h, -h)]  # fmt: skip
+        slope = 3.0 * (ends[0] - ends[1]) / (2 * h)
+        torch.testing.assert_close(gradient @ axis, slope, rtol=1e-5, atol=1e-6)
+
+
+def test_the_point_gradient_of_states_of_tokens_needs_no_special_case(generator):
+    model = af.from_flow_map(lambda x, s, t: 2 * x, event_shape=(4, 6))
+    reward = af.reward(lambda endpoint: endpoint[:, 0, 0], differentiable=True)
+    tensordict = PointGradient(model, reward, 1.0)(looked_ahead(model, normal(generator, 3, 4, 6)))
+    expected = torch.zeros(3, 4, 6, dtype=torch.float64)
+    expected[:, 0, 0] = 2.0
+    torch.testing.assert_close(tensordict["value_gradient"], expected)
+
+
+def test_terms_of_a_composite_are_kept_by_name(generator):
+    model = gaussian(2)
+    reward = af.Sum({"a": (Quadratic(torch.zeros(2)), 1.0), "b": (lambda x: x[:, 0], 2.0)})
+    endpoint = normal(generator, 3, 5, 2)
+    tensordict = Value(model, reward, 1.0)(at(normal(generator, 3, 2), 0.5, endpoint=endpoint))
+    torch.testing.assert_close(tensordict["endpoint_reward_b"], endpoint[..., 0])
+    total = tensordict["endpoint_reward_a"] + 2 * tensordict["endpoint_reward_b"]
+    torch.testing.assert_close(tensordict["endpoint_reward"], total)
+
+
+def test_each_draw_is_scored_under_the_condition_of_its_row(generator):
+    model = gaussian(2)
+    batch = at(normal(generator, 3, 2), 0.5, endpoint=normal(generator, 3, 4, 2))
+    batch["condition"] = torch.tensor([5.0, 6.0, 7.0])
+    reward = af.reward(lambda endpoint, condition: condition)
+    rewards = Value(model, reward, 1.0)(batch)["endpoint_reward"]
+    torch.testing.assert_close(rewards, torch.tensor([5.0, 6.0, 7.0])[:, None].expand(3, 4))
+
+
+def test_a_black_box_has_no_point_gradient():
+    with pytest.raises(ValueError, match="'count' is a black box"):
+        PointGradient(gaussian(1), af.reward(lambda x: x, name="count"), 1.0)
+
+
+def test_a_state_without_a_graph_is_refused(generator):
+    model = gaussian(2)
+    batch = FlowMapPosterior(model)(at(normal(generator, 3, 2), 0.4))
+    with pytest.raises(ValueError, match="requires grad before the posterior"):
+        PointGradient(model, Quadratic(torch.zeros(2)), 1.0)(batch)
+
+
+def test_a_point_gradient_of_several_draws_is_refused(generator):
+    batch = looked_ahead(gaussian(2), normal(generator, 3, 2))
+    batch["endpoint"] = batch["endpoint"].expand(3, 2, 2)
+    with pytest.raises(ValueError, match="takes one draw a row, got 2"):
+        PointGradient(gaussian(2), Quadratic(torch.zeros(2)), 1.0)(batch)
+
+
+@pytest.mark.parametrize("cut", [lambda x: x.detach()[:, 0], lambda x: torch.zeros(len(x))])
+def test_a_reward_that_breaks_the_graph_is_named(generator, cut):
+    reward = af.reward(cut, name="cut", differentiable=True)
+    node = PointGradient(gaussian(2), reward, 1.0)
+    with pytest.raises(af.RewardError, match="'cut' says differentiable"):
+        node(looked_ahead(gaussian(2), normal(generator, 3, 2)))
+
+
+def test_a_gradient_that_is_not_finite_raises_or_counts_as_zero(generator):
+    state = normal(generator, 3, 2)
+    state[1] = 0.0
+
+    def node(on_invalid):
+        root = af.reward(lambda x: x.square().sum(-1).sqrt(), differentiable=True,
+                         name="root", on_invalid=on_invalid)  # fmt: skip
+        return PointGradient(gaussian(2), root, 1.0)
+
+    with pytest.raises(af.RewardError, match="gradient of reward 'root'.*samples 1 of 3"):
+        node("raise")(looked_ahead(gaussian(2), state))
+    gradient = node("drop")(looked_ahead(gaussian(2), state))["value_gradient"]
+    assert torch.equal(gradient[1], torch.zeros(2, dtype=torch.float64))
+    assert gradient[[0, 2]].norm(dim=1).min() > 0.5
