@@ -74,8 +74,11 @@ class FlowMap(TensorDictModuleBase):
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal states at time 0, (n, *E), on the model's device."""
-        return torch.randn(
-            (n, *self.event_shape), generator=generator, device=self.device, dtype=self.dtype
+        # drawn where the generator lives, so that a seed means the same noise on every device
+        source = self.device if generator is None else generator.device
+        shape = (n, *self.event_shape)
+        return torch.randn(shape, generator=generator, device=source, dtype=self.dtype).to(
+            self.device
         )
 
     def sample(

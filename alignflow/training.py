@@ -52,8 +52,8 @@ class Trainer:
     """Minimizes a loss over batches.
 
     Args:
-        loss: A module from a batch to a TensorDict of `loss_*` scalars, which are added. Its
-            trainable parameters are what is trained.
+        loss: A module from a batch to a TensorDict of scalars: those named `loss_*` are added and
+            minimized, others are logged. Its trainable parameters are what is trained.
         model: The part of `loss` whose weights are averaged; `Trainer.average` holds the average.
         sample_batch: A call of (generator) that draws a batch.
         steps: Gradient steps in all.
@@ -137,7 +137,7 @@ class Trainer:
         return self.average.module
 
     def train_step(self) -> dict[str, Tensor]:
-        """One gradient step; the losses and the gradient's norm, detached.
+        """One gradient step; the loss's scalars and the gradient's norm, detached.
 
         Raises:
             FloatingPointError: If a loss is not finite; the weights are left as they were.
@@ -146,8 +146,8 @@ class Trainer:
         device = self.parameters[0].device
         autocast = torch.autocast(device.type, torch.bfloat16)
         with autocast if self.precision == "bf16" else nullcontext():
-            losses = self.loss(batch.to(device))
-        losses = {name: losses[name] for name in losses.keys() if name.startswith("loss")}
+            scalars = dict(self.loss(batch.to(device)).items())
+        losses = {name: value for name, value in scalars.items() if name.startswith("loss")}
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             terms = ", ".join(f"{name}={value.item():g}" for name, value in losses.items())
@@ -161,7 +161,7 @@ class Trainer:
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return {**{name: value.detach() for name, value in losses.items()}, "gradient_norm": norm}
+        return {**{name: value.detach() for name, value in scalars.items()}, "gradient_norm": norm}
 
     def _checkpoint(self, log: Callable[[int, dict[str, float]], None]) -> None:
         if self.evaluate is not None:

@@ -34,7 +34,7 @@ class FlowMapLoss(nn.Module):
         teacher: A frozen flow map whose velocity anchors the diagonal and drives LSD and ESD; None
             anchors on the data and lets the map teach itself.
         velocity: "model" (the teacher, else the map's own diagonal) or "data" (MeanFlow).
-        diagonal_fraction: Share of rows on the diagonal.
+        diagonal_fraction: Share of rows on the diagonal; 0 where another loss trains it.
         times: Sampler of times.
         path: Interpolant between noise and data.
         weight: A learned weight of the loss by its times.
@@ -57,8 +57,8 @@ class FlowMapLoss(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if not 0 < diagonal_fraction <= 1:
-            raise ValueError(f"diagonal_fraction must lie in (0, 1], got {diagonal_fraction}")
+        if not 0 <= diagonal_fraction <= 1:
+            raise ValueError(f"diagonal_fraction must lie in [0, 1], got {diagonal_fraction}")
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
             raise ValueError(
                 "the velocity of the data pair stands in for the flow's only in ESD with "
@@ -89,7 +89,9 @@ class FlowMapLoss(nn.Module):
         x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))
-        losses = {"loss_diagonal": self._diagonal(*_rows(slice(diagonal), x0, x1, condition))}
+        losses = {}
+        if diagonal:
+            losses["loss_diagonal"] = self._diagonal(*_rows(slice(diagonal), x0, x1, condition))
         if diagonal < rows:
             losses["loss_map"] = self._map(*_rows(slice(diagonal, rows), x0, x1, condition))
         share = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}

@@ -50,6 +50,12 @@ def test_the_two_terms_weigh_as_their_shares_of_the_rows(batch):
     assert few["loss_map"].item() == pytest.approx(3 * many["loss_map"].item(), rel=0.15)
 
 
+def test_no_row_on_the_diagonal_leaves_the_rule_alone(batch, generator):
+    policy = FlowMapPolicy(Linear(), (1,))
+    loss = FlowMapLoss(policy, PSD(), diagonal_fraction=0.0, generator=generator)(batch)
+    assert set(loss.keys()) == {"loss_map"}
+
+
 def test_a_teacher_replaces_the_data_and_is_not_trained(batch, generator):
     teacher = FlowMapPolicy(Linear(), (1,))
     student = FlowMapPolicy(Linear(), (1,))
@@ -141,7 +147,7 @@ def test_unknown_losses_and_shares_are_refused():
     with pytest.raises(ValueError, match="loss must be one of flow_matching, psd.*got 'magic'"):
         build_loss("magic", policy)
     with pytest.raises(ValueError, match="diagonal_fraction"):
-        FlowMapLoss(policy, PSD(), diagonal_fraction=0.0)
+        FlowMapLoss(policy, PSD(), diagonal_fraction=1.5)
     with pytest.raises(ValueError, match="boundary"):
         UniformTimes(boundary=1.5)
 

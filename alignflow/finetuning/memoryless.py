@@ -1,0 +1,122 @@
+r"""The memoryless SDE of a flow, and rollouts along it that a gradient can walk back.
+
+.. math:: dx = \Big(2 b_\theta(x, t) - \frac{x}{t}\Big) dt + \sqrt{2 c_t}\, dW,
+    \qquad c_t = \frac{1-t}{t}
+
+The drift is the flow's plus :math:`c_t` times the score :math:`(t b - x)/(1-t)`, so the marginals
+are the flow's. It is memoryless: the end is independent of the start. That is why a path KL
+against it is minimized by the tilt of the endpoint and not by a tilt of the noise too.
+
+Source: Domingo-Enrich et al. 2024 (2409.08861), section 4; the interpolant there is general.
+"""
+
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import expand_time
+
+from .rollouts import Node, Path, check_rollout, graph, kept
+
+__all__ = ["MemorylessRollout", "kl_weight", "memoryless_step"]
+
+
+class MemorylessRollout:
+    r"""The memoryless SDE of a model, in steps that are exact where the data is standard normal.
+
+    Over a step the denoiser D is held. From s to t, with r = s(1-t) / (t(1-s)),
+
+    .. math::
+        x_t = A x_s + B D_s(x_s) + \sqrt{S}\,\epsilon, \quad
+        A = r\tfrac{1-t}{1-s}, \quad B = t(1-r^2), \quad
+        S = (1-t)^2(1-r^2) + B^2 \tfrac{(1-s)^2}{s^2+(1-s)^2}.
+
+    A and B are those of the posterior of :math:`x_t` given :math:`x_s, x_1`; the second part of S
+    is the spread of :math:`x_1` about D, that of standard normal data. Nothing diverges at time 0,
+    where :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step,
+    to time 1, is the denoiser's, without noise. The velocity enters a step with the factor
+    :math:`B(1-s)`, which is :math:`2(t-s)` in the limit.
+
+    Interior times are shared out evenly and moved together by up to half a gap, afresh for each
+    row, so that training meets all times but half a gap at either end.
+
+    Args:
+        jumps: Steps from the start to time 1. Few of them overstate the KL, and tilt too little.
+        truncation: Steps that the gradient walks back, counted from the end; None is all. Earlier
+            steps then only lead to where the problem starts: their velocity is not trained.
+        start: "path" or "noise". The optimum is the same: the best way on from a state does not
+            depend on the way there. From the path, all times are met with fewer jumps.
+        recompute: As in `MapRollout`.
+    """
+
+    def __init__(
+        self,
+        jumps: int = 16,
+        truncation: int | None = None,
+        start: str = "path",
+        recompute: bool = False,
+    ):
+        self.jumps, self.truncation = jumps, check_rollout(jumps, truncation, start)
+        self.start, self.recompute = start, recompute
+
+    def __call__(
+        self,
+        model: FlowMap,
+        x: Tensor,
+        start: Tensor,
+        condition=None,
+        generator: torch.Generator | None = None,
+    ) -> Path:
+        """From states (N, *E) at times (N,) to endpoints, with the nodes of the path KL."""
+        times = self._times(start, generator)
+        shape = (self.jumps - 1, *x.shape)
+        noise = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
+
+        def run(model: FlowMap) -> tuple[Tensor, list[Node]]:
+            y, nodes = x, []
+            for k in range(self.jumps):
+                live = self.jumps - k <= self.truncation
+                with graph(live):
+                    velocity = kept(model.velocity, self.recompute)(y, times[k], condition)
+                    if live:
+                        weight = kl_weight(times[k], times[k + 1])
+                        nodes.append(Node(y, times[k], velocity, weight))
+                    y, spread = memoryless_step(y, velocity, times[k], times[k + 1])
+                    if k < self.jumps - 1:
+                        y = y + spread * noise[k]
+            return y, nodes
+
+        endpoint, nodes = run(model)
+        return Path(endpoint, replay=lambda model: run(model)[0], nodes=nodes)
+
+    def _times(self, start: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        shift = (torch.rand(start.shape, generator=generator) - 0.5).to(start)
+        inner = [(k + shift) / self.jumps for k in range(1, self.jumps)]
+        return [start, *(start + share * (1 - start) for share in inner), torch.ones_like(start)]
+
+
+def memoryless_step(x: Tensor, velocity: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (N, *E) and standard deviation (N, 1...) of a step from s to t, times (N,), s < t."""
+    s, t = expand_time(s, x), expand_time(t, x)
+    r = s * (1 - t) / (t * (1 - s))
+    pull = t * (1 - r**2)
+    mean = (r * (1 - t) / (1 - s) + pull) * x + pull * (1 - s) * velocity
+    variance = (1 - t) ** 2 * (1 - r**2) + (pull * (1 - s)) ** 2 / _white(s)
+    return mean, variance.sqrt()
+
+
+def kl_weight(s: Tensor, t: Tensor) -> Tensor:
+    r"""Weight of :math:`|b_\theta - b|^2` at s in the KL of the step from s to t, (N,).
+
+    Both models' steps are Gaussians of one variance S, so their KL is
+    :math:`B^2 (1-s)^2 |b_\theta - b|^2 / (2 S)`; this is it, with S multiplied out. In the limit it
+    is :math:`(t-s)/c_s`. For standard normal data and a linear reward the optimum of the steps is
+    the tilted velocity at every node, whatever their number; in general it is so to first order.
+    """
+    r = s * (1 - t) / (t * (1 - s))
+    return t**2 * (1 - r**2) / 2 * _white(s) / _white(t)
+
+
+def _white(t: Tensor) -> Tensor:
+    """Variance at time t of the path to standard normal data."""
+    return t**2 + (1 - t) ** 2

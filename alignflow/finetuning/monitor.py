@@ -1,0 +1,77 @@
+"""What a tuning run tells of itself: the reward it trains on, and what that reward cannot see."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.metrics import evaluate
+from alignflow.reward_module import Reward, as_reward
+
+__all__ = ["Monitor"]
+
+SAMPLES = 256
+
+
+class Monitor:
+    """Metrics of a tuned policy beside its base, from the same noise every time.
+
+    The mean `reward`, each `held_out_<name>`, the `diversity` of samples, and the distance to the
+    base: of the laws (`sliced_wasserstein`, `mmd`, `energy_distance`) and, as
+    `displacement`, the mean square between the endpoints of one noise, a dimension. A reward that
+    rises while a held-out one or the diversity falls is being exploited.
+
+    Args:
+        base: The untuned policy.
+        reward: What is trained on.
+        held_out: Rewards by name that are not.
+        condition: Conditions (C, ...), taken in turn; None for none.
+        steps: Jumps of a sample.
+        also: Another call of (step, model) whose metrics are added.
+    """
+
+    def __init__(
+        self,
+        base: FlowMap,
+        reward: Reward,
+        held_out: Mapping[str, Any] | None = None,
+        condition: Tensor | None = None,
+        steps: int = 4,
+        also: Callable[[int, Any], dict[str, float]] | None = None,
+    ):
+        self.reward, self.steps, self.also = reward, steps, also
+        self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
+        self.condition = condition
+        if condition is not None:
+            self.condition = condition[torch.arange(SAMPLES) % len(condition)].to(base.device)
+        self.base_samples = self._sample(base)
+
+    @torch.no_grad()
+    def __call__(self, step: int, model: Any) -> dict[str, float]:
+        """Metrics of a model."""
+        samples = self._sample(model.eval())
+        found = evaluate(
+            samples,
+            self.reward,
+            self.base_samples,
+            condition=self.condition,
+            decode=model.decode,
+            generator=self._generator(),
+        )
+        metrics = {name: estimate.value for name, estimate in found.items()}
+        for name, other in self.held_out.items():
+            scores = other.score(samples, self.condition, model.decode)
+            metrics[f"held_out_{name}"] = scores.mean().item()
+        metrics["displacement"] = (samples - self.base_samples).square().mean().item()
+        return metrics if self.also is None else metrics | self.also(step, model)
+
+    @torch.no_grad()
+    def _sample(self, model: FlowMap) -> Tensor:
+        return model.sample(SAMPLES, self.steps, self.condition, generator=self._generator())
+
+    @staticmethod
+    def _generator() -> torch.Generator:
+        # its own leaves the run's untouched, and means the same noise at each call
+        return torch.Generator().manual_seed(0)

@@ -1,0 +1,168 @@
+"""A pool of candidate endpoints with their rewards and the weights that make them the tilt."""
+
+import warnings
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from alignflow.distillation import batches
+from alignflow.flow_map import FlowMap
+from alignflow.reward_module import Reward
+
+__all__ = ["Pool", "effective_share", "normalize"]
+
+CHUNK = 1024
+FEW = 0.01
+
+
+class Pool(nn.Module):
+    """Candidates of a frozen base, drawn and scored anew every so many batches.
+
+    What it holds is module state and travels with checkpoints, so that a resumed run draws the same
+    rows and scores nothing twice. It stays on the CPU, whatever the base is on.
+
+    Args:
+        base: What draws the candidates.
+        reward: What scores them.
+        strength: lambda of the weights exp(strength r).
+        size: Candidates held.
+        refresh_every: Batches between pools.
+        steps: Jumps of the base that draw a candidate.
+        generator: Source of all randomness.
+        data: What to draw candidates from in place of the base; anything `pretrain` takes for data.
+        condition: Conditions of the candidates, (C, ...), each of equally many; None for none.
+    """
+
+    state: Tensor
+    condition: Tensor | None
+    reward: Tensor
+    log_weight: Tensor
+    share: Tensor
+    age: Tensor
+
+    def __init__(
+        self,
+        base: FlowMap,
+        reward: Reward,
+        strength: float,
+        size: int,
+        refresh_every: int,
+        steps: int,
+        generator: torch.Generator,
+        data: Any = None,
+        condition: Tensor | None = None,
+    ):
+        super().__init__()
+        if size < 2:
+            raise ValueError(f"a pool must hold at least 2 candidates, got {size}")
+        if refresh_every < 1:
+            raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
+        # in a tuple, so that nothing of it becomes part of this module
+        self._given = (base, reward, data, condition)
+        self.strength, self.refresh_every, self.steps = strength, refresh_every, steps
+        self.generator = generator
+        if data is not None:
+            # one row shows what conditions look like; the run's generator is left alone
+            condition = batches(data, 1)(torch.Generator()).get("condition", None)
+        empty = None if condition is None else condition.new_zeros(size, *condition.shape[1:]).cpu()
+        self.register_buffer("state", torch.zeros(size, *base.event_shape))
+        self.register_buffer("condition", empty)
+        # weights of large strengths need the range of float64
+        self.register_buffer("reward", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("log_weight", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("share", torch.ones(()))
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def resample(self, n: int) -> TensorDict:
+        """n rows drawn by their weights: `data` (n, *E) and perhaps `condition` (n, ...)."""
+        if self.age % self.refresh_every == 0:
+            self.refresh()
+        self.age += 1
+        rows = torch.multinomial(self.log_weight.exp(), n, True, generator=self.generator)
+        batch = TensorDict({"data": self.state[rows]}, batch_size=n)
+        return batch if self.condition is None else batch.set("condition", self.condition[rows])
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Draw, score and weigh a new pool.
+
+        Raises:
+            ValueError: If no candidate of some condition has a weight above 0.
+        """
+        base, reward, _, _ = self._given
+        for rows in torch.arange(len(self.state)).split(CHUNK):
+            state, condition = self._draw(rows)
+            self.state[rows] = state.to(self.state)
+            self.reward[rows] = reward.score(state, condition, base.decode).to(self.reward)
+            if self.condition is not None and condition is not None:
+                self.condition[rows] = condition.to(self.condition)
+        groups = _groups(self.condition, len(self.state))
+        # a dropped sample has a reward of -inf and stays dropped at strength 0
+        scaled = torch.where(self.reward == -torch.inf, self.reward, self.strength * self.reward)
+        self.log_weight.copy_(normalize(scaled, groups))
+        self.share.copy_(effective_share(self.log_weight, groups))
+        if self.share < FEW:
+            warnings.warn(
+                f"at strength {self.strength:g} only {self.share.item():.2%} of {len(self.state)} "
+                "candidates are effective: the tilt is learned from few samples. Enlarge the pool, "
+                "lower the strength, or reach it in parts with levels=",
+                stacklevel=2,
+            )
+
+    def _draw(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        base, _, data, condition = self._given
+        if data is not None:
+            batch = batches(data, len(rows))(self.generator).to(base.device)
+            return batch.get("data"), batch.get("condition", None)
+        if condition is not None:
+            # in turn and not at random, so that conditions have equally many candidates
+            condition = condition[rows % len(condition)].to(base.device)
+        state = base.sample(len(rows), self.steps, condition, generator=self.generator)
+        return state, condition
+
+
+def normalize(log_weight: Tensor, groups: Tensor) -> Tensor:
+    """Log-weights (N,) whose weights sum to 1 within each group (N,) of rows.
+
+    Raises:
+        ValueError: If all weights of a group are 0.
+    """
+    top = _over(groups, log_weight, "amax", -torch.inf)
+    if (top == -torch.inf).any():
+        raise ValueError(
+            "all candidates of a condition have weight 0: their rewards are -inf or were dropped "
+            "as invalid, so there is no tilt to learn"
+        )
+    shifted = log_weight - top[groups]
+    return shifted - _over(groups, shifted.exp(), "sum", 0.0).log()[groups]
+
+
+def effective_share(log_weight: Tensor, groups: Tensor) -> Tensor:
+    """Effective sample size over size, (), of the group where it is least.
+
+    Args:
+        log_weight: Normalized within each group, (N,).
+        groups: Index of each row's group, (N,).
+    """
+    size = torch.bincount(groups)
+    return (1 / (_over(groups, (2 * log_weight).exp(), "sum", 0.0) * size)).min()
+
+
+def _over(groups: Tensor, values: Tensor, reduce: str, start: float) -> Tensor:
+    out = values.new_full((int(groups.max()) + 1,), start)
+    return out.scatter_reduce_(0, groups, values, reduce)
+
+
+def _groups(condition: Tensor | None, n: int) -> Tensor:
+    if condition is None:
+        return torch.zeros(n, dtype=torch.int64)
+    groups = torch.unique(condition, dim=0, return_inverse=True)[1]
+    if groups.max() == n - 1:
+        raise ValueError(
+            f"each of the {n} candidates has a condition of its own, so there is nothing to weigh "
+            "it against: enlarge the pool, or tune for fewer conditions"
+        )
+    return groups

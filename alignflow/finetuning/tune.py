@@ -1,0 +1,171 @@
+"""`af.finetune`: a policy in, a tuned policy out, by the name of a method."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDictBase
+
+from alignflow.flow_map import FlowMap
+from alignflow.reward_module import Reward, as_reward
+from alignflow.training import Trainer
+
+from .direct import Direct
+from .monitor import Monitor
+from .tuner import Tuner
+from .weighted import Weighted
+
+__all__ = ["METHODS", "finetune"]
+
+METHODS: dict[str, type[Tuner]] = {"direct": Direct, "weighted": Weighted}
+
+LEARNING_RATE = 3e-4
+
+_TRAINER = (
+    "optimizer learning_rate warmup decay clip_norm ema_decay precision "
+    "checkpoint_every log_every progress"
+).split()
+
+
+def finetune(
+    policy: FlowMap,
+    reward: Any,
+    method: str = "weighted",
+    strength: float = 2.0,
+    steps: int = 2000,
+    batch_size: int = 256,
+    generator: torch.Generator | None = None,
+    *,
+    levels: int = 1,
+    folder: str | Path | None = None,
+    held_out: Mapping[str, Any] | None = None,
+    evaluate: Callable[[int, Any], dict[str, float]] | None = None,
+    compile: bool = False,
+    **options,
+) -> FlowMap:
+    """Move a policy towards exp(strength r) times its own law; the one handed in is untouched.
+
+    Args:
+        policy: A `FlowMapPolicy` around a network. Where some of its parameters require no
+            gradient, only the others are tuned.
+        reward: A reward, or any callable as a black box.
+        method: A name of `finetune.methods()`.
+        strength: lambda of the tilt.
+        steps: Gradient steps in all.
+        batch_size: Rows of a step.
+        generator: Source of all randomness.
+        levels: Reach the tilt in this many tilts by strength / levels, each of the last one's
+            result, where the method can: what a strong tilt needs.
+        folder: Where metrics and checkpoints go; a run found there is continued.
+        held_out: Rewards by name that are not trained on, logged with the monitor's other metrics
+            at each checkpoint.
+        evaluate: A call of (step, model) -> metrics, which are logged with them.
+        compile: Whether the network runs under `torch.compile`.
+        **options: Of the method, as its class in `METHODS` has them, or of `Trainer`
+            (learning_rate, 3e-4 here, warmup, decay, clip_norm, ema_decay, precision, ...).
+
+    Raises:
+        ValueError: If the method or an option is not known, or one would do nothing; if the policy
+            has nothing to tune; if the method needs a gradient that the reward does not have.
+    """
+    _check(policy, method, levels, steps, batch_size, options)
+    if held_out and folder is None:
+        raise ValueError("held_out would do nothing without a folder to log to")
+    reward, generator = as_reward(reward), generator or torch.Generator().manual_seed(0)
+    settings = {name: options.pop(name) for name in _TRAINER if name in options}
+    settings.setdefault("learning_rate", LEARNING_RATE)
+    tuned = policy
+    with _untrained(reward):
+        for level in range(levels):
+            student = _student(tuned)
+            loss = METHODS[method](
+                student, reward, strength / levels, generator=generator, **options
+            )
+            place, watch = None, evaluate
+            if folder is not None:
+                place = Path(folder) / (f"level_{level + 1}_of_{levels}" if levels > 1 else "")
+                watch = Monitor(policy, reward, held_out, loss.condition, also=evaluate)
+            trainer = Trainer(
+                loss,
+                student,
+                partial(_draw, loss, batch_size),
+                steps=(level + 1) * steps // levels - level * steps // levels,
+                generator=generator,
+                folder=place,
+                evaluate=watch,
+                **settings,
+            )
+            if compile:
+                student.module.compile()
+            tuned = cast(FlowMap, trainer.run().eval())
+    for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
+        parameter.requires_grad_(original.requires_grad)
+    return tuned
+
+
+def methods() -> dict[str, str]:
+    """Name to one line of every method."""
+    return {name: (tuner.__doc__ or "").splitlines()[0] for name, tuner in METHODS.items()}
+
+
+finetune.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _check(
+    policy: FlowMap, method: str, levels: int, steps: int, batch_size: int, options: dict
+) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if not hasattr(policy, "average_velocity"):
+        raise ValueError(
+            f"finetune needs a policy with a network, FlowMapPolicy(module, ...); "
+            f"{type(policy).__name__} has none"
+        )
+    tuner = METHODS[method]
+    parameters = inspect.signature(tuner).parameters.values()
+    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"base", "generator"}
+    if unknown := sorted(set(options) - own - set(_TRAINER)):
+        raise ValueError(
+            f"{method} has no option {', '.join(unknown)}; its own are {', '.join(sorted(own))}, "
+            f"and those of every method levels, folder, held_out, evaluate, compile, "
+            f"{', '.join(_TRAINER)}"
+        )
+    if {"learning_rate", "optimizer"} <= set(options):
+        raise ValueError("learning_rate would do nothing with an optimizer of your own")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not 1 <= levels <= max(steps, 1):
+        raise ValueError(f"levels must lie between 1 and steps={steps}, got {levels}")
+    if levels > 1 and not tuner.takes_levels:
+        fit = ", ".join(name for name, other in METHODS.items() if other.takes_levels)
+        raise ValueError(f"{method} reaches its tilt at once, levels is for {fit}; got {levels}")
+
+
+def _student(policy: FlowMap) -> Any:
+    student = copy.deepcopy(policy).train()
+    if not any(p.requires_grad for p in student.parameters()):
+        student.requires_grad_(True)
+    return student
+
+
+def _draw(loss: Tuner, n: int, generator: torch.Generator) -> TensorDictBase:
+    # the loss holds the generator that the trainer offers
+    return loss.sample_batch(n)
+
+
+@contextmanager
+def _untrained(reward: Reward) -> Iterator[None]:
+    """A reward that is a network is followed, never trained: no gradient gathers in it."""
+    trainable = [p for p in reward.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

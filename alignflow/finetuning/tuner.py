@@ -1,0 +1,132 @@
+"""What every tuner is: a loss that moves a policy from a frozen base towards a tilt of it."""
+
+import copy
+import math
+from dataclasses import fields
+from typing import Any, ClassVar, cast
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.objectives import LossModule
+
+from alignflow.distillation import FlowMapLoss
+from alignflow.flow_map import FlowMap
+from alignflow.reward_module import Reward, as_reward
+
+__all__ = ["Tuner", "frozen"]
+
+
+class Tuner(LossModule):
+    """A torchrl loss over a policy, its frozen base and a reward.
+
+    A subclass draws its own batches (`sample_batch`), reads the keys it declares, and writes
+    `loss_*` scalars, which are added and minimized, and others, which are logged. To fine-tune by
+    it, `finetune` needs its name and nothing else; its keyword arguments are the method's options.
+
+    Args:
+        policy: The map being tuned.
+        reward: A reward, or any callable as a black box.
+        strength: lambda of the tilt.
+        distillation: What keeps the policy's jumps and its velocity one flow map.
+        condition: One to tune for, or a tensor of them (C, ...), drawn evenly.
+        base: The model that is tilted; a frozen copy of the policy by default.
+        generator: Source of all randomness.
+
+    Raises:
+        ValueError: If the strength is negative or not finite, or the tuner needs a gradient that
+            the reward does not have.
+    """
+
+    takes_black_box: ClassVar[bool] = True
+    # whether the tilt may be reached in several tilts of a part of the strength each
+    takes_levels: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        policy: FlowMap,
+        reward: Any,
+        strength: float,
+        *,
+        distillation: FlowMapLoss,
+        condition: Any = None,
+        base: FlowMap | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ValueError(
+                f"strength must be finite and not negative, got {strength}; to avoid what a reward "
+                "likes, negate the reward"
+            )
+        reward = as_reward(reward)
+        if not (self.takes_black_box or reward.differentiable):
+            raise ValueError(_refusal(type(self).__name__.lower(), reward))
+        self.strength = strength
+        self.generator = generator or torch.Generator().manual_seed(0)
+        # always a row of them
+        self.condition = None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
+        self.distillation = distillation
+        # in a tuple, so that what is frozen is neither trained nor saved with the policy
+        self._given = (frozen(policy) if base is None else base, reward)
+
+    @property
+    def tensor_keys(self) -> Any:
+        """Names of what `forward` reads, as `set_keys` left them."""
+        return self._tensor_keys
+
+    @property
+    def in_keys(self) -> list[NestedKey]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The same as a list; a condition is read where there is one."""
+        return [getattr(self.tensor_keys, field.name) for field in fields(self._AcceptedKeys)]
+
+    @property
+    def policy(self) -> FlowMap:
+        """The map being tuned."""
+        return cast(FlowMap, self.distillation.policy)
+
+    @property
+    def base(self) -> FlowMap:
+        """The frozen model that is tilted."""
+        return self._given[0]
+
+    @property
+    def reward(self) -> Reward:
+        """What is maximized."""
+        return self._given[1]
+
+    def draw_condition(self, n: int) -> Tensor | None:
+        """n of the conditions to tune for, (n, ...); None if there are none."""
+        if self.condition is None:
+            return None
+        rows = torch.randint(len(self.condition), (n,), generator=self.generator)
+        return self.condition[rows.to(self.condition.device)].to(self.base.device)
+
+    def distil(self, x1: Tensor, condition: Tensor | None) -> TensorDict:
+        """Losses that keep the policy one flow map, of endpoints (N, *E)."""
+        batch = TensorDict({"data": x1}, batch_size=len(x1))
+        return self.distillation(batch if condition is None else batch.set("condition", condition))
+
+    def sample_batch(self, n: int) -> TensorDictBase:
+        """A batch of n rows with what `forward` reads."""
+        raise NotImplementedError
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        """Losses and logged scalars of a batch."""
+        raise NotImplementedError
+
+
+def frozen(policy: FlowMap) -> FlowMap:
+    """A copy in evaluation mode that takes no gradient."""
+    return copy.deepcopy(policy).eval().requires_grad_(False)
+
+
+def _refusal(method: str, reward: Reward) -> str:
+    from . import METHODS
+
+    fit = ", ".join(name for name, tuner in METHODS.items() if tuner.takes_black_box)
+    return (
+        f"{method} follows the reward's gradient, and {reward.name!r} is a black box: declare it "
+        f"with @reward(differentiable=True) if its gradient is real, or use one of {fit}"
+    )

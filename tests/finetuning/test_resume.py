@@ -1,0 +1,96 @@
+"""A run that is cut, by an error or by SIGKILL, ends at the weights of one that was not."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import alignflow as af
+from alignflow.distillation import pretrain
+from alignflow.finetuning import MemorylessRollout
+from alignflow.policies import MLP, FlowMapPolicy
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"steps": 12, "batch_size": 16, "checkpoint_every": 4, "log_every": 1}
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_at(step):
+    def progress(now, steps, metrics):
+        if now == step:
+            raise Cut
+
+    return progress
+
+
+def policy():
+    torch.manual_seed(0)
+    return FlowMapPolicy(MLP(1, width=8, depth=2), (1,))
+
+
+@af.reward(differentiable=True)
+def first(x):
+    return x[:, 0]
+
+
+def learn(**options):
+    data = torch.linspace(-1, 1, 64)[:, None]
+    return pretrain(policy(), data, generator=torch.Generator().manual_seed(1), **options)
+
+
+def weigh(**options):
+    generator = torch.Generator().manual_seed(1)
+    options |= {"pool": 64, "refresh_every": 5}
+    return af.finetune(policy(), first, "weighted", 0.5, generator=generator, **options)
+
+
+def weigh_twice(**options):
+    return weigh(levels=2, **options)
+
+
+def walk_back(**options):
+    generator = torch.Generator().manual_seed(1)
+    options |= {"rollout": MemorylessRollout(2)}
+    return af.finetune(policy(), first, "direct", 0.5, generator=generator, **options)
+
+
+def same(a, b):
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("run", [learn, weigh, weigh_twice, walk_back])
+def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
+    whole = run(**SETTINGS)
+    for step in (3, 6):
+        with pytest.raises(Cut):
+            run(folder=tmp_path, progress=cut_at(step), **SETTINGS)
+    assert same(run(folder=tmp_path, **SETTINGS), whole)
+    # a run that is complete is read, not run again
+    assert same(run(folder=tmp_path, progress=cut_at(1), **SETTINGS), whole)
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
+    child = textwrap.dedent(f"""
+        import os, signal, sys
+        import torch
+        torch.set_num_threads(1)
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import test_resume
+
+        def kill(step, steps, metrics):
+            if step == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        test_resume.weigh(folder={str(tmp_path)!r}, progress=kill, **test_resume.SETTINGS)
+    """)
+    done = subprocess.run([sys.executable, "-c", child], cwd=ROOT)
+    assert done.returncode == -9
+    assert (tmp_path / "checkpoint").exists()
+    assert same(weigh(folder=tmp_path, **SETTINGS), weigh(**SETTINGS))

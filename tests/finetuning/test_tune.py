@@ -1,0 +1,175 @@
+"""The front door: what `finetune` takes, leaves alone, logs and refuses."""
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+
+import alignflow as af
+from alignflow.distillation import FlowMapLoss
+from alignflow.finetuning import METHODS, Tuner
+from alignflow.finetuning.monitor import Monitor
+from alignflow.policies import MLP, FlowMapPolicy
+
+TINY = {"steps": 2, "batch_size": 8}
+CONFIGS = Path(__file__).parents[2] / "configs" / "finetuner"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tuned_policy_is_new_and_the_old_one_is_untouched(method, normal, first, generator):
+    before = {k: v.clone() for k, v in normal.state_dict().items()}
+    tuned = af.finetune(normal, first, method, generator=generator, **TINY)
+    torch.testing.assert_close(dict(normal.state_dict()), before, rtol=0, atol=0)
+    assert type(tuned) is type(normal) and not tuned.training
+    moved = dict(tuned.named_parameters())
+    assert any(not torch.equal(moved[name], p) for name, p in normal.named_parameters())
+    assert all(p.requires_grad for p in tuned.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_parameters_that_were_frozen_stay_where_they_are(method, first, generator):
+    policy = FlowMapPolicy(MLP(1, width=8, depth=2), (1,))
+    policy.module.first.requires_grad_(False)
+    tuned = af.finetune(policy, first, method, generator=generator, **TINY)
+    assert torch.equal(tuned.module.first.weight, policy.module.first.weight)
+    assert not tuned.module.first.weight.requires_grad
+    assert not torch.equal(tuned.module.rest[-1].weight, policy.module.rest[-1].weight)
+    policy.requires_grad_(False)
+    tuned = af.finetune(policy, first, method, generator=generator, **TINY)
+    assert not torch.equal(tuned.module.first.weight, policy.module.first.weight)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_conditions_reach_policy_and_reward(method, generator):
+    policy = FlowMapPolicy(MLP(1, width=8, depth=2, classes=3), (1,))
+    seen = set()
+
+    @af.reward(differentiable=True)
+    def labelled(x, condition=None):
+        assert condition.shape == (len(x),)
+        seen.update(condition.tolist())
+        return x[:, 0] / (1 + condition)
+
+    conditions = torch.tensor([0, 2])
+    af.finetune(policy, labelled, method, condition=conditions, generator=generator, **TINY)
+    assert seen == {0, 2}
+    seen.clear()
+    af.finetune(policy, labelled, method, condition=1, generator=generator, **TINY)
+    assert seen == {1}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_and_any_option_of_the_trainer_are_passed_on(method, normal, first):
+    seen = []
+    af.finetune(
+        normal,
+        first,
+        method,
+        precision="bf16",
+        log_every=1,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
+        progress=lambda step, steps, metrics: seen.append((step, steps)),
+        **TINY,
+    )
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_a_folder_gets_metrics_of_the_reward_the_distance_and_the_diversity(
+    normal, first, tmp_path
+):
+    settings = {
+        "checkpoint_every": 1,
+        "log_every": 1,
+        "held_out": {"square": lambda x: x[:, 0] ** 2},
+    }
+    af.finetune(
+        normal,
+        first,
+        folder=tmp_path,
+        evaluate=lambda step, model: {"mine": step},
+        **TINY,
+        **settings,
+    )
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    names = set().union(*rows)
+    assert {"reward", "held_out_square", "diversity", "sliced_wasserstein", "displacement"} <= names
+    assert {"loss_diagonal", "loss_map", "effective_share", "gradient_norm", "mine"} <= names
+
+
+def test_the_monitor_sees_a_shift_for_what_it_is(normal, first):
+    moved = FlowMapPolicy(lambda x, s, t: normal.module(x, s, t), (1,))
+    monitor = Monitor(normal, first)
+    still = monitor(0, moved)
+    assert still["displacement"] == 0 and still["sliced_wasserstein"] == 0
+    further = Monitor(normal, first, steps=1)(
+        0, FlowMapPolicy(lambda x, s, t: normal.module(x, s, t) + 0.5, (1,))
+    )
+    assert further["displacement"] == pytest.approx(0.25, rel=1e-4)
+    assert further["reward"] == pytest.approx(still["reward"] + 0.5, abs=1e-4)
+
+
+def test_methods_are_listed_with_one_line_each():
+    listed = af.finetune.methods()
+    assert listed.keys() == METHODS.keys()
+    assert all(line.endswith(".") and "\n" not in line for line in listed.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_config_holds_the_defaults_and_runs(method, normal, first, generator):
+    config = yaml.safe_load((CONFIGS / f"{method}.yaml").read_text())
+    given = instantiate(config, _convert_="all")
+    af.finetune(normal, first, generator=generator, **{**given, **TINY})
+    assert given.pop("method") == method
+    built = METHODS[method](normal, first, 1.0)
+    defaults = {"learning_rate": 3e-4}
+    for function in (METHODS[method], af.finetune):
+        defaults |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    for name, value in given.items():
+        # None stands for what the method chooses itself
+        default = getattr(built, name) if defaults[name] is None else defaults[name]
+        assert described(value) == described(default), name
+
+
+def described(value):
+    return (type(value), vars(value)) if hasattr(value, "__dict__") else value
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_strength_that_is_none_is_refused(method, strength, normal, first):
+    with pytest.raises(ValueError, match="strength must be finite and not negative"):
+        af.finetune(normal, first, method, strength, **TINY)
+
+
+def test_what_would_do_nothing_is_refused(normal, first):
+    refused = {
+        "weighted has no option jumps; its own are": {"jumps": 3},
+        "held_out would do nothing without a folder": {"held_out": {"a": first}},
+        "learning_rate would do nothing with an optimizer": {
+            "learning_rate": 1e-3,
+            "optimizer": torch.optim.SGD,
+        },
+        "batch_size must be at least 1": {"batch_size": 0},
+        "levels must lie between 1 and steps=2": {"levels": 3},
+        "levels is for weighted": {"method": "direct", "levels": 2},
+        "method must be one of direct, weighted, got 'best'": {"method": "best"},
+        "steps must be at least 1": {"steps": 0},
+    }
+    for message, options in refused.items():
+        with pytest.raises(ValueError, match=message):
+            af.finetune(normal, first, **{**TINY, **options})
+
+
+def test_a_policy_without_a_network_is_refused(first):
+    with pytest.raises(ValueError, match="finetune needs a policy with a network.*VelocityPolicy"):
+        af.finetune(af.from_velocity(lambda x, t: x, (1,)), first, **TINY)
+
+
+def test_a_tuner_without_its_two_methods_says_so(normal, first):
+    tuner = Tuner(normal, first, 1.0, distillation=FlowMapLoss(normal))
+    with pytest.raises(NotImplementedError):
+        tuner.sample_batch(1)
