@@ -21,6 +21,8 @@ from alignflow.rewards import classifier
 from alignflow.targets import ATTRIBUTES, CHARACTERS, Images, avatars, deform, digits, glyphs
 from alignflow.training import Trainer
 
+Network = classifier.Classifier | judges.Judge
+
 BATCH = 128
 DRAWN, TESTED = 24_000, 8_000  # images of the data sets that are drawn
 FIRST = {"reward": 100_000, "judge": 200_000, "test": 300_000}  # generators learn from 0 on
@@ -46,7 +48,7 @@ def load_data(which: str, part: str) -> tuple[Images, str]:
     return draw(n, FIRST[part]), f"{which}({n}, first={FIRST[part]})"
 
 
-def build(which: str, role: str) -> nn.Module:
+def build(which: str, role: str) -> Network:
     names = {"avatars": ATTRIBUTES, "digits": "0123456789", "glyphs": CHARACTERS}[which]
     channels, size = (3, 16) if which == "avatars" else (1, 28)
     exclusive = which != "avatars"
@@ -78,7 +80,7 @@ class LabelLoss(nn.Module):
     """Cross-entropy of classes, or of each attribute on its own; without class weights, so that
     probabilities are about calibrated."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Network):
         super().__init__()
         self.model = model
 
@@ -88,7 +90,7 @@ class LabelLoss(nn.Module):
         return TensorDict({"loss_label": loss(logits, batch["label"])})
 
 
-def train(which: str, role: str) -> nn.Module:
+def train(which: str, role: str) -> Network:
     torch.manual_seed(SEED[role])
     images, _ = load_data(which, role)
     labels, model = labels_of(images), build(which, role)
@@ -101,7 +103,7 @@ def train(which: str, role: str) -> nn.Module:
         pixels = soften(pixels, BLUR_AND_NOISE[role], generator)
         return TensorDict({"image": pixels, "label": labels[rows]}, batch_size=BATCH)
 
-    return Trainer(
+    trainer = Trainer(
         LabelLoss(model),
         model,
         sample_batch,
@@ -112,11 +114,13 @@ def train(which: str, role: str) -> nn.Module:
         precision="bf16",
         generator=torch.Generator().manual_seed(SEED[role]),
         progress=lambda step, steps, metrics: print(f"{step}/{steps} {metrics}", flush=True),
-    ).run()
+    )
+    model.load_state_dict(trainer.run().state_dict())
+    return model
 
 
 @torch.no_grad()
-def measure(model: nn.Module, images: Images) -> dict:
+def measure(model: Network, images: Images) -> dict:
     """Accuracies on images that were not learned from."""
     pixels, labels = images.pixels.split(500), labels_of(images)
     logits = torch.cat([model(part.float() / 255) for part in pixels])

@@ -55,7 +55,7 @@ def glyphs(n: int = 40_000, first: int = 0) -> Images:
     return Images(pixels, {"character": character.long()}, condition="character")
 
 
-def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(number: int) -> tuple[np.ndarray, np.integer]:
     """One image, (1, 28, 28) uint8, and its character's index."""
     from PIL import Image, ImageDraw, ImageFont
 

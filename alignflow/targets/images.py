@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from tensordict import TensorDict
@@ -45,7 +46,7 @@ class Images:
             batch["condition"] = self.labels[self.condition][rows]
         return batch
 
-    def select(self, rows: Tensor | slice) -> "Images":
+    def select(self, rows: Tensor | slice) -> Self:
         """The data set of some of its rows."""
         labels = {name: label[rows] for name, label in self.labels.items()}
         return replace(self, pixels=self.pixels[rows], labels=labels)

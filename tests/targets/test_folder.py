@@ -50,7 +50,7 @@ def test_transparency_becomes_white_and_gray_has_one_channel(tmp_path):
 
 
 def test_photographs_are_turned_as_their_camera_was_held(tmp_path):
-    image = Image.fromarray(np.repeat(np.uint8([[0, 255]]), 8, 0).repeat(4, 1))
+    image = Image.fromarray(np.array([[0, 255]], dtype=np.uint8).repeat(8, 0).repeat(4, 1))
     exif = image.getexif()
     exif[0x0112] = 3  # held upside down
     image.save(tmp_path / "photo.jpg", exif=exif, quality=100)
