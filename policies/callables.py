@@ -63,10 +63,11 @@ class MapPolicy(FlowMap):
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
         t = as_time(t, x)
-        _, slope = torch.func.jvp(
-            lambda end: _call(self.function, condition, x, t, end), (t,), (torch.ones_like(t),)
-        )
-        return slope
+
+        def end(t_end: Tensor) -> Tensor:
+            return _call(self.function, condition, x, t, t_end)
+
+        return torch.func.jvp(end, (t,), (torch.ones_like(t),))[1]
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)

@@ -162,10 +162,12 @@ def load_policy(folder: str | Path, module: nn.Module | None = None) -> FlowMapP
                 f"{folder} holds a network that is not registered ({facts['network']!r}, known: "
                 f"{', '.join(NETWORKS)}): pass it, af.load(folder, module=MyNet())"
             )
-        module = NETWORKS[facts["network"]](**facts["arguments"])
-    load_parameters(module, tensors, str(folder))
+        network = NETWORKS[facts["network"]](**facts["arguments"])
+    else:
+        network = module
+    load_parameters(network, tensors, str(folder))
     return FlowMapPolicy(
-        module,
+        network,
         facts["event_shape"],
         parametrization=facts["parametrization"],
         decode=facts["decode"],

@@ -27,8 +27,6 @@ WEIGHTS = "ch_PP-OCRv4_rec_infer.onnx"
 HEIGHT = 48  # pixels, of the recognizer's input
 PLACE = 8  # pixels of width for each place at which it gives a character
 CHUNK = 32  # images at a time; 256 take twice as long each
-# the recognizer gives exact zeros in float32, whose logarithm would be -inf
-LEAST = 1e-30
 
 
 def ocr_probability(images: Tensor, text: str) -> Tensor:
@@ -81,7 +79,7 @@ def _places(images: Tensor) -> Iterator[Tensor]:
         # the recognizer was trained on channels in the order blue, green, red, in [-1, 1]
         lines = (2 * lines - 1).flip(1).expand(-1, 3, -1, -1)
         (probabilities,) = session.run(None, {given.name: lines.numpy()})
-        yield torch.from_numpy(probabilities).clamp_min(LEAST).log().transpose(0, 1)
+        yield torch.from_numpy(probabilities).log().transpose(0, 1)
 
 
 def _probability(places: Tensor, target: Tensor) -> Tensor:

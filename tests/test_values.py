@@ -144,7 +144,8 @@ def test_each_draw_is_scored_under_the_condition_of_its_row(generator):
     batch["condition"] = torch.tensor([5.0, 6.0, 7.0])
     reward = af.reward(lambda endpoint, condition: condition)
     rewards = Value(model, reward, 1.0)(batch)["endpoint_reward"]
-    torch.testing.assert_close(rewards, torch.tensor([5.0, 6.0, 7.0])[:, None].expand(3, 4))
+    expected = batch["condition"].to(rewards)[:, None].expand(3, 4)
+    torch.testing.assert_close(rewards, expected)
 
 
 def test_a_black_box_has_no_point_gradient():

@@ -12,11 +12,13 @@ Source: Boffi et al. 2025 (2505.18825), algorithm 1 (which gives each term unit 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
+from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Interpolant, Linear
 
 from .rules import ESD, LSD, PSD
@@ -42,12 +44,15 @@ class FlowMapLoss(nn.Module):
         generator: Source of noise and times.
     """
 
+    policy: Any
+    rule: PSD | LSD | ESD | None
+
     def __init__(
         self,
         policy: nn.Module,
         rule: PSD | LSD | ESD | None = None,
         *,
-        teacher: nn.Module | None = None,
+        teacher: FlowMap | None = None,
         velocity: str = "model",
         diagonal_fraction: float = 0.75,
         times: UniformTimes | None = None,
@@ -77,7 +82,7 @@ class FlowMapLoss(nn.Module):
         self.generator = generator
 
     @property
-    def teacher(self) -> nn.Module | None:
+    def teacher(self) -> FlowMap | None:
         """The frozen flow map that teaches, if any."""
         return self._teacher[0]
 
@@ -108,6 +113,7 @@ class FlowMapLoss(nn.Module):
         return self._mean(self.policy.average_velocity(x, t, t, condition) - target, t, t)
 
     def _map(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
+        assert self.rule is not None
         s, t = (time.to(x1) for time in self.times.pairs(len(x1), self.generator))
         x = self.path.state(x0, x1, s)
 
@@ -141,6 +147,8 @@ class LossWeight(nn.Module):
     Source: Karras et al. 2024 (2312.02696), section 4; Boffi et al. 2025, section 3.
     """
 
+    frequencies: Tensor
+
     def __init__(self, frequencies: int = 64):
         super().__init__()
         self.register_buffer("frequencies", torch.randn(2, frequencies))
@@ -172,5 +180,5 @@ def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     return FlowMapLoss(policy, **_RULES[name](), **options)
 
 
-def _rows(rows: slice, *tensors: Tensor | None) -> list[Tensor | None]:
+def _rows(rows: slice, *tensors: Tensor | None) -> list[Any]:
     return [None if tensor is None else tensor[rows] for tensor in tensors]

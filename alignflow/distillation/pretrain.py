@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 
+from alignflow.flow_map import FlowMap
 from alignflow.training import Trainer
 
 from .loss import build_loss
@@ -22,17 +23,17 @@ _TRAINER = (
 
 
 def pretrain(
-    policy: nn.Module,
+    policy: Any,
     data: Any,
     loss: str = "psd",
     steps: int = 5000,
     batch_size: int = 1024,
-    teacher: nn.Module | None = None,
+    teacher: FlowMap | None = None,
     generator: torch.Generator | None = None,
     folder: str | Path | None = None,
     compile: bool = False,
     **options,
-) -> nn.Module:
+) -> Any:
     """Train a flow map and return it with averaged weights; the policy handed in is untouched.
 
     Args:
@@ -98,9 +99,8 @@ def _rows(data: Any, rows: Tensor) -> TensorDictBase:
         return _as_batch(data[rows])
     items = [data[i] for i in rows.tolist()]
     if isinstance(items[0], (tuple, list)):
-        states, labels = zip(*items, strict=True)
-        batch = _as_batch(torch.stack(states))
-        batch["condition"] = torch.as_tensor(labels)
+        batch = _as_batch(torch.stack([state for state, _ in items]))
+        batch["condition"] = torch.as_tensor([label for _, label in items])
         return batch
     return _as_batch(torch.stack(items))
 

@@ -138,7 +138,8 @@ class ESD:
 
 def _jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
     try:
-        return torch.func.jvp(function, primals, tangents)
+        value, slope = torch.func.jvp(function, primals, tangents)[:2]
+        return value, slope
     except (NotImplementedError, RuntimeError) as error:
         # what torch says of attention kernels and of autograd Functions without one
         if not any(sign in str(error) for sign in ("forward AD", "setup_context", "jvp")):

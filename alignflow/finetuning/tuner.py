@@ -30,9 +30,9 @@ class Tuner(LossModule):
         reward: A reward, or any callable as a black box.
         strength: lambda of the tilt.
         distillation: What keeps the policy's jumps and its velocity one flow map.
+        generator: Source of all randomness.
         condition: One to tune for, or a tensor of them (C, ...), drawn evenly.
         base: The model that is tilted; a frozen copy of the policy by default.
-        generator: Source of all randomness.
 
     Raises:
         ValueError: If the strength is negative or not finite, or the tuner needs a gradient that
@@ -50,9 +50,9 @@ class Tuner(LossModule):
         strength: float,
         *,
         distillation: FlowMapLoss,
+        generator: torch.Generator,
         condition: Any = None,
         base: FlowMap | None = None,
-        generator: torch.Generator | None = None,
     ):
         super().__init__()
         if not (math.isfinite(strength) and strength >= 0):
@@ -63,8 +63,7 @@ class Tuner(LossModule):
         reward = as_reward(reward)
         if not (self.takes_black_box or reward.differentiable):
             raise ValueError(_refusal(type(self).__name__.lower(), reward))
-        self.strength = strength
-        self.generator = generator or torch.Generator().manual_seed(0)
+        self.strength, self.generator = strength, generator
         # always a row of them
         self.condition = None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
         self.distillation = distillation

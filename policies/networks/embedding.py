@@ -17,6 +17,8 @@ class TimeEmbedding(nn.Module):
         max_frequency: The highest; finer detail in time than its inverse is not seen.
     """
 
+    frequencies: Tensor
+
     def __init__(self, width: int, frequencies: int = 64, max_frequency: float = 1000.0):
         super().__init__()
         self.width = width

@@ -21,7 +21,7 @@ def tuned(normal, first):
     """N(0, 1) tuned to the reward x by the path KL."""
     rollout, seeded = MemorylessRollout(6), torch.Generator().manual_seed(0)
     return af.finetune(
-        normal, first, "direct", 1.0, steps=400, generator=seeded, rollout=rollout, **FAST
+        normal, first, "direct", 1.0, steps=300, generator=seeded, rollout=rollout, **FAST
     )
 
 

@@ -169,7 +169,7 @@ def test_a_policy_without_a_network_is_refused(first):
         af.finetune(af.from_velocity(lambda x, t: x, (1,)), first, **TINY)
 
 
-def test_a_tuner_without_its_two_methods_says_so(normal, first):
-    tuner = Tuner(normal, first, 1.0, distillation=FlowMapLoss(normal))
+def test_a_tuner_without_its_two_methods_says_so(normal, first, generator):
+    tuner = Tuner(normal, first, 1.0, distillation=FlowMapLoss(normal), generator=generator)
     with pytest.raises(NotImplementedError):
         tuner.sample_batch(1)

@@ -90,10 +90,10 @@ def test_levels_reach_the_same_tilt_in_parts(normal, first, generator):
         first,
         "weighted",
         1.5,
-        steps=450,
+        steps=300,
         levels=3,
         pool=32_768,
-        refresh_every=75,
+        refresh_every=50,
         generator=generator,
         **FAST,
     )

@@ -315,6 +315,7 @@ def test_the_networks_of_a_reward_are_its_own_and_stay_in_evaluation_mode():
     network = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5))
     learned = Reward(network, differentiable=True)
     assert len(list(learned.parameters())) == 2
+    assert not any(module.training for module in learned.modules())
     learned.train()
     nn.ModuleList([learned]).train()
     assert not any(module.training for module in learned.modules())

@@ -40,6 +40,15 @@ def test_dark_on_light_and_light_on_dark_gray_and_rgb_are_read_alike(glyphs):
 
 
 @installed
+def test_golden_value_of_a_color_image(glyphs):
+    paper, blue = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
+    ink = 1 - glyphs("7")
+    image = torch.lerp(paper[:, None, None], blue[:, None, None], ink)
+    # with red and blue swapped it would be 0.92
+    assert OCR("7")(image).item() == pytest.approx(0.54, abs=0.05)
+
+
+@installed
 def test_a_word_is_read(glyphs):
     image = torch.cat(list(glyphs("THE")[..., 4:24]), dim=-1)[None]
     assert OCR("THE")(image).item() > 0.5

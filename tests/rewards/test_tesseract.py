@@ -19,6 +19,13 @@ def test_plain_glyphs_are_read_in_either_polarity_and_in_color(glyphs):
 
 
 @installed
+def test_light_on_dark_is_judged_exactly_like_dark_on_light(glyphs):
+    # Tesseract's own inversion reads these two otherwise
+    images = glyphs("IU")
+    assert tesseract_read(images) == tesseract_read(1 - images)
+
+
+@installed
 def test_an_empty_page_is_the_empty_text_and_shifts_no_other(glyphs):
     images = torch.cat([glyphs("A"), torch.ones(1, 1, 28, 28), glyphs("B")])
     assert tesseract_read(images) == ["A", "", "B"]
