@@ -2,8 +2,8 @@
 
 They are drawings put together by a program, not photographs. What makes them a good subject for
 alignment is that their attributes are known, and so the exact effect of a tilt on each rate is.
-An attribute is a part that was drawn; it need not show. Accessories are wholly hidden by other parts
-in one case of twenty, and one beard of three changes no color by more than 15 of 255.
+An attribute is a part that was drawn; it need not show. Accessories are wholly hidden by other
+parts in one case of twenty, and one beard of three changes no color by more than 15 of 255.
 """
 
 import hashlib
