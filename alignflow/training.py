@@ -69,7 +69,7 @@ class Trainer:
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics, each a mean over them.
         evaluate: A call of (step, averaged model) -> metrics, at each checkpoint and at the end.
-        progress: A call of (step, steps, metrics) after each log line.
+        progress: A call of (step, steps, metrics) after each step; metrics are the newest line's.
     """
 
     def __init__(
@@ -116,22 +116,25 @@ class Trainer:
         self.step = 0
 
     def run(self) -> nn.Module:
-        """Train from the newest checkpoint, or from the start, to the end; the averaged model."""
+        """Train from the newest checkpoint, or from the start, to the end; the averaged model.
+
+        A step that raises leaves a checkpoint of all steps before it.
+        """
         if self.folder is not None:
             self.resume()
         with _metrics_log(self.folder, self.step) as log:
-            sums, since = {}, time.perf_counter()
+            sums, count, since, metrics = {}, 0, time.perf_counter(), {}
             while self.step < self.steps:
-                for name, value in self.train_step().items():
+                for name, value in self._guarded_step().items():
                     sums[name] = sums.get(name, 0.0) + value
+                count += 1
                 if self.step % self.log_every == 0 or self.step == self.steps:
-                    count = (self.step - 1) % self.log_every + 1
                     metrics = {name: float(value) / count for name, value in sums.items()}
                     metrics["seconds_per_step"] = (time.perf_counter() - since) / count
                     log(self.step, metrics)
-                    if self.progress is not None:
-                        self.progress(self.step, self.steps, metrics)
-                    sums, since = {}, time.perf_counter()
+                    sums, count, since = {}, 0, time.perf_counter()
+                if self.progress is not None:
+                    self.progress(self.step, self.steps, metrics)
                 if self.step % self.checkpoint_every == 0 or self.step == self.steps:
                     self._checkpoint(log)
         return self.average.module
@@ -162,6 +165,17 @@ class Trainer:
         self.average.update_parameters(self.model)
         self.step += 1
         return {**{name: value.detach() for name, value in scalars.items()}, "gradient_norm": norm}
+
+    def _guarded_step(self) -> dict[str, Tensor]:
+        before = self.generator.get_state()
+        try:
+            return self.train_step()
+        except Exception:
+            # a step changes the weights last, so what raised came before and is tried again
+            self.generator.set_state(before)
+            if self.folder is not None:
+                self.save()
+            raise
 
     def _checkpoint(self, log: Callable[[int, dict[str, float]], None]) -> None:
         if self.evaluate is not None:

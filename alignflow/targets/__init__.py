@@ -10,6 +10,7 @@ from .gaussians import Gaussians
 from .glyphs import CHARACTERS, glyphs
 from .grid import GridDensity
 from .images import Images, cache_folder
+from .modes import ModeJudge, ring_judge
 from .named import inverse_problem, inverse_problem_reward, ring, ring_reward
 from .rewards import Linear, Quadratic
 
@@ -24,6 +25,7 @@ __all__ = [
     "GridDensity",
     "Images",
     "Linear",
+    "ModeJudge",
     "Quadratic",
     "avatars",
     "avatars_sample",
@@ -35,5 +37,6 @@ __all__ = [
     "inverse_problem",
     "inverse_problem_reward",
     "ring",
+    "ring_judge",
     "ring_reward",
 ]

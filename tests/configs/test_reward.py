@@ -13,6 +13,7 @@ import alignflow.configs
 from alignflow.reward_module import Reward, Sum
 
 NAMES = sorted(path.stem for path in Path(alignflow.configs.__file__).parent.glob("reward/*.yaml"))
+NAMES.remove("custom")  # which names no target: its user does
 NEEDS = {
     "ocr": find_spec("onnxruntime") and find_spec("rapidocr_onnxruntime"),
     "tesseract": which("tesseract"),

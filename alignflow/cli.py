@@ -1,0 +1,131 @@
+"""The command line: `alignflow run`, and what one wants around it.
+
+Nothing heavy is imported before a command needs it, so help and lists come at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import alignflow
+from alignflow import commands
+from alignflow.listing import KINDS
+
+__all__ = ["main"]
+
+_DESCRIPTION = "Align few-step generative models with rewards."
+_RUN = """\
+usage: alignflow run experiment=NAME [key=value ...] [--multirun] [--cfg job] [--config-dir DIR]
+
+Run a pipeline from a config: its stages in order, into a folder under outputs/.
+
+  alignflow run experiment=avatars_glasses                   the demo: steer, tune, judge, report
+  alignflow run experiment=ring seed=1 steerer.strength=4    any key can be set
+  alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of your own
+  alignflow run experiment=ring seed=1,2,3 --multirun        a sweep
+  alignflow run experiment=ring --cfg job --resolve          the config, and nothing run
+
+`alignflow list` shows what there is to choose from; --hydra-help has every flag of Hydra's.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # a reward of the user's own lies where the user is
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    if arguments[:1] == ["run"]:
+        # not through argparse: everything behind it is Hydra's
+        if {"-h", "--help"} & set(arguments):
+            print(_RUN, end="")
+            return 0
+        return commands.run(arguments[1:])
+    options = _parser().parse_args(arguments)
+    return commands.say_errors(lambda: options.command(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alignflow", description="Align few-step generative models with rewards."
+    )
+    parser.add_argument("--version", action="version", version=alignflow.__version__)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(command: Callable, summary: str, example: str) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(
+            example.split()[0],
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example:\n  alignflow {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(command=command)
+        return added
+
+    add(commands.run, "run a pipeline from a config", "run experiment=avatars_glasses")
+    _add_sample(add)
+    _add_steer(add)
+    listing = add(commands.show, "show what there is to choose from", "list steerers")
+    listing.add_argument("kind", nargs="?", choices=KINDS, help="everything by default")
+    check = add(
+        commands.check_reward,
+        "run a reward on samples and say what is wrong with it",
+        "check-reward my_module:my_reward --policy avatars",
+    )
+    check.add_argument(
+        "reward", help="a name that `alignflow list rewards` shows, or module:function"
+    )
+    check.add_argument("--policy", default="avatars", help="whose samples it is shown")
+    check.add_argument("-n", type=int, default=4, help="number of samples")
+    run = "outputs/ring/2026-01-01_12-00-00"
+    resume = add(commands.resume, "continue a run that was cut", f"resume {run}")
+    resume.add_argument("folder", help="of the run")
+    report = add(commands.report, "write the report of a run anew", f"report {run}")
+    report.add_argument("folder", help="of the run")
+    return parser
+
+
+def _add_sample(add: Callable[..., argparse.ArgumentParser]) -> None:
+    sample = add(
+        commands.sample, "draw samples of a model as a picture", "sample avatars -n 64 -o grid.png"
+    )
+    _add_drawing(sample)
+    sample.add_argument("--steps", type=int, default=4, help="jumps from noise to data")
+    sample.add_argument("--guidance", type=float, default=1.0, help="1 is the model itself")
+
+
+def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
+    steer = add(
+        commands.steer,
+        "steer a frozen model by a reward and show it before and after",
+        "steer avatars --reward glasses --method lookahead --strength 4 -o grid.png",
+    )
+    _add_drawing(steer)
+    steer.add_argument(
+        "--reward",
+        required=True,
+        help="a name that `alignflow list rewards` shows, or module:function",
+    )
+    steer.add_argument("--method", default="lookahead", help="of `alignflow list steerers`")
+    steer.add_argument("--strength", type=float, help="lambda of the tilt exp(lambda r)")
+    steer.add_argument("--steps", type=int, help="steps from noise to data")
+    steer.add_argument("--particles", type=int, help="particles of one system")
+    steer.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY=VALUE", help="of the method: step_size=0.5"
+    )
+
+
+def _add_drawing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("policy", help="name of a shipped model, or a folder that holds one")
+    command.add_argument("-n", type=int, default=64, help="number of samples")
+    command.add_argument(
+        "--condition", type=int, nargs="+", metavar="LABEL", help="dealt out in turn"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the noise")
+    command.add_argument("-o", "--output", default="grid.png", help="the picture, a PNG")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What there is to choose from: the config groups, and the rewards that other packages bring."""
+
+from importlib.metadata import entry_points
+from importlib.resources import files
+from itertools import takewhile
+
+__all__ = ["KINDS", "describe", "installed_rewards", "names", "print_kind"]
+
+# what can be listed, and the config group of each
+KINDS = {
+    "experiments": "experiment",
+    "policies": "policy",
+    "rewards": "reward",
+    "steerers": "steerer",
+    "finetuners": "finetuner",
+    "data": "data",
+}
+
+
+def names(group: str) -> list[str]:
+    """Names of the configs of a group."""
+    folder = files("alignflow.configs") / group
+    if not folder.is_dir():
+        return []
+    return sorted(
+        item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")
+    )
+
+
+def describe(group: str, name: str) -> str:
+    """What a config says of itself: the comment that it opens with, or else what it holds."""
+    text = (files("alignflow.configs") / group / f"{name}.yaml").read_text("utf-8")
+    opening = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    said = [line.lstrip("# ") for line in opening if not line.startswith("# @package")]
+    if said:
+        return " ".join(said)
+    # comments aside, YAML of one line reads well as it is
+    held = [line.split(" #")[0].strip() for line in text.splitlines() if not line.startswith("#")]
+    return ", ".join(held).removeprefix("_target_: ")
+
+
+def installed_rewards() -> dict[str, str]:
+    """Import path of each reward that an installed package offers, by name."""
+    return {point.name: point.value for point in entry_points(group="alignflow.rewards")}
+
+
+def print_kind(kind: str) -> None:
+    """Print a table of one kind."""
+    from rich.console import Console
+    from rich.table import Table
+
+    group = KINDS[kind]
+    rows = {name: describe(group, name) for name in names(group)}
+    if kind == "rewards":
+        rows |= {name: f"installed: {path}" for name, path in installed_rewards().items()}
+    table = Table("name", "what it is", title=kind, title_justify="left", box=None)
+    for name, description in rows.items():
+        table.add_row(name, description)
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)

@@ -1,0 +1,109 @@
+"""From a config to its parts: all by Hydra, but rewards by a rule of their own."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from alignflow.listing import installed_rewards
+from alignflow.reward_module import Reward, as_reward
+
+from .checks import ConfigError
+
+__all__ = ["build", "build_condition", "build_reward"]
+
+
+def build(node: DictConfig) -> Any:
+    """What a config node describes: an object, if it has a `_target_`, or a dict of options."""
+    return instantiate(node, _convert_="all")
+
+
+def build_reward(node: DictConfig | Mapping[str, Any] | str) -> Reward:
+    """A reward from a config node with a `_target_`, or from the target alone.
+
+    A target is an import path, with a dot or a colon before the last part, or the name of an entry
+    point of the group `alignflow.rewards`. It may be a reward, or a function from samples to
+    numbers, both taken as they are; or a class or factory, called with the node's other keys. The
+    terms of a sum follow the same rule.
+
+    Raises:
+        ConfigError: If there is no such target, or a key is not one of its arguments.
+    """
+    given: Any = {"_target_": node} if isinstance(node, str) else node
+    if isinstance(given, DictConfig):
+        given = OmegaConf.to_container(given, resolve=True)
+    if not given.get("_target_"):
+        raise ConfigError("a reward needs a _target_: an import path such as my_module.my_reward")
+    return as_reward(_make(given))
+
+
+def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor | None:
+    """Labels of the rows of a larger set of samples: one for all, or several dealt out in turn."""
+    if labels is None:
+        return None
+    dealt = torch.tensor([labels] if isinstance(labels, int) else list(labels))
+    return dealt[torch.arange(rows.start or 0, rows.stop) % len(dealt)]
+
+
+def _make(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_make(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: _make(value) for key, value in node.items() if key != "_convert_"}
+    if "_target_" not in made:
+        return made
+    name = made.pop("_target_")
+    return _apply(_locate(name), made, name)
+
+
+def _apply(target: Any, arguments: dict[str, Any], name: str) -> Any:
+    if isinstance(target, nn.Module) or not (inspect.isroutine(target) or inspect.isclass(target)):
+        if arguments:
+            raise ConfigError(f"{name} is a reward already and takes no {', '.join(arguments)}")
+        return target
+    parameters = _parameters(target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if (unknown := set(arguments) - set(parameters)) and not open_ended:
+        raise ConfigError(
+            f"{name} takes no {', '.join(sorted(unknown))}; it takes {', '.join(parameters)}"
+        )
+    unfilled = {
+        key
+        for key, p in parameters.items()
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD and key not in arguments
+    }
+    if inspect.isroutine(target) and unfilled:
+        # it still wants something: the samples
+        return Reward(partial(target, **arguments), name=target.__name__)
+    return target(**arguments)
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # a builtin without one
+        return {}
+    return {key: p for key, p in parameters.items() if p.kind is not p.VAR_POSITIONAL}
+
+
+def _locate(name: str) -> Any:
+    path = name if "." in name or ":" in name else installed_rewards().get(name)
+    if path is None:
+        offered = ", ".join(installed_rewards()) or "none is installed"
+        raise ConfigError(
+            f"there is no reward {name!r}: give an import path (my_module.my_reward), or the name "
+            f"of an entry point of the group alignflow.rewards ({offered})"
+        )
+    try:
+        return get_object(path.replace(":", "."))
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{name} cannot be imported: {error.__cause__ or error}. A module of your own must lie "
+            "in the working directory or be installed"
+        ) from error

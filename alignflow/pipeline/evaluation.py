@@ -1,0 +1,131 @@
+"""The evaluate stage: every model of a run judged alike, beside the exact tilt of the base."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignflow.checkpoint import save_folder
+from alignflow.metrics import (
+    Estimate,
+    diversity,
+    effective_sample_size,
+    frechet_distance,
+    mean,
+    sliced_wasserstein,
+)
+
+from .checks import tilt_strength
+from .context import Context
+from .judging import Verdict, decoded, judge_samples
+from .sampling import COSTS, build_steerer, sample_model, sample_steered
+from .tilt import interval, reweighted_mean, share
+
+__all__ = ["evaluate_stage"]
+
+SHOWN = 64  # samples kept to be looked at
+PAIRED = 2048  # samples whose pairs are compared, at a cost that is quadratic
+
+Drawn = dict[str, Tensor]
+
+
+def evaluate_stage(context: Context) -> dict[str, Any]:
+    """Judge the base, the steered samples and the tuned model, and keep some samples of each."""
+    samples = _draw(context)
+    verdicts = {name: judge_samples(context, drawn["state"]) for name, drawn in samples.items()}
+    base, strength = samples["base"], tilt_strength(context.config)
+    event = _keep_some(context, samples)
+    return {
+        "models": [
+            _model(name, drawn, verdicts[name])
+            | {
+                "distance_to_base": {}
+                if drawn is base
+                else _distances(context, drawn, verdicts[name], base, verdicts["base"])
+            }
+            for name, drawn in samples.items()
+        ],
+        "tilt": None
+        if strength is None
+        else _tilt(base["reward"], verdicts["base"].held, strength),
+        "reward_name": context.reward.name,
+        "strength": strength or 0.0,
+        "event": event,
+    }
+
+
+def _draw(context: Context) -> dict[str, Drawn]:
+    """Samples of each model of the run by name; the first ones of all are from the same noise."""
+    settings, folder = context.config.evaluation, context.folder.stage("evaluate")
+    samples = {
+        "base": sample_model(
+            context, context.policy, settings.base_samples, folder / "base", "sample the base"
+        )
+    }
+    if "steer" in context.config.stages:
+        steered = sample_steered(context, build_steerer(context))
+        samples[f"steered: {context.config.steerer.method}"] = steered
+    if (tuned := context.model("finetune")) is not None:
+        samples[f"tuned: {context.config.finetuner.method}"] = sample_model(
+            context, tuned, settings.samples, folder / "tuned", "sample the tuned"
+        )
+    return samples
+
+
+def _model(name: str, drawn: Drawn, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "name": name,
+        "rewards": drawn["reward"].tolist(),
+        "rates": {
+            label: share(held.sum().item(), len(held)) for label, held in verdict.held.items()
+        },
+        "mean_reward": _pair(mean(drawn["reward"])),
+        "held_out": {key: _pair(estimate) for key, estimate in verdict.held_out.items()},
+        "diversity": _pair(diversity(drawn["state"][:PAIRED])),
+        "cost": {cost: drawn[cost].double().mean().item() for cost in COSTS},
+    }
+
+
+def _distances(
+    context: Context, drawn: Drawn, verdict: Verdict, base: Drawn, base_verdict: Verdict
+) -> dict[str, list[float]]:
+    # the last samples of the base: others share their noise, which would bring them nearer
+    last = slice(-len(drawn["state"]), None)
+    generator = torch.Generator().manual_seed(context.config.seed)
+    sliced = sliced_wasserstein(drawn["state"], base["state"][last], generator=generator)
+    found = {"sliced_w2": _pair(sliced)}
+    if verdict.features is not None and base_verdict.features is not None:
+        frechet = frechet_distance(verdict.features, base_verdict.features[last])
+        found["frechet_distance"] = _pair(frechet)
+    return found
+
+
+def _tilt(rewards: Tensor, held: dict[str, Tensor], strength: float) -> dict[str, Any]:
+    rates = {label: reweighted_mean(values, rewards, strength) for label, values in held.items()}
+    return {
+        "name": "exact tilt",
+        "rates": {label: interval(rate) for label, rate in rates.items()},
+        "mean_reward": _pair(reweighted_mean(rewards, rewards, strength)),
+        "ess": effective_sample_size(strength * rewards.double()).item(),
+    }
+
+
+def _keep_some(context: Context, samples: dict[str, Drawn]) -> str:
+    """Keep a few decoded samples of each model; what kind of thing they are."""
+    count = min(SHOWN, *(len(drawn["state"]) for drawn in samples.values()))
+    shown = {
+        name: [part for part in decoded(context, drawn["state"][:count])]
+        for name, drawn in samples.items()
+    }
+    first = shown["base"][0]
+    if not isinstance(first, Tensor):
+        return "other"
+    kept = {name: torch.cat(parts) for name, parts in shown.items()}
+    save_folder(context.folder.stage("evaluate") / "samples", kept, {})
+    if first.ndim == 4 and first.shape[1] in (1, 3):
+        return "image"
+    return "points" if first.shape[1:] == (2,) else "other"
+
+
+def _pair(estimate: Estimate) -> list[float]:
+    return [estimate.value, estimate.standard_error]

@@ -1,0 +1,101 @@
+"""Samples of a model with their rewards and their cost, batch by batch, each kept once drawn."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alignflow.checkpoint import load_folder, save_folder
+from alignflow.flow_map import FlowMap
+from alignflow.steering import steer
+
+from .build import build
+from .context import Context
+from .display import progress_bar, say_estimate
+
+__all__ = ["COSTS", "build_steerer", "draw_in_batches", "sample_model", "sample_steered"]
+
+COUNTS = ("nfe", "vjps", "reward_calls", "reward_vjps")
+COSTS = (*COUNTS, "seconds")
+
+
+def draw_in_batches(
+    context: Context,
+    folder: Path,
+    n: int,
+    draw: Callable[[slice, torch.Generator], dict[str, Tensor]],
+    title: str,
+) -> dict[str, Tensor]:
+    """Draw n samples, joined: tensors (n, ...) by name, with `seconds` of each added.
+
+    Batches found in the folder are not drawn again, and batch i draws from generator i whoever
+    draws it, so a killed run goes on to the same samples, and models share their noise.
+
+    Args:
+        context: Of the run.
+        folder: Where the batches are kept.
+        n: Number of samples.
+        draw: A call of (rows, generator) that draws these rows: tensors (count, ...) by name.
+        title: Of the progress bar.
+    """
+    size = context.config.evaluation.batch_size
+    starts = range(0, n, size)
+    drawn = []
+    with progress_bar(title) as progress:
+        for index, start in enumerate(starts):
+            path = folder / f"{index:05d}"
+            if not path.exists():
+                rows = slice(start, min(start + size, n))
+                began = time.perf_counter()
+                with torch.no_grad(), context.autocast():
+                    batch = draw(rows, context.sample_generator(index))
+                seconds = time.perf_counter() - began
+                count = rows.stop - rows.start
+                save_folder(path, batch | {"seconds": torch.full((count,), seconds / count)}, {})
+                if index == 0 and len(starts) > 1:
+                    say_estimate(title, seconds * len(starts), context.config.device)
+            drawn.append(load_folder(path)[0])
+            progress(index + 1, len(starts), {})
+    return {name: torch.cat([batch[name] for batch in drawn]) for name in drawn[0]}
+
+
+def sample_model(
+    context: Context, policy: FlowMap, n: int, folder: Path, title: str
+) -> dict[str, Tensor]:
+    """n samples of a model by plain jumps: `state`, `reward`, and the cost of each."""
+    steps = context.config.evaluation.steps
+
+    def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:
+        condition, count = context.condition(rows), rows.stop - rows.start
+        states = policy.sample(count, steps=steps, condition=condition, generator=generator)
+        reward = context.reward.score(states, condition, policy.decode)
+        # the reward only judges here, so it is no part of what a sample costs
+        cost = dict.fromkeys(COUNTS, torch.zeros(count)) | {"nfe": torch.full((count,), steps)}
+        return {"state": states, "reward": reward, **cost}
+
+    return draw_in_batches(context, folder, n, draw, title)
+
+
+def build_steerer(context: Context):
+    """The steerer that the config describes."""
+    return steer(context.policy, context.reward, **build(context.config.steerer))
+
+
+def sample_steered(context: Context, steerer) -> dict[str, Tensor]:
+    """The steered samples of the run: `state`, `reward`, and the cost of each."""
+
+    def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:
+        condition, count = context.condition(rows), rows.stop - rows.start
+        out = steerer.sample(count, condition=condition, generator=generator)
+        cost = {name: torch.as_tensor(out[name]).expand(count) for name in COUNTS}
+        return {"state": out["state"], "reward": out["reward"], **cost}
+
+    return draw_in_batches(
+        context,
+        context.folder.stage("steer") / "batches",
+        context.config.evaluation.samples,
+        draw,
+        f"steer by {context.config.steerer.method}",
+    )

@@ -1,0 +1,40 @@
+r"""What the exact tilt of a model would give, from many samples of the model itself.
+
+.. math:: E^*[f] = \frac{\sum_i e^{\lambda r_i} f_i}{\sum_i e^{\lambda r_i}}
+
+True for any reward, as far as the samples reach: the effective sample size says how far that is.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from alignflow.metrics import Estimate
+
+__all__ = ["interval", "reweighted_mean", "share"]
+
+Z = 1.96  # standard errors on either side of a 95 % interval
+
+
+def reweighted_mean(values: Tensor, rewards: Tensor, strength: float) -> Estimate:
+    """Mean under the tilt of values (N,) of the model's samples, whose rewards are (N,)."""
+    weight, values = (strength * rewards.double()).softmax(0), values.double()
+    mean = weight @ values
+    # the delta method, for a ratio of two means
+    error = torch.linalg.vector_norm(weight * (values - mean))
+    return Estimate(mean.item(), error.item())
+
+
+def interval(rate: Estimate) -> list[float]:
+    """A rate with its 95 % interval, [rate, low, high]."""
+    half = Z * rate.standard_error
+    return [rate.value, max(rate.value - half, 0.0), min(rate.value + half, 1.0)]
+
+
+def share(count: float, n: int) -> list[float]:
+    """A share of n samples with its 95 % interval (Wilson's), [share, low, high]."""
+    p, z2 = count / n, Z**2
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n**2)) / (1 + z2 / n)
+    return [p, max(middle - half, 0.0), min(middle + half, 1.0)]

@@ -1,0 +1,123 @@
+"""Train a shipped model through the pipeline, and put it and its card where the package has them.
+
+Kill it when you like: run again, it goes on where it was.
+"""
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from alignflow import pipeline
+from alignflow.pipeline.folder import RunFolder
+from alignflow.policies import FlowMapPolicy, load
+
+SHIPPED = Path(__file__).parent.parent / "policies" / "shipped"
+POINTS = 12  # of the curve in a card
+CARD = """\
+# {name}
+
+{what}
+
+| | |
+|---|---|
+| trained by | `{command}` |
+| steps | {steps} |
+| training time | {minutes} min |
+| parameters | {parameters} |
+| on | {platform}, {threads} thread(s), torch {torch} |
+
+## Curve
+
+{curve}
+
+## Quality
+
+{quality}
+
+## Config
+
+```yaml
+{config}```
+"""
+
+
+def train_and_ship(
+    name: str, what: str, quality: Callable[[FlowMapPolicy], dict[str, str]] | None = None
+) -> None:
+    """Run `experiment=train_<name>` in outputs/train_<name>, then write policies/shipped/<name>.
+
+    Args:
+        name: Of the model.
+        what: What it is, for the card.
+        quality: A call of (policy) that measures it, for the card.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the config")
+    overrides = [f"experiment=train_{name}", *parser.parse_args().overrides]
+    with initialize_config_module("alignflow.configs", version_base="1.3"):
+        config = compose("config", overrides=overrides)
+    command = shlex.join(["alignflow", "run", *overrides])
+    run = pipeline.run(config, Path("outputs") / f"train_{name}", command)
+    policy = load(run / "stages" / "pretrain" / "model")
+    folder = policy.save(SHIPPED / name, dtype=torch.float16)
+    # measured on what is shipped, in half precision, not on what was trained
+    measured = quality(load(folder)) if quality is not None else {}
+    parameters = sum(p.numel() for p in policy.parameters())
+    policy.facts = {"name": name, "what": what, "parameters": parameters, "quality": measured}
+    policy.facts |= _history(run)
+    policy.save(folder, dtype=torch.float16)
+    (folder / "README.md").write_text(_card(policy.facts))
+    print(f"shipped: {folder}")
+
+
+def _history(run: Path) -> dict[str, Any]:
+    """How a model came about, from its run folder."""
+    kept, stage = RunFolder(run), run / "stages" / "pretrain"
+    versions = json.loads((run / "versions.json").read_text())
+    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "seconds_per_step" in line]
+    # by the steps themselves, so that a run that was cut counts as a whole
+    starts = [0, *(line["step"] for line in lines)]
+    seconds = sum(
+        (line["step"] - start) * line["seconds_per_step"]
+        for start, line in zip(starts, lines, strict=False)
+    )
+    some = lines[:: -max(len(lines) // POINTS, 1)][::-1]
+    return {
+        "command": (run / "command.txt").read_text().strip(),
+        "steps": lines[-1]["step"],
+        "minutes": round(seconds / 60, 1),
+        "platform": versions["platform"],
+        "threads": versions["threads"],
+        "torch": versions["packages"]["torch"],
+        "curve": [
+            [line["step"], round(line["loss_diagonal"], 4), round(line.get("loss_map", 0.0), 5)]
+            for line in some
+        ],
+        "config": OmegaConf.to_container(
+            OmegaConf.masked_copy(kept.config(), ["seed", "policy", "data", "training"])
+        ),
+    }
+
+
+def _card(facts: dict[str, Any]) -> str:
+    curve = _table(["step", "flow loss", "map loss"], facts["curve"])
+    quality = _table(["measure", "value"], facts["quality"].items())
+    shown = {
+        "curve": curve,
+        "quality": quality if facts["quality"] else "Not measured.",
+        "config": OmegaConf.to_yaml(OmegaConf.create(facts["config"])),
+    }
+    return CARD.format(**facts | shown)
+
+
+def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

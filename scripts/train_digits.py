@@ -1,0 +1,6 @@
+"""Train and ship the digits model. Kill it when you like: run again, it goes on where it was."""
+
+from shipping import train_and_ship
+
+if __name__ == "__main__":
+    train_and_ship("digits", "Handwritten digits, 28 x 28; the class is an optional condition.")

@@ -1,0 +1,230 @@
+"""The command line, as a user meets it: help, lists, pictures, runs, and errors of one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import alignflow
+from alignflow.checkpoint import load_folder
+from alignflow.cli import main
+from alignflow.pictures import save_picture, tile
+from alignflow.policies import MLP, FlowMapPolicy, UNet
+
+COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report"]
+REWARD = """
+import alignflow as af
+
+@af.reward(differentiable=True)
+def right(points):
+    return points[:, 0]
+
+def broken(points):
+    return points
+"""
+TINY = [
+    "policy=mlp",
+    "policy.module.width=8",
+    "stages=[steer, evaluate, report]",
+    "steerer=lookahead",
+    "steerer.steps=2",
+    "evaluation={samples: 4, base_samples: 4, steps: 1, batch_size: 4}",
+]
+
+
+@pytest.fixture
+def cwd(tmp_path, monkeypatch):
+    """An empty working directory with a reward of the user's own and two small models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["alignflow"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("my_module", None)
+    Path("my_module.py").write_text(REWARD)
+    FlowMapPolicy(MLP(2, width=8), (2,)).save("points")
+    unet = UNet(channels=1, widths=(32,), attention=(False,), blocks=1, classes=3)
+    FlowMapPolicy(unet, (1, 8, 8), decode="image").save("images")
+    return tmp_path
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_an_example(command, capsys):
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+    assert f"  alignflow {command} " in capsys.readouterr().out
+
+
+def test_help_and_lists_come_without_importing_torch(cwd):
+    code = (
+        "import sys; from alignflow.cli import main; main(['list']);"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={"PYTHONPATH": str(Path(alignflow.__file__).parent.parent)},
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("experiments", "avatars_glasses"),
+        ("policies", "ring"),
+        ("rewards", "glasses"),
+        ("steerers", "lookahead"),
+        ("finetuners", "weighted"),
+        ("data", "digits"),
+    ],
+)
+def test_a_list_shows_what_there_is(kind, name, capsys):
+    assert main(["list", kind]) == 0
+    shown = capsys.readouterr().out
+    assert kind in shown and name in shown
+
+
+def test_sample_writes_a_grid_of_images(cwd):
+    arguments = ["--condition", "0", "2", "--guidance", "1.5", "--steps", "1"]
+    assert main(["sample", "images", "-n", "9", *arguments, "-o", "deep/grid.png"]) == 0
+    # three by three images of 8 pixels with a gap of 1, four times as large
+    assert Image.open("deep/grid.png").size == (4 * 26, 4 * 26)
+
+
+def test_samples_repeat_by_their_seed(cwd):
+    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        main(
+            [
+                "sample",
+                "images",
+                "-n",
+                "2",
+                "--steps",
+                "1",
+                "--seed",
+                str(seed),
+                "-o",
+                f"{name}.png",
+            ]
+        )
+    a, b, c = (Path(f"{name}.png").read_bytes() for name in "abc")
+    assert a == b and a != c
+
+
+def test_steer_shows_points_before_and_after(cwd, capsys):
+    arguments = ["--reward", "my_module:right", "--strength", "3", "--steps", "2"]
+    options = ["--options", "step_size=2.0"]
+    assert main(["steer", "points", "-n", "64", *arguments, *options, "-o", "points.png"]) == 0
+    shown = capsys.readouterr().out
+    before, after = (
+        float(line.split()[-1]) for line in shown.splitlines() if "mean reward" in line
+    )
+    assert after > before + 1
+    assert "Ascent(step_size=2)" in shown
+    width, height = Image.open("points.png").size
+    assert width > height
+
+
+def test_check_reward_tells_sound_from_broken(cwd, capsys):
+    assert main(["check-reward", "my_module:right", "--policy", "points"]) == 0
+    assert "sound" in capsys.readouterr().out
+    assert main(["check-reward", "my_module:broken", "--policy", "points"]) == 1
+    assert "one number for each" in capsys.readouterr().out
+
+
+def test_run_takes_a_reward_from_the_working_directory(cwd, capsys):
+    own = "reward._target_=my_module.right"
+    assert main(["run", *TINY, own, "hydra.run.dir=outputs/mine"]) == 0
+    assert "report: outputs/mine/report.html" in capsys.readouterr().out
+    run = Path("outputs/mine")
+    command = (run / "command.txt").read_text()
+    assert command.startswith("alignflow run reward=custom policy=mlp") and own in command
+    assert not (run / ".hydra").exists()
+    (run / "report.html").unlink()
+    assert main(["report", "outputs/mine"]) == 0
+    assert (run / "report.html").exists()
+    assert main(["resume", "outputs/mine"]) == 0
+
+
+def test_a_reward_of_one_s_own_takes_nothing_over_from_the_one_it_replaces(cwd, capsys):
+    own = "reward._target_=my_module.right"
+    assert main(["run", "experiment=avatars_glasses", own, "--cfg", "job", "-p", "reward"]) == 0
+    assert capsys.readouterr().out.split("\n", 1)[1].strip() == "_target_: my_module.right"
+
+
+def test_run_sweeps(cwd):
+    own = "reward._target_=my_module.right"
+    tiny = [*TINY, "stages=[steer]", own, "steerer.strength=1,2", "hydra.sweep.dir=sweep"]
+    assert main(["run", *tiny, "--multirun"]) == 0
+    commands = [Path(f"sweep/{job}/command.txt").read_text() for job in (0, 1)]
+    assert "steerer.strength=1" in commands[0] and "steerer.strength=2" in commands[1]
+
+
+def test_run_takes_configs_of_the_user_s_own(cwd, capsys):
+    Path("mine/reward").mkdir(parents=True)
+    Path("mine/reward/right.yaml").write_text("_target_: my_module.right\n")
+    arguments = ["--config-dir", "mine", *TINY, "reward=right", "--cfg", "job", "-p", "reward"]
+    assert main(["run", *arguments]) == 0
+    assert "my_module.right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "nowhere"], "neither a shipped model"),
+        (["sample", "points", "-n", "0"], "n must be at least 1"),
+        (["steer", "points", "--reward", "nothing"], "no reward 'nothing'"),
+        (["steer", "points", "--reward", "my_module:broken"], "needs the gradient"),
+        (
+            ["steer", "points", "--reward", "my_module:right", "--options", "stepsize=1"],
+            "does not take stepsize",
+        ),
+        (["resume", "nowhere"], "no run folder"),
+        (["report", "nowhere"], "no run folder"),
+        (["check-reward", "my_module:absent", "--policy", "points"], "cannot be imported"),
+        (["run", *TINY, "reward._target_=my_module.right", "+strenght=2"], "strenght"),
+        (["run", *TINY, "reward._target_=my_module.right", "+steerer.eta=2"], "take eta"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else value,
+)
+def test_what_the_user_can_mend_is_one_message(arguments, message, cwd, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code
+    shown = capsys.readouterr().err
+    assert status == 1 and message in shown and "Traceback" not in shown
+
+
+# --- pictures ---
+
+
+def test_a_tile_has_every_image_in_reading_order_and_white_between():
+    images = torch.arange(3.0).reshape(3, 1, 1, 1).expand(3, 1, 2, 2) / 4
+    grid = tile(images)
+    assert grid.shape == (1, 5, 5)
+    assert (grid[0, 0, 0], grid[0, 0, 3], grid[0, 3, 0]) == (0.0, 0.25, 0.5)
+    assert (grid[0, 2] == 1).all() and (grid[0, 3:, 3:] == 1).all()
+
+
+def test_what_is_neither_an_image_nor_a_point_in_the_plane_is_no_picture(tmp_path):
+    with pytest.raises(ValueError, match=r"got samples of shape \(5,\)"):
+        save_picture(tmp_path / "a.png", {"a": torch.zeros(2, 5)})
+    with pytest.raises(ValueError, match="tensors of one shape"):
+        save_picture(tmp_path / "a.png", {"a": ["text"]})
+
+
+def test_a_checkpoint_that_sample_reads_is_the_one_that_was_saved(cwd):
+    tensors, facts = load_folder("points")
+    assert facts["network"] == "mlp" and tensors["first.weight"].shape == (8, 4)

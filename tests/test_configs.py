@@ -1,0 +1,121 @@
+"""Every YAML that is shipped composes, makes what it names, and runs: so none of them rots."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+import alignflow as af
+import alignflow.configs
+from alignflow import pipeline
+from alignflow.policies import MLP, FlowMapPolicy, shipped
+from alignflow.targets import ring, ring_reward
+
+CONFIGS = Path(alignflow.configs.__file__).parent
+FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+GROUPED = [str(path.with_suffix("")) for path in FILES if len(path.parts) == 2]
+SHIPPED_POLICIES = {"avatars", "digits", "glyphs", "ring"}
+# what every experiment shrinks to
+TINY = {
+    "training": ["training.steps=1", "training.batch_size=4"],
+    "finetuner": ["finetuner.steps=1", "finetuner.batch_size=4"],
+    "steerer": ["steerer.steps=2"],
+    "evaluation": ["evaluation={samples: 4, base_samples: 4, steps: 1, batch_size: 4}"],
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def composed(*overrides):
+    with initialize_config_module("alignflow.configs", version_base="1.3"):
+        return compose("config", overrides=[*overrides])
+
+
+def names(group):
+    return [name.split("/")[1] for name in GROUPED if name.startswith(f"{group}/")]
+
+
+def require(config):
+    """Skip what leans on a shipped file or a program that is not here."""
+    model = OmegaConf.select(config, "policy.name")
+    if model and model not in shipped():
+        pytest.skip(f"the model {model} is not shipped yet")
+    judge = OmegaConf.select(config, "judge.name")
+    if judge and not (CONFIGS.parent / "policies/shipped/judges" / judge).exists():
+        pytest.skip(f"the judge {judge} is not shipped yet")
+    if OmegaConf.select(config, "reward._target_") == "alignflow.rewards.OCR":
+        pytest.importorskip("rapidocr_onnxruntime")
+
+
+def test_there_are_configs_of_every_kind():
+    assert len(FILES) > 30 and Path("config.yaml") in FILES
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_a_config_composes(name):
+    config = composed(name.replace("/", "="))
+    assert OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.parametrize("name", names("policy"))
+def test_a_policy_config_makes_a_policy_that_samples(name):
+    config = composed(f"policy={name}")
+    require(config)
+    with torch.random.fork_rng(), torch.no_grad():
+        policy = pipeline.build(config.policy)
+        assert policy.sample(2, steps=1).shape == (2, *policy.event_shape)
+
+
+@pytest.mark.parametrize("name", names("judge"))
+def test_a_judge_config_makes_a_judge(name):
+    config = composed(f"judge={name}")
+    require(config)
+    judge = pipeline.build(config.judge)
+    samples = ring().sample(3) if name == "ring" else torch.rand(3, *judge.event_shape)
+    assert judge(samples).shape == (3, len(judge.labels))
+    assert judge.features(samples).ndim == 2
+
+
+@pytest.mark.parametrize("name", names("steerer"))
+def test_a_steerer_config_steers(name, generator):
+    options = pipeline.build(composed(f"steerer={name}").steerer)
+    steerer = af.steer(ring(), ring_reward(), **options)
+    assert steerer.sample(2, generator=generator)["state"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", names("finetuner"))
+def test_a_finetuner_config_takes_a_step(name, generator):
+    config = composed(f"finetuner={name}", *TINY["finetuner"])
+    policy = FlowMapPolicy(MLP(2, width=8), (2,))
+    options = pipeline.build(config.finetuner)
+    tuned = af.finetune(policy, ring_reward(), generator=generator, **options)
+    assert tuned is not policy
+
+
+@pytest.mark.parametrize("name", names("training"))
+def test_a_training_config_takes_a_step(name, generator):
+    config = composed(f"training={name}", *TINY["training"])
+    policy = FlowMapPolicy(MLP(2, width=8), (2,))
+    trained = af.pretrain(policy, ring(), generator=generator, **pipeline.build(config.training))
+    assert trained is not policy
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_an_experiment_runs(name, tmp_path):
+    whole = composed(f"experiment={name}")
+    require(whole)
+    overrides = [*TINY["evaluation"], "precision=fp32", "compile=false"]
+    for part in ("training", "finetuner", "steerer"):
+        overrides += TINY[part] if whole.get(part) else []
+    if "n" in (whole.get("data") or {}):
+        overrides.append("data.n=8")
+    if whole.get("finetuner") and whole.finetuner.method == "weighted":
+        overrides.append("++finetuner.pool=8")
+    config = composed(f"experiment={name}", *overrides)
+    run = pipeline.run(config, tmp_path / name)
+    assert all((run / "stages" / stage / "result.json").exists() for stage in config.stages)
