@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-__all__ = ["CheckpointError", "load_folder", "save_folder"]
+__all__ = ["CheckpointError", "is_saved", "load_folder", "load_parameters", "save_folder"]
 
 
 class CheckpointError(ValueError):
@@ -42,16 +42,22 @@ def save_folder(folder: str | Path, tensors: dict[str, Tensor], facts: dict[str,
         _write(temporary / "tensors.safetensors", blob)
         _write(temporary / "facts.json", json.dumps(facts, indent=2).encode())
         temporary.chmod(0o755)
-        if folder.exists():
-            retired = temporary.with_name(temporary.name + "-old")
-            os.replace(folder, retired)
-            os.replace(temporary, folder)
-            shutil.rmtree(retired)
-        else:
-            os.replace(temporary, folder)
+        if is_saved(folder):
+            shutil.rmtree(_retired(folder), ignore_errors=True)
+            os.replace(folder, _retired(folder))
+        os.replace(temporary, folder)
+        shutil.rmtree(_retired(folder), ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def is_saved(folder: str | Path) -> bool:
+    """Whether there is such a folder; one that a kill left between two renames is put back."""
+    folder = Path(folder)
+    if not folder.exists() and _retired(folder).exists():
+        os.replace(_retired(folder), folder)
+    return folder.exists()
 
 
 def load_folder(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -61,6 +67,7 @@ def load_folder(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: If a file is missing, cannot be read, or its checksum does not match.
     """
     folder = Path(folder)
+    is_saved(folder)
     try:
         facts = json.loads((folder / "facts.json").read_text())
         blob = (folder / "tensors.safetensors").read_bytes()
@@ -93,6 +100,11 @@ def load_parameters(module: torch.nn.Module, tensors: dict[str, Tensor], source:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{source} does not fit {type(module).__name__}: {error}") from error
+
+
+def _retired(folder: Path) -> Path:
+    """Where a folder waits while its successor takes its name."""
+    return folder.with_name(f".{folder.name}-old")
 
 
 def _write(path: Path, content: bytes) -> None:

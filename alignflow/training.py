@@ -18,7 +18,13 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from alignflow.checkpoint import CheckpointError, load_folder, load_parameters, save_folder
+from alignflow.checkpoint import (
+    CheckpointError,
+    is_saved,
+    load_folder,
+    load_parameters,
+    save_folder,
+)
 
 __all__ = ["Trainer", "ema", "schedule"]
 
@@ -41,9 +47,10 @@ def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> fl
 def ema(module: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of a module; a young one forgets faster, so short runs have it."""
 
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def average(averaged: Any, current: Any, count: Tensor | int) -> None:
         rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - rate)
+        for old, new in zip(averaged, current, strict=True):
+            old.lerp_(new, 1 - rate)
 
     return AveragedModel(module, multi_avg_fn=average)
 
@@ -195,7 +202,13 @@ class Trainer:
                 where[f"optimizer.{index}.{name}"] = value
         tensors["generator"] = self.generator.get_state()
         facts = {"step": self.step, "optimizer": scalars, "averaged": int(self.average.n_averaged)}
-        save_folder(self.folder / "checkpoint", tensors, facts)
+        save_folder(self._checkpoint_folder, tensors, facts)
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        if self.folder is None:
+            raise ValueError("this run keeps nothing: give it a folder to save and resume")
+        return self.folder / "checkpoint"
 
     def resume(self) -> bool:
         """Continue from the folder's checkpoint if there is one; whether there was.
@@ -203,10 +216,11 @@ class Trainer:
         Raises:
             CheckpointError: If the checkpoint is damaged or of another model.
         """
-        if not (self.folder / "checkpoint").exists():
+        folder = self._checkpoint_folder
+        if not is_saved(folder):
             return False
-        tensors, facts = load_folder(self.folder / "checkpoint")
-        source = str(self.folder / "checkpoint")
+        tensors, facts = load_folder(folder)
+        source = str(folder)
         if facts["step"] > self.steps:
             raise CheckpointError(f"{source} is at step {facts['step']} of a run of {self.steps}")
         load_parameters(self.loss, _under("loss.", tensors), source)

@@ -105,7 +105,7 @@ def _rows(data: Any, rows: Tensor) -> TensorDictBase:
     return _as_batch(torch.stack(items))
 
 
-def _as_batch(drawn: Tensor | TensorDictBase) -> TensorDictBase:
+def _as_batch(drawn: Any) -> TensorDictBase:
     if isinstance(drawn, TensorDictBase):
         return drawn
     return TensorDict({"data": drawn}, batch_size=len(drawn))

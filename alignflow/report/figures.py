@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -38,7 +39,7 @@ WIDTH = 4.5  # inches; half a page
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", BAND: "--band"} | {
     color: f"--model-{i}" for i, color in enumerate(MODELS)
 }
-STYLE = {
+STYLE: Any = {
     "font.size": 8.5,
     "text.color": INK,
     "text.parse_math": False,  # names are names, whatever dollars they hold
@@ -175,14 +176,14 @@ def points(samples: Tensor, origins: Tensor, index: int, limits: tuple[float, ..
         index: Of the model, for its color.
         limits: Left, right, bottom and top, the same for all models.
     """
-    samples, origins = samples.double().numpy(), origins.double().numpy()
+    ends, starts = samples.double().numpy(), origins.double().numpy()
     with _figure(3.4, 3.3) as figure:
         axes = figure.subplots()
         # thousands of dots are smaller as pixels
         axes.scatter(
-            *samples.T, s=5, color=next(_colors(index)), alpha=0.45, linewidths=0, rasterized=True
+            *ends.T, s=5, color=next(_colors(index)), alpha=0.45, linewidths=0, rasterized=True
         )
-        for start, end in zip(origins[:THREADS], samples[:THREADS], strict=True):
+        for start, end in zip(starts[:THREADS], ends[:THREADS], strict=True):
             axes.plot(*zip(start, end, strict=True), color=INK, linewidth=0.5, alpha=0.6, zorder=3)
         axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
         axes.set(xlabel="first coordinate", ylabel="second coordinate")

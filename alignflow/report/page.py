@@ -186,10 +186,11 @@ def _graphs(run: Run) -> list[tuple[str, Markup, str | None]]:
 
 def _rate_gap(model: Model, tilt: Tilt | None) -> tuple[float, float] | None:
     """Mean absolute gap of the rates to the exact tilt's, and what noise alone would give."""
-    shared = [] if tilt is None else [name for name in model.rates if name in tilt.rates]
-    if not shared:
+    if tilt is None:
         return None
-    pairs = [(model.rates[name], tilt.rates[name]) for name in shared]
+    pairs = [(rate, tilt.rates[name]) for name, rate in model.rates.items() if name in tilt.rates]
+    if not pairs:
+        return None
     gap = sum(abs(a.value - b.value) for a, b in pairs) / len(pairs)
     # a normal error of standard deviation s has mean absolute value s sqrt(2 / pi)
     deviations = [hypot(a.half_width, b.half_width) / 1.96 for a, b in pairs]

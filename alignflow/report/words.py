@@ -49,13 +49,10 @@ def cautions(run: Run) -> list[str]:
     found = []
     for model in run.aligned:
         name = short_name(model.name)
-        if _fell(run.base.diversity, model.diversity):
-            change = f"from {with_error(run.base.diversity)} to {with_error(model.diversity)}"
+        if change := _fall(run.base.diversity, model.diversity):
             found.append(f"Diversity fell {change} under {name}.")
         for held_out, after in model.held_out.items():
-            before = run.base.held_out.get(held_out)
-            if _fell(before, after):
-                change = f"from {with_error(before)} to {with_error(after)}"
+            if change := _fall(run.base.held_out.get(held_out), after):
                 found.append(f"The held-out reward {plain(held_out)} fell {change} under {name}.")
         found += _side_effect(run, model)
     if run.tilt is not None and run.tilt.ess < FEW_SAMPLES:
@@ -102,9 +99,11 @@ def outcomes(run: Run) -> list[tuple[str, str, str]]:
     tilted = _tilted_outcome(run)
     rows = [(run.base.name, _shown(_outcome(run, run.base), run), "before alignment")]
     for model in run.aligned:
-        remark = _verdict(_outcome(run, model), run) if tilted else "after alignment"
+        remark = "after alignment"
+        if tilted is not None:
+            remark = _verdict(_outcome(run, model), tilted, run)
         rows.append((model.name, _shown(_outcome(run, model), run), remark))
-    if tilted is not None:
+    if tilted is not None and run.tilt is not None:
         rows.append((run.tilt.name, _shown(tilted, run), "what an exact method would give"))
     return rows
 
@@ -153,13 +152,15 @@ def _against_tilt(run: Run) -> str:
     tilted = _tilted_outcome(run)
     if tilted is None:
         return "; no exact tilt is known to compare with"
-    clauses = [f"{short_name(m.name)} {_verdict(_outcome(run, m), run)}" for m in run.aligned]
+    clauses = [
+        f"{short_name(m.name)} {_verdict(_outcome(run, m), tilted, run)}" for m in run.aligned
+    ]
     return f"; against the exact tilt’s {_shown(tilted, run)}, {listed(clauses)}"
 
 
-def _verdict(outcome: Interval, run: Run) -> str:
+def _verdict(outcome: Interval, tilted: Interval, run: Run) -> str:
     """Whether a method hit the exact tilt, seen from the base."""
-    base, tilted = _outcome(run, run.base), _tilted_outcome(run)
+    base = _outcome(run, run.base)
     gap, direction = outcome.value - tilted.value, _sign(tilted, base)
     unit = "" if _target(run) is None else " points"
     amount = f"{_digits(gap, run)}{unit}"
@@ -213,5 +214,8 @@ def _sign(a: Interval, b: Interval) -> int:
     return 1 if a.value > b.value else -1
 
 
-def _fell(before: Estimate | None, after: Estimate | None) -> bool:
-    return before is not None and after is not None and _sign(after.interval, before.interval) < 0
+def _fall(before: Estimate | None, after: Estimate | None) -> str:
+    """From what to what an estimate fell beyond its error, in words; empty if it did not."""
+    if before is None or after is None or _sign(after.interval, before.interval) >= 0:
+        return ""
+    return f"from {with_error(before)} to {with_error(after)}"
