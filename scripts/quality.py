@@ -12,7 +12,7 @@ STEPS = (1, 2, 4, 8)
 
 
 @torch.no_grad()
-def attribute_rates(policy: FlowMapPolicy, n: int = 4000) -> dict[str, str]:
+def attribute_rates(policy: FlowMapPolicy, n: int = 2000) -> dict[str, str]:
     """Distance of each attribute's rate to real portraits', and the Frechet ratio, by map steps.
 
     Both sides are read by the judge, whose errors then cancel. The ratio is to the distance of two

@@ -5,5 +5,7 @@ from shipping import train_and_ship
 
 if __name__ == "__main__":
     train_and_ship(
-        "avatars", "16 x 16 portraits drawn by a program (DiceBear pixel-art, CC0).", attribute_rates
+        "avatars",
+        "16 x 16 portraits drawn by a program (DiceBear pixel-art, CC0).",
+        attribute_rates,
     )
