@@ -5,19 +5,7 @@ from torch import Tensor
 
 from .estimate import Estimate, jackknife, mean
 
-__all__ = ["effective_sample_size", "mode_weights_error", "novelty", "total_variation"]
-
-
-def effective_sample_size(log_weight: Tensor) -> Tensor:
-    """(sum w)^2 / sum w^2 over the last dimension of log-weights (*B, M), (*B,).
-
-    It lies in [1, M]; where every weight is zero it is 0.
-    """
-    # shifted, so that weights beyond the exponent's range do not matter
-    top = log_weight.amax(-1, keepdim=True)
-    weight = (log_weight - torch.where(top.isinf(), 0.0, top)).exp()
-    total = weight.sum(-1)
-    return torch.where(total > 0, total.square() / weight.square().sum(-1), 0.0)
+__all__ = ["mode_weights_error", "novelty", "total_variation"]
 
 
 def total_variation(memberships: Tensor, rates: Tensor) -> Estimate:
