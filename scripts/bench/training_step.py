@@ -65,7 +65,7 @@ def main() -> None:
     for title, (network, data) in cases.items():
         calls = {"plain torch": by_hand(network, data), "alignflow": by_trainer(network, data)}
         try:
-            from torchcfm import ConditionalFlowMatcher
+            from torchcfm import ConditionalFlowMatcher  # pyright: ignore[reportMissingImports]
 
             match = ConditionalFlowMatcher(sigma=0.0).sample_location_and_conditional_flow
             calls["torchcfm"] = by_hand(network, data, match)
