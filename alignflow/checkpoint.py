@@ -11,13 +11,23 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-__all__ = ["CheckpointError", "is_saved", "load_folder", "load_parameters", "save_folder"]
+__all__ = [
+    "CheckpointError",
+    "is_saved",
+    "load_folder",
+    "load_frozen",
+    "load_parameters",
+    "save_folder",
+]
+
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class CheckpointError(ValueError):
@@ -92,14 +102,31 @@ def load_parameters(module: torch.nn.Module, tensors: dict[str, Tensor], source:
     Raises:
         CheckpointError: If names or shapes differ.
     """
-    state = {
-        k: v.to(module.state_dict()[k].dtype) if k in module.state_dict() else v
-        for k, v in tensors.items()
-    }
+    own = module.state_dict()
+    state = {k: v.to(own[k].dtype) if k in own else v for k, v in tensors.items()}
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{source} does not fit {type(module).__name__}: {error}") from error
+
+
+def load_frozen(folder: Path, kind: str, build: type[Network]) -> Network:
+    """A frozen network from a folder whose facts name its kind and its constructor's arguments.
+
+    Args:
+        folder: Where it was saved.
+        kind: What the folder must say that it holds.
+        build: Class of the network.
+
+    Raises:
+        CheckpointError: If the folder is damaged, or holds something else.
+    """
+    tensors, facts = load_folder(folder)
+    if facts.get("network") != kind:
+        raise CheckpointError(f"{folder} holds no {kind}, but {facts.get('network')!r}")
+    network = build(**facts["arguments"])
+    load_parameters(network, tensors, str(folder))
+    return network.eval().requires_grad_(False)
 
 
 def _retired(folder: Path) -> Path:

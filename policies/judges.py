@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from alignflow.checkpoint import CheckpointError, load_folder, load_parameters
+from alignflow.checkpoint import load_frozen
 
 __all__ = ["JUDGES", "Judge", "load_judge"]
 
@@ -97,13 +97,7 @@ def load_judge(name: str) -> Judge:
     """
     if name not in JUDGES:
         raise ValueError(f"there is no judge {name!r}: known are {', '.join(JUDGES)}")
-    folder = FOLDER / name
-    tensors, facts = load_folder(folder)
-    if facts.get("network") != "judge":
-        raise CheckpointError(f"{folder} holds no judge, but {facts.get('network')!r}")
-    judge = Judge(**facts["arguments"])
-    load_parameters(judge, tensors, str(folder))
-    return judge.eval().requires_grad_(False)
+    return load_frozen(FOLDER / name, "judge", Judge)
 
 
 def _convolution(before: int, width: int) -> list[nn.Module]:

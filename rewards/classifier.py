@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alignflow.checkpoint import CheckpointError, load_folder, load_parameters
+from alignflow.checkpoint import load_frozen
 
 __all__ = ["CLASSIFIERS", "Classifier", "load_classifier"]
 
@@ -96,13 +96,7 @@ def load_classifier(name: str) -> Classifier:
     """
     if name not in CLASSIFIERS:
         raise ValueError(f"there is no classifier {name!r}: known are {', '.join(CLASSIFIERS)}")
-    folder = FOLDER / name
-    tensors, facts = load_folder(folder)
-    if facts.get("network") != "classifier":
-        raise CheckpointError(f"{folder} holds no classifier, but {facts.get('network')!r}")
-    classifier = Classifier(**facts["arguments"])
-    load_parameters(classifier, tensors, str(folder))
-    return classifier.eval().requires_grad_(False)
+    return load_frozen(FOLDER / name, "classifier", Classifier)
 
 
 class _Block(nn.Module):
