@@ -27,7 +27,7 @@ CARD = """\
 
 | | |
 |---|---|
-| trained by | `{command}` |
+{before}| trained by | `{command}` |
 | steps | {steps} |
 | training time | {minutes} min |
 | parameters | {parameters} |
@@ -70,8 +70,8 @@ def train_and_ship(
     # measured on what is shipped, in half precision, not on what was trained
     measured = quality(load(folder)) if quality is not None else {}
     parameters = sum(p.numel() for p in policy.parameters())
-    policy.facts = {"name": name, "what": what, "parameters": parameters, "quality": measured}
-    policy.facts |= _history(run)
+    facts = {"name": name, "what": what, "parameters": parameters, "quality": measured}
+    policy.facts = facts | _history(run) | {"before": _before(policy.facts)}
     policy.save(folder, dtype=torch.float16)
     (folder / "README.md").write_text(_card(policy.facts))
     print(f"shipped: {folder}")
@@ -107,10 +107,19 @@ def _history(run: Path) -> dict[str, Any]:
     }
 
 
+def _before(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trainings that a run went on from: a model keeps the facts of what it started as."""
+    if "command" not in facts:
+        return []
+    return [*facts.get("before", []), {key: facts[key] for key in ("command", "steps", "minutes")}]
+
+
 def _card(facts: dict[str, Any]) -> str:
+    before = "| first | {steps} steps in {minutes} min by `{command}` |\n"
     curve = _table(["step", "flow loss", "map loss"], facts["curve"])
     quality = _table(["measure", "value"], facts["quality"].items())
     shown = {
+        "before": "".join(before.format(**run) for run in facts["before"]),
         "curve": curve,
         "quality": quality if facts["quality"] else "Not measured.",
         "config": OmegaConf.to_yaml(OmegaConf.create(facts["config"])),

@@ -26,6 +26,8 @@ class UNet(nn.Module):
         classes: Number of class labels, 0 for an unconditional network.
         context: Whether it takes a context (t, x_t), as stochastic flow maps do. It enters through
             a gate that starts at zero, so a pretrained map is left as it was.
+        patch: Side of the squares of pixels that are folded into channels first; with 2, four times
+            fewer positions, which is what a processor's time goes into.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class UNet(nn.Module):
         attention: Sequence[bool] = (False, True),
         classes: int = 0,
         context: bool = False,
+        patch: int = 1,
     ):
         super().__init__()
         if len(widths) != len(attention):
@@ -49,7 +52,10 @@ class UNet(nn.Module):
             "attention": list(attention),
             "classes": classes,
             "context": context,
+            "patch": patch,
         }
+        self.patch = patch
+        channels *= patch**2
         embedding = 4 * widths[0]
         self.embed_times = TimePairEmbedding(embedding, classes)
         self.context = _Context(channels, widths[0], embedding) if context else None
@@ -85,11 +91,12 @@ class UNet(nn.Module):
     ) -> Tensor:
         """State (N, C, H, W), times (N,), label (N,) -> average velocity (N, C, H, W)."""
         embedding = self.embed_times(s, t, condition)
-        hidden = self.first(x)
+        hidden = self.first(F.pixel_unshuffle(x, self.patch))
         if context is not None:
             if self.context is None:
                 raise ValueError("this network takes no context: build it with context=True")
-            image, shift = self.context(*context)
+            time, state = context
+            image, shift = self.context(time, F.pixel_unshuffle(state, self.patch))
             hidden, embedding = hidden + image, embedding + shift
         embedding = F.silu(embedding)
         skips = [hidden]
@@ -101,7 +108,7 @@ class UNet(nn.Module):
             if isinstance(layer, _Block):
                 hidden = torch.cat([hidden, skips.pop()], dim=1)
             hidden = layer(hidden, embedding)
-        return self.last(F.silu(self.norm(hidden)))
+        return F.pixel_shuffle(self.last(F.silu(self.norm(hidden))), self.patch)
 
 
 class _Block(nn.Module):

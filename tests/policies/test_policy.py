@@ -65,6 +65,7 @@ NETWORKS = {
     "mlp": (lambda **k: MLP(2, 8, 2, **k), (2,)),
     "dit": (lambda **k: DiT(3, 8, 2, width=16, depth=2, heads=2, **k), (3, 8, 8)),
     "unet": (lambda **k: UNet(1, (8, 16), 1, (False, True), **k), (1, 8, 8)),
+    "patched unet": (lambda **k: UNet(1, (8, 16), 1, (False, True), patch=2, **k), (1, 8, 8)),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
 
