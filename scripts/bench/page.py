@@ -1,0 +1,40 @@
+"""A page under docs/benchmarks: what was run, on what, and its tables in Markdown."""
+
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["DOCS", "table", "write_page"]
+
+DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
+
+
+def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def write_page(name: str, title: str, *parts: str) -> Path:
+    """Write docs/benchmarks/<name>.md: title, command and machine, then the parts as paragraphs."""
+    script = Path(sys.argv[0]).resolve().relative_to(DOCS.parents[1])
+    command = " ".join(["python", str(script), *sys.argv[1:]])
+    machine = f"{_processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    head = (f"# {title}", f"Written by `{command}` on {machine}.")
+    DOCS.mkdir(exist_ok=True)
+    path = DOCS / f"{name}.md"
+    path.write_text("\n\n".join([*head, *parts]) + "\n")
+    print(f"written: {path.relative_to(DOCS.parents[1])}")
+    return path
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
