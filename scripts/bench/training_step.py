@@ -2,14 +2,15 @@
 
     python scripts/bench/training_step.py [--threads 2]
 
-Same network, batch, optimizer, clipping and weight average. Peers are timed where they are
-installed: torchcfm (MIT).
+Same network, batch, optimizer, clipping and weight average. What peers offer for this is the pair
+on the path; they are timed where they are installed: torchcfm and flow_matching.
 """
 
 import argparse
 import copy
 
 import torch
+from page import write_page
 from side_by_side import compare
 from tensordict import TensorDict
 from torch import nn
@@ -52,6 +53,31 @@ def by_hand(network: nn.Module, x1: torch.Tensor, match=None):
     return step
 
 
+def peers():
+    """The pair on the path (time, state, velocity) by each library that is installed."""
+    found = {}
+    try:
+        from torchcfm import ConditionalFlowMatcher  # pyright: ignore[reportMissingImports]
+
+        matcher = ConditionalFlowMatcher(sigma=0.0)
+        found["torchcfm"] = matcher.sample_location_and_conditional_flow
+    except ImportError:
+        pass
+    try:
+        from flow_matching.path import CondOTProbPath  # pyright: ignore[reportMissingImports]
+
+        path = CondOTProbPath()
+
+        def match(x0, x1):
+            drawn = path.sample(t=torch.rand(len(x1)), x_0=x0, x_1=x1)
+            return drawn.t, drawn.x_t, drawn.dx_t
+
+        found["flow_matching"] = match
+    except ImportError:
+        pass
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -62,16 +88,14 @@ def main() -> None:
         "MLP 256 x 3, batch 1024": (MLP(2), torch.randn(1024, 2)),
         "DiT 192 x 8, batch 64": (DiT(), torch.randn(64, 3, 16, 16)),
     }
+    sections = []
     for title, (network, data) in cases.items():
         calls = {"plain torch": by_hand(network, data), "alignflow": by_trainer(network, data)}
-        try:
-            from torchcfm import ConditionalFlowMatcher  # pyright: ignore[reportMissingImports]
-
-            match = ConditionalFlowMatcher(sigma=0.0).sample_location_and_conditional_flow
-            calls["torchcfm"] = by_hand(network, data, match)
-        except ImportError:
-            pass
-        compare(title, "plain torch", calls, rounds=7 if "DiT" in title else 101)
+        calls |= {name: by_hand(network, data, match) for name, match in peers().items()}
+        rounds = 7 if "DiT" in title else 101
+        sections.append(compare(title, "plain torch", calls, rounds))
+    about = "Calls alternate in one process; a ratio is of one round."
+    write_page("training_step", "A training step against plain torch", about, *sections)
 
 
 if __name__ == "__main__":
