@@ -1,0 +1,147 @@
+"""Steered avatars: the rate of glasses by each method against the exact tilt, at each strength.
+
+    python scripts/bench/steering_avatars.py [--samples 512] [--base 20000]
+
+The exact tilt's numbers come from many samples of the base, weighted by e^{lambda r}. The same
+samples serve the methods that only choose among them: `importance` in groups of 8, and best-of-N at
+equal cost by order statistics. N is what a method's cost buys, a gradient through the network
+counted as two forwards. Sampled in bfloat16. Samples are kept under
+outputs/steering_avatars, so a run that was cut goes on where it was; delete the folder after a
+change of the model.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from page import table, write_page
+from rich.progress import track
+from tensordict import TensorDict
+from torch import Tensor
+
+import alignflow as af
+from alignflow.metrics import Estimate, mean
+from alignflow.pipeline.tilt import reweighted_mean
+from alignflow.policies import load_judge
+from alignflow.rewards import Attribute
+
+ATTRIBUTE = "glasses"
+STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+STEPS = 8
+BATCH = 64
+KEPT = Path("outputs/steering_avatars")
+METHODS = {
+    "lookahead": {},
+    "lookahead, step_size 1": {"step_size": 1.0},
+    "lookahead_weighted": {},
+    "lookahead_normalized": {"scale": 0.3},
+    "dps": {},
+}
+
+
+class Portraits:
+    """Samples with their reward and whether the judge sees the attribute."""
+
+    def __init__(self, reward: Tensor, held: Tensor, cost: int = STEPS):
+        self.reward, self.held, self.cost = reward.double(), held.double(), cost
+
+
+def sampled(name: str, draw, n: int) -> TensorDict:
+    """n samples of `draw(n, generator)` and their cost, a batch at a time, or those kept."""
+    file = KEPT / f"{name}-{n}.pt"
+    if file.exists():
+        return torch.load(file, weights_only=False)
+    parts = []
+    for start in track(range(0, n, BATCH), name):
+        generator = torch.Generator().manual_seed(start)
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(draw(min(BATCH, n - start), generator))
+    found = TensorDict(
+        {key: torch.cat([part[key].float() for part in parts]) for key in ("state", "reward")}
+    )
+    for key in ("nfe", "vjps", "reward_calls"):
+        found[key] = parts[0][key]
+    KEPT.mkdir(parents=True, exist_ok=True)
+    torch.save(found, file)
+    return found
+
+
+def judged(policy, found: TensorDict) -> Portraits:
+    judge = load_judge("avatars")
+    column = list(judge.labels).index(ATTRIBUTE)
+    with torch.no_grad():
+        logits = torch.cat([judge(policy.decode(x)) for x in found["state"].split(1000)])
+    cost = int(found["nfe"] + 2 * found["vjps"])
+    return Portraits(found["reward"], logits[:, column] > 0, cost)
+
+
+def best_of(base: Portraits, n: int) -> tuple[float, float]:
+    """Mean reward and rate of the best of n samples of the base, exactly for those at hand."""
+    order = base.reward.argsort()
+    rank = torch.arange(len(order) + 1, dtype=torch.float64) / len(order)
+    weight = rank[1:] ** n - rank[:-1] ** n
+    return (weight @ base.reward[order]).item(), (weight @ base.held[order]).item()
+
+
+def chosen_by_weight(base: Portraits, strength: float, n: int = 8) -> Portraits:
+    """What `importance` with n particles gives on average, for each group of n samples."""
+    reward, held = (values.unflatten(0, (-1, n)) for values in (base.reward, base.held))
+    weight = (strength * reward).softmax(1)
+    return Portraits((weight * reward).sum(1), (weight * held).sum(1), n * STEPS)
+
+
+def shown(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
+
+
+def section(base: Portraits, found: dict[str, Portraits], strength: float) -> str:
+    exact = reweighted_mean(base.held, base.reward, strength)
+    worth = reweighted_mean(base.reward, base.reward, strength)
+    rows = [["exact tilt", shown(exact), "", shown(worth), "", ""]]
+    for name, portraits in found.items():
+        rate, reward = mean(portraits.held), mean(portraits.reward)
+        n = max(round(portraits.cost / STEPS), 1)
+        best, _ = best_of(base, n)
+        bias = rate.value - exact.value
+        cost = f"{portraits.cost / STEPS:.1f}"
+        rows.append([name, shown(rate), f"{bias:+.3f}", shown(reward), cost, f"{best:.3f} (N={n})"])
+    head = ["", f"rate of {ATTRIBUTE}", "bias", "mean reward", "cost", "best-of-N at that cost"]
+    return f"## Strength {strength:g}\n\n{table(head, rows)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=512, help="of each method and strength")
+    parser.add_argument("--base", type=int, default=20_000, help="samples of the base")
+    arguments = parser.parse_args()
+    policy, reward = af.load("avatars"), Attribute(ATTRIBUTE)
+    plain = af.steer(policy, reward, "importance", steps=STEPS, particles=1)
+
+    def steered(steerer):
+        return lambda n, generator: steerer.sample(n, generator=generator)
+
+    base = judged(policy, sampled("base", steered(plain), arguments.base))
+    sections = []
+    for strength in STRENGTHS:
+        found = {}
+        for name, options in METHODS.items():
+            method = name.partition(",")[0]
+            steerer = af.steer(policy, reward, method, strength, STEPS, **options)
+            drawn = sampled(f"{name}, {strength:g}", steered(steerer), arguments.samples)
+            found[name] = judged(policy, drawn)
+        found["importance, N=8"] = chosen_by_weight(base, strength)
+        sections.append(section(base, found, strength))
+    write_page(
+        "steering_avatars",
+        "Steered avatars against the exact tilt",
+        f"Reward: the classifier's probability of {ATTRIBUTE}; the rate is read by the judge, "
+        f"which no method sees. {STEPS} steps; {arguments.samples:,} samples a method, "
+        f"{arguments.base:,} of the base, whose rate is {shown(mean(base.held))}; ± is one "
+        "standard error. Cost is in samples of the base: forwards of the network, a gradient "
+        "counted as two, over those of a plain sample.",
+        *sections,
+    )
+
+
+if __name__ == "__main__":
+    main()
