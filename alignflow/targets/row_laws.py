@@ -3,8 +3,8 @@ r"""Laws on the rows of a stored data set, streamed: any number of rows, memory 
 .. math:: p_i \propto \exp(w_i + k \cdot x_i - a \, q_i), \qquad q_i = |x_i - c|^2
 
 The posterior p(x1 = x_i | x_t) of the empirical measure is such a law, and so is any tilt of it by
-a reward of the rows (it adds to w). Sums over rows run over chunks under a running maximum (online
-log-sum-exp), so no tensor with both B and N in its shape is ever made.
+a reward of the rows (it adds to w). A mean over rows is the mean of its chunks' means, weighted by
+a running log-sum-exp, so no tensor with both B and N in its shape is ever made.
 """
 
 from collections.abc import Callable, Iterator
@@ -67,7 +67,9 @@ class RowLaws:
         below = torch.zeros(len(drawn), 1, dtype=torch.float64, device=device)
         last = torch.zeros_like(drawn[:, :1])
         for rows, _, logits in self.chunks():
-            edges = below + (logits - log_normalizer).double().exp().cumsum(1)
+            weight, log_mass = _softmax(logits)
+            mass = (log_mass - log_normalizer).double().exp()
+            edges = below + mass * weight.double().cumsum(1)
             top = edges[:, -1:].contiguous()
             # a draw is the row whose number is how many edges lie at or below the uniform
             drawn += torch.searchsorted(edges, uniform, right=True)
@@ -89,15 +91,13 @@ class _Moments(Function):
 
     @staticmethod
     def forward(ctx, key, scale, rows, read):
-        peak = key.new_full((len(key), 1), torch.finfo(key.dtype).min)
-        total, sums = torch.zeros_like(peak), torch.zeros_like(peak)
+        total = key.new_full((len(key), 1), -torch.inf)
+        mean = torch.zeros_like(total)
         for part, states, logits in RowLaws(rows, key, scale).chunks():
-            higher = torch.maximum(peak, logits.amax(1, keepdim=True))
-            weight, kept = logits.sub_(higher).exp_(), (peak - higher).exp()
-            total = total * kept + weight.sum(1, keepdim=True)
-            sums = torch.addmm(sums * kept, weight, read(part, states))
-            peak = higher
-        log_normalizer, mean = (peak + total.log()).squeeze(1), sums / total
+            weight, log_mass = _softmax(logits)
+            total = total.logaddexp(log_mass)
+            mean = mean.lerp(weight @ read(part, states), (log_mass - total).exp())
+        log_normalizer = total.squeeze(1)
         ctx.rows, ctx.read = rows, read
         ctx.save_for_backward(key, scale, log_normalizer, mean)
         return log_normalizer, mean
@@ -109,8 +109,19 @@ class _Moments(Function):
         shift = (along_log_normalizer - (along_mean * mean).sum(1))[:, None]
         to_key, to_scale = torch.zeros_like(key), torch.zeros_like(scale)
         for part, states, logits in RowLaws(ctx.rows, key, scale).chunks():
-            weight = (logits - log_normalizer[:, None]).exp()
+            weight, log_mass = _softmax(logits)
+            weight = weight * (log_mass - log_normalizer[:, None]).exp()
             pull = weight * torch.addmm(shift, along_mean, ctx.read(part, states).T)
             to_key = torch.addmm(to_key, pull, states)
             to_scale = to_scale - pull @ ctx.rows.squares[part].to(pull)
         return to_key, to_scale, None, None
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (B, n) of a chunk's rows within it, and its log-mass (B, 1).
+
+    The softmax's own exponential is taken alone: torch.exp is 20 times slower where it underflows.
+    """
+    logits = logits.clamp(min=torch.finfo(logits.dtype).min)  # a chunk may be without any weight
+    weight = logits.softmax(1)
+    return weight, logits.amax(1, keepdim=True) - weight.amax(1, keepdim=True).log()

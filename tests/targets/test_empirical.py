@@ -226,10 +226,11 @@ def test_posterior_draws_are_rows_with_their_posterior_weights(target, generator
         assert ((share - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt() + 5 / n).all()
 
 
-def test_a_row_without_weight_is_never_drawn(rows, generator):
+@pytest.mark.parametrize("chunk", [1, 7])  # with 1, half of the chunks have no weight at all
+def test_a_row_without_weight_is_never_drawn(chunk, rows, generator):
     log_weight = torch.zeros(N)
     log_weight[::2] = -torch.inf
-    target = Empirical(rows, log_weight, chunk=7)
+    target = Empirical(rows, log_weight, chunk)
     samples = target.sample(5000, generator=generator)
     number = torch.cdist(samples.flatten(1), rows.flatten(1)).argmin(1)
     assert (number % 2 == 1).all()
