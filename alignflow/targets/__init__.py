@@ -4,6 +4,7 @@ from .augmentation import AugmentedImages, deform
 from .avatars import ATTRIBUTES, avatars, avatars_sample
 from .checkerboard import Checkerboard
 from .digits import DIGIT_SPLITS, digits
+from .empirical import Empirical
 from .folder import image_folder
 from .gaussian_mixture import GaussianMixture
 from .gaussians import Gaussians
@@ -30,6 +31,7 @@ __all__ = [
     "DIGIT_SPLITS",
     "AugmentedImages",
     "Checkerboard",
+    "Empirical",
     "GaussianMixture",
     "Gaussians",
     "GridDensity",

@@ -1,0 +1,227 @@
+r"""A stored data set as an exact model: its flow, posterior, value and tilt, over all of its rows.
+
+.. math:: p(x_1 = x_i \mid x_t) = \mathrm{softmax}_i \Big( w_i
+    - \frac{|x_t - t x_i|^2}{2 (1-t)^2} \Big)
+
+A mean costs two matrix products with the data, streamed over chunks of rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from alignflow.conditions import condition_rows
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import as_time, expand_time
+from alignflow.ode import integrate
+from alignflow.reward_module import Reward, as_reward
+
+from .images import Images
+from .row_laws import RowLaws
+from .row_posterior import log_marginal, noise_level, posterior_laws
+from .stored_rows import check_log_weight, stored_rows
+
+__all__ = ["Empirical"]
+
+# from here on paths are taken as straight: rows within a few 0.001 of each other count as one
+STRAIGHT = 0.999
+
+RewardLike = Reward | Callable[..., Any] | Tensor
+
+
+class Empirical(FlowMap):
+    """The empirical measure of a data set's rows: all but its flow map is exact for it.
+
+    Data stay as they are given. Sums run over chunks in float32, or in float64 where states or data
+    are float64 or the posterior is too sharp for float32 (late times). At time 1 the posterior is
+    the nearest row, shared by weight among equal ones. What depends on the state has a gradient in
+    the state and the time; draws have none.
+
+    Args:
+        data: (N, *E), floats, or uint8 for pixels, which are states in [-1, 1]; or `Images`.
+        log_weight: w, (N,), up to a constant; equal weights by default. -inf leaves a row out.
+        chunk: Rows read at once: memory is that of (chunk, D) and (B, chunk).
+        decode: What rewards see of states; by default images in [0, 1] for pixels, else the states.
+
+    Raises:
+        ValueError: If data, weights or chunk are not what they must be.
+    """
+
+    data: Tensor
+    log_weight: Tensor
+
+    def __init__(
+        self,
+        data: Tensor | Images,
+        log_weight: Tensor | None = None,
+        chunk: int = 1024,
+        decode: Callable[[Tensor], Any] | None = None,
+    ):
+        data = data.pixels if isinstance(data, Images) else data
+        super().__init__(data.shape[1:])
+        log_weight = torch.zeros(len(data)) if log_weight is None else log_weight
+        self.rows = stored_rows(data, log_weight, chunk)
+        self.decoder = decode
+        self.register_buffer("data", data)
+        self.register_buffer("log_weight", self.rows.log_weight)
+
+    def velocity(self, x, t, condition=None):
+        """b_t(x) = E[x1 - x0 | x_t = x], (N, *E); at time 1, where x0 is any noise, the row."""
+        time = self._time(x, t, condition)
+        gap = expand_time(1 - time, x)
+        mean = self._posterior(x, time).mean().reshape(x.shape)
+        before = (mean - x) / torch.where(gap > 0, gap, 1.0)
+        return torch.where(gap > 0, before, mean).to(x)
+
+    def denoiser(self, x, t, condition=None):
+        """E[x1 | x_t = x], (N, *E)."""
+        return self._posterior(x, self._time(x, t, condition)).mean().reshape(x.shape).to(x)
+
+    def flow_map(self, x, s, t, condition=None):
+        """X_{s,t}(x), (N, *E), by the ODE, and along a straight line from time 0.999 on.
+
+        Raises:
+            ValueError: If some t < s although s is later than that: paths have met in the rows.
+        """
+        start, end = self._time(x, s, condition).to(x), self._time(x, t).to(x)
+        late = start > STRAIGHT
+        if (late & (end < start)).any():
+            raise ValueError(f"the flow of a data set cannot be inverted from times > {STRAIGHT}")
+        bend = torch.where(late, start, end.clamp(max=STRAIGHT))
+        x = integrate(self.velocity, x, start, bend)
+        return x + expand_time(end - bend, x) * self.velocity(x, bend)
+
+    def sample(self, n, steps=None, condition=None, guidance=1.0, generator=None, grid=None):
+        """n rows drawn by weight, (n, *E); there is nothing for `steps` and `grid` to choose."""
+        _refuse_condition(condition)
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        anywhere = self.data.new_zeros((1, *self.event_shape), dtype=self.dtype)
+        return self.posterior_sample(anywhere, 0.0, n, generator)[0]
+
+    def decode(self, x):
+        if self.decoder is not None:
+            return self.decoder(x)
+        return ((x + 1) / 2).clamp(0, 1) if self.data.dtype == torch.uint8 else x
+
+    def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """log rho_t(x), (N,), in nats.
+
+        Raises:
+            ValueError: If some t is 1, where the law has no density.
+        """
+        time = self._time(x, t)
+        if (time >= 1).any():
+            raise ValueError("at time 1 the law of a data set has no density")
+        return log_marginal(self.rows, x.flatten(1), time).to(x)
+
+    def posterior_sample(
+        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """k independent exact draws of p(x1 | x_t) for each state, (N, k, *E)."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        with torch.no_grad():
+            drawn = self._posterior(x, self._time(x, t)).draw(k, generator)
+        return self.rows.states(drawn).to(x)
+
+    def posterior_mean(self, x: Tensor, t: float | Tensor, values: Tensor) -> Tensor:
+        """E[f(x1) | x_t = x], (N, *F), from the values (rows, *F) of f at the stored rows."""
+        if len(values) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows need as many values, got {len(values)}")
+        return self._posterior(x, self._time(x, t)).expectation(values).to(x)
+
+    def rewards(self, reward: Reward | Callable[..., Any], condition=None) -> Tensor:
+        """Rewards (rows,) of the stored rows, scored a chunk at a time.
+
+        Args:
+            reward: Any reward.
+            condition: For the reward: one for all rows, or one for each.
+        """
+        reward = as_reward(reward)
+        conditions = condition_rows(condition, len(self.rows), self.device)
+        scores = []
+        with torch.no_grad():
+            for part in self.rows.parts():
+                given = None if conditions is None else conditions[part]
+                scores.append(reward.score(self.rows.states(part), given, self.decode))
+        return torch.cat(scores)
+
+    def tilted(self, reward: RewardLike, strength: float) -> Self:
+        """The law proportional to exp(strength r(x)) rho_1(x): the same rows, other weights.
+
+        Args:
+            reward: A reward, or `rewards` of the stored rows, so that they are scored only once.
+            strength: lambda, of either sign.
+        """
+        log_weight = self._tilted_log_weight(reward, strength)
+        return type(self)(self.data, log_weight, self.rows.chunk, self.decoder)
+
+    def value(self, x: Tensor, t: float | Tensor, reward: RewardLike, strength: float) -> Tensor:
+        r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,); `reward` as in `tilted`."""
+        base, tilted = self._base_and_tilted(x, self._time(x, t), reward, strength)
+        return (tilted.log_normalizer() - base.log_normalizer()).to(x)
+
+    def value_gradient(
+        self, x: Tensor, t: float | Tensor, reward: RewardLike, strength: float
+    ) -> Tensor:
+        """grad V_t(x), (N, *E): how far the tilt moves the denoiser, times t / (1-t)^2."""
+        time = self._time(x, t)
+        base, tilted = self._base_and_tilted(x, time, reward, strength)
+        factor = (time / noise_level(self.rows, time).square())[:, None]
+        return (factor * (tilted.mean() - base.mean())).reshape(x.shape).to(x)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.data.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the states: float64 where the data are, else float32."""
+        return self.rows.dtype
+
+    def _apply(self, fn, recurse=True):
+        # all moves and casts of a module pass here; the rows are then those of the buffers as moved
+        super()._apply(fn, recurse)
+        self.rows = stored_rows(self.data, self.log_weight, self.rows.chunk)
+        return self
+
+    def _posterior(self, x: Tensor, time: Tensor) -> RowLaws:
+        return posterior_laws(self.rows, x.flatten(1), time)
+
+    def _base_and_tilted(self, x, time, reward, strength) -> tuple[RowLaws, RowLaws]:
+        rows = replace(self.rows, log_weight=self._tilted_log_weight(reward, strength))
+        # both in the precision that the tilted one needs, for their difference is asked
+        tilted = posterior_laws(rows, x.flatten(1), time)
+        return replace(tilted, rows=self.rows), tilted
+
+    def _tilted_log_weight(self, reward: RewardLike, strength: float) -> Tensor:
+        rewards = reward if isinstance(reward, Tensor) else self.rewards(reward)
+        if rewards.shape != self.log_weight.shape:
+            raise ValueError(
+                f"rewards of {len(self.rows)} rows must be of shape ({len(self.rows)},), "
+                f"got {tuple(rewards.shape)}"
+            )
+        rewards = rewards.to(self.rows.log_weight)
+        # a row that a reward dropped (-inf) stays so under any strength
+        gain = torch.where(rewards.isneginf(), rewards, strength * rewards)
+        check_log_weight(self.rows.log_weight + gain, len(self.rows))
+        return self.rows.log_weight + gain
+
+    def _time(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        """Times (N,) in float64, where 1 - t keeps its digits."""
+        _refuse_condition(condition)
+        self.check_state(x)
+        return as_time(t, x.double())
+
+
+def _refuse_condition(condition) -> None:
+    if condition is not None:
+        raise ValueError(
+            "a data set's law takes no condition: build one of the rows that satisfy it, "
+            "Empirical(images.select(rows))"
+        )

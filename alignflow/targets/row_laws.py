@@ -1,0 +1,116 @@
+r"""Laws on the rows of a stored data set, streamed: any number of rows, memory of one chunk.
+
+.. math:: p_i \propto \exp(w_i + k \cdot x_i - a \, q_i), \qquad q_i = |x_i - c|^2
+
+The posterior p(x1 = x_i | x_t) of the empirical measure is such a law, and so is any tilt of it by
+a reward of the rows (it adds to w). Sums over rows run over chunks under a running maximum (online
+log-sum-exp), so no tensor with both B and N in its shape is ever made.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from .stored_rows import StoredRows
+
+__all__ = ["RowLaws"]
+
+
+@dataclass(frozen=True)
+class RowLaws:
+    """B laws on the same rows. All that is computed has the dtype of `key`, and its gradients.
+
+    Args:
+        rows: The rows, with w.
+        key: k, (B, D).
+        scale: a, (B,).
+    """
+
+    rows: StoredRows
+    key: Tensor
+    scale: Tensor
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Which rows, these rows (n, D), and their unnormalized log-probabilities (B, n)."""
+        dtype = self.key.dtype
+        for rows, states in self.rows.chunks(dtype):
+            logits = self.key @ states.T
+            logits.addr_(self.scale, self.rows.squares[rows].to(dtype), alpha=-1)
+            yield rows, states, logits.add_(self.rows.log_weight[rows].to(dtype))
+
+    def log_normalizer(self) -> Tensor:
+        """log sum_i exp(w_i + k x_i - a q_i), (B,)."""
+        return self._moments(lambda rows, states: states[:, :0])[0]
+
+    def mean(self) -> Tensor:
+        """sum_i p_i x_i, (B, D)."""
+        return self._moments(lambda rows, states: states)[1]
+
+    def expectation(self, values: Tensor) -> Tensor:
+        """sum_i p_i f_i, (B, *F), of values f (N, *F) of the rows."""
+        read = values.reshape(len(values), -1)
+        mean = self._moments(lambda rows, states: read[rows].to(states))[1]
+        return mean.reshape(len(mean), *values.shape[1:])
+
+    def draw(self, k: int, generator: torch.Generator | None = None) -> Tensor:
+        """Row numbers of k independent draws of each law, (B, k), by inverse cumulative weight."""
+        device = self.key.device
+        source = device if generator is None else generator.device
+        shape = (len(self.key), k)
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=source)
+        uniform = uniform.to(device)
+        log_normalizer = self.log_normalizer()[:, None]
+        drawn = torch.zeros(shape, dtype=torch.int64, device=device)
+        below = torch.zeros(len(drawn), 1, dtype=torch.float64, device=device)
+        last = torch.zeros_like(drawn[:, :1])
+        for rows, _, logits in self.chunks():
+            edges = below + (logits - log_normalizer).double().exp().cumsum(1)
+            top = edges[:, -1:].contiguous()
+            # a draw is the row whose number is how many edges lie at or below the uniform
+            drawn += torch.searchsorted(edges, uniform, right=True)
+            last = torch.where(top > below, rows.start + torch.searchsorted(edges, top), last)
+            below = top
+        # by rounding the last edge may lie below 1: what is above it is of the last row with weight
+        return torch.minimum(drawn, last)
+
+    def _moments(self, read: Callable[[slice, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        return _Moments.apply(self.key, self.scale, self.rows, read)  # pyright: ignore
+
+
+class _Moments(Function):
+    """Log-normalizer (B,) and mean (B, F) of the values that `read(rows, states)` (n, F) gives.
+
+    The backward pass streams like the forward one. It is plain torch over what was saved, so second
+    derivatives are right too, but these keep all chunks.
+    """
+
+    @staticmethod
+    def forward(ctx, key, scale, rows, read):
+        peak = key.new_full((len(key), 1), torch.finfo(key.dtype).min)
+        total, sums = torch.zeros_like(peak), torch.zeros_like(peak)
+        for part, states, logits in RowLaws(rows, key, scale).chunks():
+            higher = torch.maximum(peak, logits.amax(1, keepdim=True))
+            weight, kept = logits.sub_(higher).exp_(), (peak - higher).exp()
+            total = total * kept + weight.sum(1, keepdim=True)
+            sums = torch.addmm(sums * kept, weight, read(part, states))
+            peak = higher
+        log_normalizer, mean = (peak + total.log()).squeeze(1), sums / total
+        ctx.rows, ctx.read = rows, read
+        ctx.save_for_backward(key, scale, log_normalizer, mean)
+        return log_normalizer, mean
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        along_log_normalizer, along_mean = grad_outputs
+        key, scale, log_normalizer, mean = ctx.saved_tensors
+        shift = (along_log_normalizer - (along_mean * mean).sum(1))[:, None]
+        to_key, to_scale = torch.zeros_like(key), torch.zeros_like(scale)
+        for part, states, logits in RowLaws(ctx.rows, key, scale).chunks():
+            weight = (logits - log_normalizer[:, None]).exp()
+            pull = weight * torch.addmm(shift, along_mean, ctx.read(part, states).T)
+            to_key = torch.addmm(to_key, pull, states)
+            to_scale = to_scale - pull @ ctx.rows.squares[part].to(pull)
+        return to_key, to_scale, None, None
