@@ -12,7 +12,17 @@ from .glyphs import CHARACTERS, glyphs
 from .grid import GridDensity
 from .images import Images, cache_folder
 from .modes import ModeJudge, ring_judge
-from .named import inverse_problem, inverse_problem_reward, ring, ring_reward
+from .named import (
+    cycloid_reward,
+    cycloid_ring,
+    inverse_problem,
+    inverse_problem_reward,
+    mixture,
+    mixture_linear_reward,
+    mixture_quadratic_reward,
+    ring,
+    ring_reward,
+)
 from .rewards import Linear, Quadratic
 
 __all__ = [
@@ -32,12 +42,17 @@ __all__ = [
     "avatars",
     "avatars_sample",
     "cache_folder",
+    "cycloid_reward",
+    "cycloid_ring",
     "deform",
     "digits",
     "glyphs",
     "image_folder",
     "inverse_problem",
     "inverse_problem_reward",
+    "mixture",
+    "mixture_linear_reward",
+    "mixture_quadratic_reward",
     "ring",
     "ring_judge",
     "ring_reward",

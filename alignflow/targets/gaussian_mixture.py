@@ -13,10 +13,12 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time
 from alignflow.ode import integrate
+from alignflow.reward_module import as_reward
 
 from .gaussians import Gaussians
 from .grid import GridDensity
-from .rewards import Linear, Quadratic, quadratic_form
+from .quadrature import tilted_moments, tilted_velocity, value_gradient
+from .rewards import Linear, Quadratic, QuadraticForm, quadratic_form
 from .tilt import tilt_gaussians
 
 __all__ = ["GaussianMixture"]
@@ -169,21 +171,57 @@ class GaussianMixture(FlowMap):
             ValueError: If that law does not exist (a tilted covariance is not positive definite),
                 or would need a grid in more than two dimensions.
         """
-        if quadratic_form(reward) is None:
+        form = quadratic_form(reward)
+        if form is None:
             return self.on_grid().tilted(reward, strength)
-        return self._tilted(reward, strength)[0]
+        return self._tilted(form, strength)[0]
 
     def value(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
-        r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,), for `Quadratic` and `Linear`.
+        r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,), for any t in [0, 1].
 
-        The tilt moves every marginal by exp V_t: log rho*_t - log rho_t + log Z is the value.
+        Args:
+            x: State at time t, (N, D).
+            t: Number or (N,).
+            reward: `Quadratic` and `Linear` have a closed form in any dimension: the tilt moves
+                every marginal by exp V_t, so log rho*_t - log rho_t + log Z is the value. Any other
+                is integrated over the posterior, in one or two dimensions; see `tilted_moments`.
+            strength: lambda, of either sign.
+
+        Returns:
+            With a graph in x only if the reward is differentiable.
+
+        Raises:
+            ValueError: If the tilt does not exist, or would need quadrature where there is none.
         """
-        tilted, log_normalizer = self._tilted(reward, strength)
+        form = quadratic_form(reward)
+        if form is None:
+            return tilted_moments(*self._for_quadrature(x, t, reward, strength)).value
+        tilted, log_normalizer = self._tilted(form, strength)
         return tilted.log_density(x, t) - self.log_density(x, t) + log_normalizer
 
     def value_gradient(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
-        """grad V_t(x), (N, D), for `Quadratic` and `Linear`: a difference of two scores."""
-        return self._tilted(reward, strength)[0].score(x, t) - self.score(x, t)
+        """grad V_t(x), (N, D): in closed form or by quadrature, as `value`.
+
+        Quadrature needs no gradient of the reward.
+
+        Raises:
+            ValueError: As `value`; and if some t is 1, where V is strength * r itself, and the
+                reward has neither a closed form nor a gradient.
+        """
+        form = quadratic_form(reward)
+        if form is None:
+            return value_gradient(*self._for_quadrature(x, t, reward, strength))
+        return self._tilted(form, strength)[0].score(x, t) - self.score(x, t)
+
+    def tilted_velocity(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
+        """b*_t(x), (N, D), of the exact tilt, for any t in [0, 1] and any reward `value` takes.
+
+        At time 0 it is E*[x1] - x, at time 1 it is x; the tilted denoiser is x + (1-t) b*.
+        """
+        form = quadratic_form(reward)
+        if form is None:
+            return tilted_velocity(*self._for_quadrature(x, t, reward, strength))
+        return self._tilted(form, strength)[0].velocity(x, t)
 
     def on_grid(self, points: int | None = None) -> GridDensity:
         """The same law for quadrature, on a box of 10 standard deviations around every mean."""
@@ -201,14 +239,12 @@ class GaussianMixture(FlowMap):
         """Of the buffers; noise and samples come in it."""
         return self.means.dtype
 
-    def _tilted(self, reward, strength: float) -> "tuple[GaussianMixture, Tensor]":
+    def _for_quadrature(self, x: Tensor, t: float | Tensor, reward, strength: float):
+        """What the functions of `quadrature` take."""
+        return self.components, x, self._time(x, t), as_reward(reward), strength
+
+    def _tilted(self, form: QuadraticForm, strength: float) -> "tuple[GaussianMixture, Tensor]":
         """The tilted mixture and log E[exp(strength r)]."""
-        form = quadratic_form(reward)
-        if form is None:
-            raise TypeError(
-                "a closed-form value needs a reward of alignflow.targets (Quadratic, Linear), "
-                f"got {getattr(reward, 'name', type(reward).__name__)!r}"
-            )
         log_masses, means, covariances = tilt_gaussians(self.components, form, strength)
         # a component without any weight left stays, with the least weight a float can hold
         weights = log_masses.softmax(-1).clamp_min(torch.finfo(means.dtype).tiny)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Gaussians"]
+__all__ = ["Gaussians", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -76,33 +76,39 @@ class Gaussians:
         return replace(
             self,
             log_weights=noised.log_joint(x).log_softmax(-1),
-            means=self.means + self._turned(gain * noised.offsets(x)),
+            means=self.means + self.turned(gain * noised.offsets(x)),
             variances=(1 - t).square() * self.variances / noised.variances,
         )
 
     def denoiser(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x1 | x_t = x], (*B, D)."""
         posterior = self.posterior(x, t)
-        return _mean(posterior.log_weights, posterior.means)
+        return weighted_sum(posterior.weights, posterior.means)
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x1 - x0 | x_t = x], (*B, D)."""
+        return weighted_sum(self.noised(t).log_joint(x).softmax(-1), self.velocities(x, t))
+
+    def velocities(self, x: Tensor, t: Tensor) -> Tensor:
+        """Each component's own E[x1 - x0 | x_t = x], (*B, C, D)."""
         noised = self.noised(t)
         t = t[..., None, None]
         gain = (t * self.variances - (1 - t)) / noised.variances
-        each = self.means + self._turned(gain * noised.offsets(x))
-        return _mean(noised.log_joint(x).log_softmax(-1), each)
+        return self.means + self.turned(gain * noised.offsets(x))
 
     def score(self, x: Tensor) -> Tensor:
         """grad log density, (*B, D)."""
-        each = -self._turned(self.offsets(x) / self.variances)
-        return _mean(self.log_joint(x).log_softmax(-1), each)
+        return weighted_sum(self.log_joint(x).softmax(-1), self.scores(x))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Each component's own grad log density, (*B, C, D)."""
+        return -self.turned(self.offsets(x) / self.variances)
 
     def transport(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Each component's own flow map from s to t, (*B, C, D)."""
         start, end = self.noised(s), self.noised(t)
         ratio = (end.variances / start.variances).sqrt()
-        return end.means + self._turned(ratio * start.offsets(x))
+        return end.means + self.turned(ratio * start.offsets(x))
 
     def sample(self, k: int, generator: torch.Generator | None = None) -> Tensor:
         """k independent draws of each mixture, (*B, k, D), for one batch dimension or none."""
@@ -117,9 +123,11 @@ class Gaussians:
     def _chosen(self, values: Tensor, chosen: Tensor) -> Tensor:
         return values.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, values.shape[-1]))
 
-    def _turned(self, along_axes: Tensor) -> Tensor:
+    def turned(self, along_axes: Tensor) -> Tensor:
+        """Vectors (*B, C, D) given along each component's axes, in the states' coordinates."""
         return torch.einsum("cij,...cj->...ci", self.axes, along_axes)
 
 
-def _mean(log_weights: Tensor, each: Tensor) -> Tensor:
-    return torch.einsum("...c,...cd->...d", log_weights.exp(), each)
+def weighted_sum(weights: Tensor, each: Tensor) -> Tensor:
+    """Of vectors (*B, C, D) under weights (*B, C), (*B, D)."""
+    return torch.einsum("...c,...cd->...d", weights, each)

@@ -16,6 +16,8 @@ from alignflow.reward_module import as_reward
 __all__ = ["GridDensity"]
 
 POINTS = {1: 8192, 2: 512}
+ROWS = 2**14
+"""Of the grid, given to a function at a time."""
 
 
 class GridDensity:
@@ -50,7 +52,7 @@ class GridDensity:
         steps = torch.arange(count, dtype=lower.dtype, device=lower.device) + 0.5
         cells = torch.cartesian_prod(*[steps] * d).reshape(-1, d)
         self.points = lower + self.spacing * cells  # (G, D), centers of the cells
-        values = log_density(self.points)
+        values = torch.cat([log_density(part) for part in self.points.split(ROWS)])
         self.log_normalizer = values.logsumexp(0) + self.spacing.log().sum()
         if not torch.isfinite(self.log_normalizer):
             raise ValueError(
@@ -64,7 +66,8 @@ class GridDensity:
 
     def expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """E[function(x)] of a function from points (G, D) to (G, ...)."""
-        return torch.tensordot(self.probabilities, function(self.points), dims=1)
+        parts = zip(self.probabilities.split(ROWS), self.points.split(ROWS), strict=True)
+        return torch.stack([torch.tensordot(p, function(x), dims=1) for p, x in parts]).sum(0)
 
     def mean_reward(self, reward) -> Tensor:
         """E[r(x)], a scalar."""

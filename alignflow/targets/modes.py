@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from .gaussian_mixture import GaussianMixture
+from .grid import GridDensity
 from .named import ring
 
 __all__ = ["ModeJudge", "ring_judge"]
@@ -29,6 +30,10 @@ class ModeJudge(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """Points (N, D) to log-probabilities of the modes (N, C)."""
         return self.mixture.posterior(points, 1.0).log_weights
+
+    def rates(self, law: GridDensity) -> Tensor:
+        """The share of each mode under a law on a grid, such as a tilt by a black box, (C,)."""
+        return law.expectation(lambda points: self(points).exp())
 
 
 def ring_judge() -> ModeJudge:

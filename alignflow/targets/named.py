@@ -3,11 +3,24 @@
 import math
 
 import torch
+from torch import Tensor
+
+from alignflow.reward_module import Reward
 
 from .gaussian_mixture import GaussianMixture
-from .rewards import Quadratic
+from .rewards import Linear, Quadratic
 
-__all__ = ["inverse_problem", "inverse_problem_reward", "ring", "ring_reward"]
+__all__ = [
+    "cycloid_reward",
+    "cycloid_ring",
+    "inverse_problem",
+    "inverse_problem_reward",
+    "mixture",
+    "mixture_linear_reward",
+    "mixture_quadratic_reward",
+    "ring",
+    "ring_reward",
+]
 
 
 def ring(modes: int = 8, radius: float = 4.0, variance: float = 0.1) -> GaussianMixture:
@@ -47,3 +60,119 @@ def inverse_problem_reward(observation: float = -1.0, deviation: float = 0.2) ->
     center = observation * direction / direction.dot(direction)
     precision = torch.outer(direction, direction) / deviation**2
     return Quadratic(center, precision, name="log_likelihood")
+
+
+def cycloid_ring(
+    components: int = 128, radius: float = 0.95, deviation: float = 0.035
+) -> GaussianMixture:
+    """A smooth ring in the plane, of so many Gaussians that none shows.
+
+    Args:
+        components: Evenly on the circle; from 128 on the density varies by less than 1e-4 along it.
+        radius: Of the circle.
+        deviation: Standard deviation of each Gaussian.
+
+    Source: the toy ring of Flow Map Trajectory Tilting (2511.22688), in the experiments that its
+    authors published with their rebuttal. They say that it is a mixture of Gaussians; radius and
+    deviation are measured in their figures (0.95; 0.035 to 0.04); the number of components is ours.
+    """
+    return ring(components, radius, deviation**2)
+
+
+def cycloid_reward(
+    amplitude: float = 0.08, frequency: int = 12, radius: float = 0.95, deviation: float = 0.03
+) -> Reward:
+    r"""A thin wavy line along the ring, in [0, 1]; the tilt of strength 10 lies on it.
+
+    .. math:: r(x) = \exp\Big(-\frac{(|x| - R(\theta))^2}{2 s^2}\Big), \qquad
+        R(\theta) = \rho + a (\cos f \theta + 0.3 \sin(2 f \theta + 0.5))
+
+    Args:
+        amplitude: a, of the wave.
+        frequency: f, periods around the ring.
+        radius: rho, of the ring that the line winds around.
+        deviation: s, the line's width.
+
+    Source: as `cycloid_ring`. Amplitude and frequency are stated there. The rest is measured in the
+    published picture of the reward, which this formula meets within 0.01 (root mean square, near
+    the line; far from the ring theirs is 0.04, not 0), as is the strength in the histogram of
+    rewards under the tilt.
+    """
+
+    if deviation <= 0:
+        raise ValueError(f"deviation must be positive, got {deviation}")
+
+    def cycloid(x: Tensor) -> Tensor:
+        angle = frequency * torch.atan2(x[:, 1], x[:, 0])
+        line = radius + amplitude * (angle.cos() + 0.3 * (2 * angle + 0.5).sin())
+        return (-((x.norm(dim=1) - line) / deviation).square() / 2).exp()
+
+    return Reward(cycloid, differentiable=True)
+
+
+def mixture(dimension: int, components: int = 4, seed: int = 0) -> GaussianMixture:
+    """Well separated Gaussians of full and unequal covariances and weights, in any dimension.
+
+    The closest means are 4 apart and the widest deviation is 0.55, so that hardly a sample leaves
+    the mode it belongs to; the narrowest deviation is 0.22. The mean of the whole is zero.
+
+    Args:
+        dimension: D.
+        components: C, at least two.
+        seed: Which member of the family: what makes it is drawn from this seed alone.
+    """
+    if dimension < 1 or components < 2:
+        raise ValueError(
+            "a mixture needs at least one dimension and two components, "
+            f"got {dimension} and {components}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    weights = 0.5 + torch.rand(components, generator=generator, dtype=torch.float64)
+    weights = weights / weights.sum()
+    candidates = torch.randn(64 * components, dimension, generator=generator).double()
+    means = _far_apart(candidates, components)
+    means = 4 * means / torch.pdist(means).min()
+    shape = components, dimension, dimension
+    axes = torch.linalg.qr(torch.randn(shape, generator=generator).double()).Q
+    level = torch.arange(dimension) + torch.rand(components, 1, dimension, generator=generator)
+    variances = 0.05 * 6 ** (level.double() / dimension)  # spread out, so that none is round
+    covariances = (axes * variances) @ axes.mT
+    return GaussianMixture(weights.float(), (means - weights @ means).float(), covariances.float())
+
+
+def mixture_linear_reward(target: GaussianMixture) -> Linear:
+    """The direction from a mixture's mean to its lightest mode: a tilt along it moves the weights.
+
+    It is scaled so that the rewards of the modes' means span 2: from the worst mode to the best a
+    unit of strength multiplies the odds by about e^2. The effective share of samples from
+    `mixture(dimension)` with weights exp(strength r) falls, at strengths 0.5, 1, 2 and 4, as 0.88,
+    0.64, 0.33 and 0.20 in one dimension and as 0.82, 0.47, 0.20 and 0.10 in 32.
+    """
+    lightest = target.means[target.weights.argmin()]
+    direction = lightest - target.weights @ target.means
+    return Linear(direction * _unit_spread(target.means @ direction))
+
+
+def mixture_quadratic_reward(target: GaussianMixture) -> Quadratic:
+    """A bowl around a mixture's lightest mode: its tilt moves weights, means and covariances.
+
+    Scaled as `mixture_linear_reward`; the effective shares are 0.90, 0.74, 0.51 and 0.31 in one
+    dimension and 0.84, 0.54, 0.25 and 0.16 in 32.
+    """
+    lightest = target.means[target.weights.argmin()]
+    spread = _unit_spread((target.means - lightest).square().sum(1) / 2)
+    return Quadratic(lightest, spread)
+
+
+def _unit_spread(rewards: Tensor) -> Tensor:
+    """What brings the rewards of the modes to span 2."""
+    return 2 / (rewards.max() - rewards.min())
+
+
+def _far_apart(candidates: Tensor, count: int) -> Tensor:
+    """As many of the candidates (N, D), each in turn the farthest from those already chosen."""
+    chosen = candidates[:1]
+    while len(chosen) < count:
+        farthest = torch.cdist(candidates, chosen).amin(1).argmax()
+        chosen = torch.cat([chosen, candidates[farthest, None]])
+    return chosen

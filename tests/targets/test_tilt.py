@@ -197,14 +197,6 @@ def test_a_reward_that_outgrows_the_gaussian_is_refused(line):
         line.tilted(reward, -2.6)  # the wider component has precision 2.5
 
 
-def test_values_of_other_rewards_and_grids_in_many_dimensions_are_refused():
-    eight = GaussianMixture(torch.ones(1), torch.zeros(1, 8), torch.eye(8)[None])
-    with pytest.raises(TypeError, match="closed-form value"):
-        eight.value(torch.zeros(2, 8), 0.5, lambda x: x[:, 0], 1.0)
-    with pytest.raises(ValueError, match="one or two dimensions, got 8"):
-        eight.tilted(lambda x: x[:, 0], 1.0)
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
