@@ -28,6 +28,18 @@ Run a pipeline from a config: its stages in order, into a folder under outputs/.
 
 `alignflow list` shows what there is to choose from; --hydra-help has every flag of Hydra's.
 """
+_BENCHMARK = """\
+usage: alignflow benchmark [suite=NAME] [key=value ...]
+
+Every method against the exact tilt: its distance over the sampling floor, and what it cost.
+A run that was cut goes on where it was.
+
+  alignflow benchmark                            the suite `smoke`, less than a minute
+  alignflow benchmark suite=exact_tilt           closed forms, strengths from weak to strong
+  alignflow benchmark suite=exact_tilt suite.seeds=4 folder=outputs/mine
+"""
+# not through argparse: everything behind these is Hydra's
+_BY_HYDRA = {"run": (commands.run, _RUN), "benchmark": (commands.benchmark, _BENCHMARK)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # a reward of the user's own lies where the user is
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    if arguments[:1] == ["run"]:
-        # not through argparse: everything behind it is Hydra's
+    if arguments and arguments[0] in _BY_HYDRA:
+        command, usage = _BY_HYDRA[arguments[0]]
         if {"-h", "--help"} & set(arguments):
-            print(_RUN, end="")
+            print(usage, end="")
             return 0
-        return commands.run(arguments[1:])
+        return command(arguments[1:])
     options = _parser().parse_args(arguments)
     return commands.say_errors(lambda: options.command(options))
 
@@ -65,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     add(commands.run, "run a pipeline from a config", "run experiment=avatars_glasses")
+    add(commands.benchmark, "measure methods against the exact tilt", "benchmark suite=smoke")
     _add_sample(add)
     _add_steer(add)
     listing = add(commands.show, "show what there is to choose from", "list steerers")

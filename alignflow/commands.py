@@ -10,7 +10,17 @@ from typing import Any
 
 import alignflow as af
 
-__all__ = ["check_reward", "report", "resume", "run", "sample", "say_errors", "show", "steer"]
+__all__ = [
+    "benchmark",
+    "check_reward",
+    "report",
+    "resume",
+    "run",
+    "sample",
+    "say_errors",
+    "show",
+    "steer",
+]
 
 CONFIGS = "alignflow.configs"
 
@@ -35,17 +45,29 @@ def say_errors(command: Callable[[], int | None]) -> int:
 
 def run(arguments: list[str]) -> int:
     """Compose a config by Hydra, whose flags all work, and run it."""
-    import hydra
+    return _by_hydra("run", "config", _leave_old_reward(arguments), _run_job)
 
-    arguments = _leave_old_reward(arguments)
+
+def benchmark(arguments: list[str]) -> int:
+    """Compose a benchmark's config by Hydra and run it."""
+    return _by_hydra("benchmark", "benchmark", arguments, _run_benchmark)
+
+
+def _by_hydra(
+    name: str, config_name: str, arguments: list[str], act: Callable[[Any, str], None]
+) -> int:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
     flags = [word for word in arguments if word.startswith("--config-")]
 
-    @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIGS}", config_name="config")
+    @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIGS}", config_name=config_name)
     def job(config) -> None:
-        if status := say_errors(lambda: _run_job(config, flags)):
+        typed = shlex.join(["alignflow", name, *flags, *HydraConfig.get().overrides.task])
+        if status := say_errors(lambda: act(config, typed)):
             sys.exit(status)
 
-    sys.argv = ["alignflow run", *arguments]
+    sys.argv = [f"alignflow {name}", *arguments]
     job()
     return 0
 
@@ -57,14 +79,19 @@ def _leave_old_reward(arguments: list[str]) -> list[str]:
     return ["reward=custom", *arguments] if named and not chosen else arguments
 
 
-def _run_job(config: Any, flags: list[str]) -> None:
+def _run_job(config: Any, command: str) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from alignflow import pipeline
 
-    overrides = HydraConfig.get().overrides.task
     folder = os.path.relpath(HydraConfig.get().runtime.output_dir)
-    _say_done(pipeline.run(config, folder, shlex.join(["alignflow", "run", *flags, *overrides])))
+    _say_done(pipeline.run(config, folder, command))
+
+
+def _run_benchmark(config: Any, command: str) -> None:
+    from alignflow.benchmark import run_suite
+
+    print(f"report: {run_suite(config, Path(config.folder), command)}")
 
 
 def resume(options: Namespace) -> None:

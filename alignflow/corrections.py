@@ -1,11 +1,13 @@
 r"""Corrections: how a value gradient g moves the base velocity, b* = b + correction.
 
 .. math::
-    c_t \, g,\; c_t = \frac{1-t}{t} \qquad
-    \frac{\eta}{t'-t} \, g \qquad \kappa |b| \frac{g}{|g|}
+    c_t \, g,\; c_t = \frac{1-t}{t} \qquad \kappa (1-t) \, g \qquad
+    \frac{\eta}{t'-t} \, g \qquad \eta \, g
 
-The first is the tilt's own, if g is grad V_t. The second adds eta g in every step and the third
-keeps only the direction of g: they seek reward, and what they sample is not the tilt.
+The first is the tilt's own, if g is grad V_t. The second is the first for a value that is ramped by
+t, for proposals whose particles are weighed. The third adds eta g in every step and the fourth
+eta g over the whole path: they seek reward. `Normalized` and `Clipped` come after another one and
+change its length; what is sampled then is not the tilt.
 """
 
 import math
@@ -16,7 +18,16 @@ from torch import Tensor
 from alignflow.graph import Node
 from alignflow.interpolants import expand_time
 
-__all__ = ["Ascent", "Normalized", "Tilt", "normalized", "tilt_coefficient"]
+__all__ = [
+    "Ascent",
+    "Clipped",
+    "Drift",
+    "Normalized",
+    "Ramped",
+    "Tilt",
+    "normalized",
+    "tilt_coefficient",
+]
 
 
 def tilt_coefficient(t: Tensor) -> Tensor:
@@ -33,12 +44,10 @@ def tilt_coefficient(t: Tensor) -> Tensor:
     return (1 - t) / t
 
 
-def normalized(gradient: Tensor, velocity: Tensor, scale: float) -> Tensor:
-    """kappa |b| g/|g| of each sample (N, *E); 0 where the gradient is."""
-    shape = (-1, *[1] * (gradient.ndim - 1))
-    length = gradient.flatten(1).norm(dim=1).reshape(shape)
-    speed = velocity.flatten(1).norm(dim=1).reshape(shape)
-    return torch.where(length > 0, scale * speed * gradient / length, 0.0)
+def normalized(move: Tensor, velocity: Tensor, scale: float) -> Tensor:
+    """kappa |b| m/|m| of each sample (N, *E); 0 where the move m is."""
+    length = _length(move)
+    return torch.where(length > 0, scale * _length(velocity) * move / length, 0.0)
 
 
 class Tilt(Node):
@@ -53,6 +62,29 @@ class Tilt(Node):
         return self.write(tensordict, correction=expand_time(coefficient, gradient) * gradient)
 
 
+class Ramped(Node):
+    """(1-t) g times a scale: c_t times the gradient of t V, finite on the whole path.
+
+    Args:
+        scale: kappa, without unit.
+    """
+
+    reads = ("time", "value_gradient")
+    writes = ("correction",)
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = _check_factor("scale", scale)
+
+    def forward(self, tensordict):
+        gradient = self.read(tensordict, "value_gradient")
+        factor = self.scale * (1 - self.read(tensordict, "time"))
+        return self.write(tensordict, correction=expand_time(factor, gradient) * gradient)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}"
+
+
 class Ascent(Node):
     """g times a step size in every step, however long the step.
 
@@ -65,9 +97,7 @@ class Ascent(Node):
 
     def __init__(self, step_size: float):
         super().__init__()
-        if not 0 <= step_size < math.inf:
-            raise ValueError(f"step_size must be finite and not negative, got {step_size}")
-        self.step_size = step_size
+        self.step_size = _check_factor("step_size", step_size)
 
     def forward(self, tensordict):
         gradient = self.read(tensordict, "value_gradient")
@@ -79,27 +109,68 @@ class Ascent(Node):
         return f"step_size={self.step_size:g}"
 
 
-class Normalized(Node):
-    """kappa |b| g/|g|: the direction of g alone, at a set share of the base's speed.
+class Drift(Node):
+    """g times a step size in unit time, however many the steps.
 
-    Whatever the strength, the correction is as long; a stabilizer, not a way to the tilt.
+    Args:
+        step_size: eta, squared units of state (per unit of lambda r).
+    """
+
+    reads = ("value_gradient",)
+    writes = ("correction",)
+
+    def __init__(self, step_size: float):
+        super().__init__()
+        self.step_size = _check_factor("step_size", step_size)
+
+    def forward(self, tensordict):
+        gradient = self.read(tensordict, "value_gradient")
+        return self.write(tensordict, correction=self.step_size * gradient)
+
+    def extra_repr(self) -> str:
+        return f"step_size={self.step_size:g}"
+
+
+class Normalized(Node):
+    """A correction as long as a set share of the base's velocity: its direction alone counts.
+
+    Whatever the strength, it is as long; a stabilizer, not a way to the tilt.
 
     Args:
         scale: kappa, without unit.
     """
 
-    reads = ("velocity", "value_gradient")
+    reads = ("velocity", "correction")
     writes = ("correction",)
 
     def __init__(self, scale: float = 1.0):
         super().__init__()
-        if not 0 <= scale < math.inf:
-            raise ValueError(f"scale must be finite and not negative, got {scale}")
-        self.scale = scale
+        self.scale = _check_factor("scale", scale)
 
     def forward(self, tensordict):
-        gradient, velocity = (self.read(tensordict, k) for k in ("value_gradient", "velocity"))
-        return self.write(tensordict, correction=normalized(gradient, velocity, self.scale))
+        correction, velocity = (self.read(tensordict, k) for k in ("correction", "velocity"))
+        return self.write(tensordict, correction=normalized(correction, velocity, self.scale))
 
     def extra_repr(self) -> str:
         return f"scale={self.scale:g}"
+
+
+class Clipped(Normalized):
+    """A correction that is never longer than a set share of the base's velocity."""
+
+    def forward(self, tensordict):
+        correction, velocity = (self.read(tensordict, k) for k in ("correction", "velocity"))
+        limit = normalized(correction, velocity, self.scale)
+        shorter = _length(limit) < _length(correction)
+        return self.write(tensordict, correction=torch.where(shorter, limit, correction))
+
+
+def _length(x: Tensor) -> Tensor:
+    """|x| of each sample, to stand beside samples (N, *E)."""
+    return x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _check_factor(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value}")
+    return value

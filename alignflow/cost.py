@@ -78,6 +78,14 @@ class MeteredFlowMap(FlowMap):
     def flow_map(self, x, s, t, condition=None):
         return self._count(self.model.flow_map(x, s, t, condition), self.model.evaluations)
 
+    @property
+    def has_posterior_flow(self):
+        return self.model.has_posterior_flow
+
+    def posterior_flow(self, noise, x, t, condition=None):
+        draws = self.model.posterior_flow(noise, x, t, condition)
+        return self._count(draws.flatten(0, 1)).unflatten(0, draws.shape[:2])
+
     def decode(self, x):
         return self.model.decode(x)
 

@@ -68,6 +68,25 @@ class FlowMap(TensorDictModuleBase):
         """The mean E[x1 | x_t = x], (N, *E)."""
         return denoiser_from_velocity(x, as_time(t, x), self.velocity(x, t, condition))
 
+    @property
+    def has_posterior_flow(self) -> bool:
+        """Whether it is a stochastic flow map too, with `posterior_flow`."""
+        return False
+
+    def posterior_flow(self, noise: Tensor, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        """Draws of p(x1 | x_t = x) as a smooth function of noise and state.
+
+        Args:
+            noise: Standard normal, (N, K, *E).
+            x: State at time t, (N, *E).
+            t: Number or (N,) in [0, 1).
+            condition: As in `velocity`.
+
+        Returns:
+            (N, K, *E).
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no stochastic flow map")
+
     def decode(self, x: Tensor):
         """What people and rewards see of states (N, *E); the states themselves by default."""
         return x

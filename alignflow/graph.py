@@ -3,18 +3,22 @@
 A node reads and writes keys of a flat batch (B rows; with M particles a system, B is n M). Keys:
 `state` (B, *E), `time`, `target_time` and `step_length` (B,), `condition`, `endpoint` (B, K, *E),
 `endpoint_log_weight` and `endpoint_reward` (B, K), `value` (B,), `value_gradient`, `velocity`,
-`correction` and `tilted_velocity` (B, *E), `log_weight` (B,).
+`correction` and `tilted_velocity` (B, *E), `log_weight` (B,). Random numbers are keys too
+(`endpoint_noise` (B, K, *E), `step_noise` (B, *E)): a node draws them before it runs, for the whole
+batch at once, so that cutting the batch changes nothing.
 """
 
 from collections.abc import Container
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 
 from alignflow.cost import Cost
 
-__all__ = ["MAKERS", "Node"]
+__all__ = ["MAKERS", "Node", "standard_normal"]
 
 # who writes a key, for the node that lacks it
 MAKERS = {
@@ -24,14 +28,18 @@ MAKERS = {
     "step_length": "the steerer",
     "condition": "the steerer, where samples have one",
     "reward": "the steerer, once the samples are finished",
-    "endpoint": "a posterior (DenoiserPosterior, FlowMapPosterior)",
+    "endpoint_noise": "the posterior itself, by `draw`",
+    "step_noise": "the transition itself, by `draw`",
+    "resampling_noise": "the resampler itself, by `draw`",
+    "endpoint": "a posterior (DenoiserPosterior, FlowMapPosterior, GLASSPosterior, ...)",
     "denoiser": "DenoiserPosterior",
     "velocity": "Velocity or DenoiserPosterior",
-    "endpoint_reward": "a value estimator (Value, PointGradient)",
-    "value": "a value estimator (Value, PointGradient)",
-    "value_gradient": "a gradient estimator (PointGradient)",
-    "correction": "a correction (Ascent, Tilt, Normalized)",
+    "endpoint_reward": "a value estimator (Value, Gradient, GradientFree)",
+    "value": "a value estimator (Value, Gradient, GradientFree)",
+    "value_gradient": "a gradient estimator (Gradient)",
+    "correction": "GradientFree, EndpointAscent or a correction (Tilt, Ramped, Ascent, ...)",
     "start_state": "Heun",
+    "log_ratio": "a transition with a density (SDE, Anchored)",
     "tilted_velocity": "Euler or Heun",
 }
 
@@ -43,7 +51,9 @@ class Node(TensorDictModuleBase):
         reads: Keys it needs.
         optional: Keys it uses where they are there.
         writes: Keys it makes.
+        noise: Keys it draws for itself, before it runs.
         differentiates: Whether it takes a gradient back to the state, through the nodes before it.
+        climbs: Whether it needs the gradient of the reward.
         whole_batch: Whether its rows depend on each other, so that it is never cut into
             micro-batches.
     """
@@ -51,7 +61,9 @@ class Node(TensorDictModuleBase):
     reads: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
     differentiates = False
+    climbs = False
     whole_batch = False
 
     def __init__(self):
@@ -74,6 +86,9 @@ class Node(TensorDictModuleBase):
         names = [self._names.get(key, key) for key in self.optional]
         return [name for name in names if name in made]
 
+    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
+        """Write the random numbers that it will read, for every row."""
+
     @property
     def cost(self) -> Cost:
         """Of one row; of one draw of it in a value estimator."""
@@ -81,7 +96,7 @@ class Node(TensorDictModuleBase):
 
     def rename(self, **names: str) -> "Node":
         """Read or write other keys: `node.rename(endpoint="lookahead")`. Returns the node."""
-        known = {*self.reads, *self.optional, *self.writes}
+        known = {*self.reads, *self.optional, *self.writes, *self.noise}
         if unknown := sorted(set(names) - known):
             raise ValueError(
                 f"{self!r} has no key {', '.join(unknown)} to rename; it has "
@@ -116,3 +131,11 @@ class Node(TensorDictModuleBase):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def standard_normal(state: Tensor, *draws: int, generator: torch.Generator | None = None) -> Tensor:
+    """Noise (B, *draws, *E) for states (B, *E), of their dtype and on their device."""
+    shape = (state.shape[0], *draws, *state.shape[1:])
+    source = state.device if generator is None else generator.device
+    noise = torch.randn(shape, generator=generator, dtype=state.dtype, device=source)
+    return noise.to(state.device)

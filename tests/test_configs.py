@@ -31,9 +31,14 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def composed(*overrides):
+def composed(*overrides, base="config"):
     with initialize_config_module("alignflow.configs", version_base="1.3"):
-        return compose("config", overrides=[*overrides])
+        return compose(base, overrides=[*overrides])
+
+
+def base_of(name):
+    """The config that a group belongs to."""
+    return "benchmark" if name.startswith("suite/") else "config"
 
 
 def names(group):
@@ -58,7 +63,7 @@ def test_there_are_configs_of_every_kind():
 
 @pytest.mark.parametrize("name", GROUPED)
 def test_a_config_composes(name):
-    config = composed(name.replace("/", "="))
+    config = composed(name.replace("/", "="), base=base_of(name))
     assert OmegaConf.to_container(config, resolve=True)
 
 

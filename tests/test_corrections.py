@@ -4,7 +4,15 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from alignflow.corrections import Ascent, Normalized, Tilt, tilt_coefficient
+from alignflow.corrections import (
+    Ascent,
+    Clipped,
+    Drift,
+    Normalized,
+    Ramped,
+    Tilt,
+    tilt_coefficient,
+)
 from alignflow.targets.gaussian_mixture import GaussianMixture
 from alignflow.targets.rewards import Quadratic
 
@@ -52,7 +60,7 @@ def test_ascent_adds_the_step_size_times_the_gradient_over_any_step(generator):
 def test_a_normalized_correction_is_as_long_as_the_velocity_and_points_uphill(
     generator, event_shape
 ):
-    tensordict = Normalized(0.5)(batch(generator, event_shape))
+    tensordict = Normalized(0.5)(Drift(2.0)(batch(generator, event_shape)))
     flat = {key: tensordict[key].flatten(1) for key in ("correction", "value_gradient", "velocity")}
     length = flat["correction"].norm(dim=1)
     torch.testing.assert_close(length, 0.5 * flat["velocity"].norm(dim=1))
@@ -64,10 +72,30 @@ def test_a_normalized_correction_forgets_the_strength_but_not_that_there_is_no_g
     first = batch(generator)
     strong = first.clone()
     strong["value_gradient"] = 100 * strong["value_gradient"]
-    node = Normalized()
-    torch.testing.assert_close(node(first)["correction"], node(strong)["correction"])
+    drift, node = Drift(1.0), Normalized()
+    torch.testing.assert_close(node(drift(first))["correction"], node(drift(strong))["correction"])
     first["value_gradient"] = torch.zeros_like(first["value_gradient"])
-    assert torch.equal(node(first)["correction"], torch.zeros(5, 3, dtype=torch.float64))
+    correction = node(drift(first))["correction"]
+    assert torch.equal(correction, torch.zeros(5, 3, dtype=torch.float64))
+
+
+def test_a_clipped_correction_is_never_longer_than_its_share_and_else_left_alone(generator):
+    tensordict = batch(generator)
+    tensordict["value_gradient"][:2] *= 1e-3
+    free = Drift(1.0)(tensordict.clone())["correction"]
+    clipped = Clipped(0.5)(Drift(1.0)(tensordict))["correction"]
+    limit = 0.5 * tensordict["velocity"].norm(dim=1)
+    assert (clipped.norm(dim=1) <= limit * (1 + 1e-12)).all()
+    torch.testing.assert_close(clipped[:2], free[:2])
+    torch.testing.assert_close(torch.cosine_similarity(clipped, free), torch.ones_like(limit))
+
+
+def test_a_ramped_correction_is_the_tilt_s_of_a_value_that_grows_with_time(generator):
+    tensordict = batch(generator)
+    tensordict["time"] = torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    ramped = Ramped(0.7)(tensordict.clone())["correction"]
+    tensordict["value_gradient"] = tensordict["time"][:, None] * tensordict["value_gradient"]
+    torch.testing.assert_close(ramped, 0.7 * Tilt()(tensordict)["correction"])
 
 
 @pytest.mark.parametrize("number", [-1.0, float("nan"), float("inf")])

@@ -7,7 +7,18 @@ from tensordict import TensorDict
 import alignflow as af
 from alignflow.flow_map import Guided
 from alignflow.interpolants import expand_time
-from alignflow.posteriors import DenoiserPosterior, FlowMapPosterior, Velocity
+from alignflow.posteriors import (
+    DenoiserPosterior,
+    ExactPosterior,
+    FlowMapPosterior,
+    GaussianPosterior,
+    GLASSPosterior,
+    RenoisedPosterior,
+    StochasticMapPosterior,
+    Velocity,
+    combined_look,
+)
+from alignflow.targets import GaussianMixture
 
 
 def spread(t: torch.Tensor) -> torch.Tensor:
@@ -101,3 +112,109 @@ def test_keys_can_be_renamed(generator):
     assert tensordict["ahead"].shape == (7, 1, 3) and "endpoint" not in tensordict.keys()
     with pytest.raises(ValueError, match="no key reward to rename"):
         node.rename(reward="r")
+
+
+def mixture() -> GaussianMixture:
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    means = torch.tensor([[-1.5, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    covariances = torch.tensor([0.2, 0.4], dtype=torch.float64)[:, None, None] * torch.eye(2)
+    return GaussianMixture(weights, means, covariances, tolerance=1e-6)
+
+
+def drawn(posterior, time: float, generator, rows: int = 2) -> TensorDict:
+    state = torch.randn(rows, 2, generator=generator, dtype=torch.float64)
+    times = torch.full((rows,), time, dtype=torch.float64)
+    tensordict = TensorDict({"state": state, "time": times}, batch_size=[rows])
+    posterior.draw(tensordict, generator)
+    return posterior(tensordict)
+
+
+def exact_moments(model, tensordict) -> list[torch.Tensor]:
+    """Mean, and second and third central moments, of the posterior by 400,000 exact draws."""
+    generator = torch.Generator().manual_seed(9)
+    draws = model.posterior_sample(tensordict["state"], tensordict["time"], 400_000, generator)
+    mean = draws.mean(1)
+    return [mean, *(((draws - mean[:, None]) ** p).mean(1) for p in (2, 3))]
+
+
+@pytest.mark.parametrize("time", [0.0, 0.25, 0.7])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m, k: GLASSPosterior(m, k, inner_steps=200),
+        lambda m, k: GLASSPosterior(m, k, inner_steps=25, solver="heun"),
+        StochasticMapPosterior,
+        lambda m, k: ExactPosterior(m, m, k),
+        lambda m, k: RenoisedPosterior(m, k, 6.0, m.log_density),
+    ],
+    ids=["glass", "glass by heun", "stochastic map", "exact", "renoised"],
+)
+def test_draws_have_the_moments_of_the_posterior(generator, make, time):
+    """5,000 draws of 2 states; five standard errors, and 0.01 for the inner steps' own error."""
+    model, k = mixture(), 5_000
+    tensordict = drawn(make(model, k), time, generator)
+    draws = tensordict["endpoint"]
+    log_weight = tensordict.get("endpoint_log_weight", torch.zeros(2, k, dtype=torch.float64))
+    weight = log_weight.softmax(1).unsqueeze(-1)
+    worth = 1 / weight.square().sum(1)
+    mean = (weight * draws).sum(1)
+    for power, exact in enumerate(exact_moments(model, tensordict), start=1):
+        powers = draws if power == 1 else (draws - mean[:, None]) ** power
+        found = (weight * powers).sum(1)
+        spread = ((weight * (powers - found[:, None]).square()).sum(1) / worth).sqrt()
+        assert ((found - exact).abs() < 5 * spread + 0.01).all()
+
+
+@pytest.mark.parametrize(("t", "u"), [(0.0, 0.0), (0.0, 0.3), (0.4, 0.0), (0.4, 0.7), (0.9, 0.2)])
+def test_two_looks_at_the_data_are_one(generator, t, u):
+    """E[x1 | x_t, y_u] of a Gaussian, by its precision, is D at the combined look."""
+    variance, mean = 0.4, 1.3
+    model = GaussianMixture(
+        torch.ones(1, dtype=torch.float64),
+        torch.tensor([[mean]], dtype=torch.float64),
+        torch.tensor([[[variance]]], dtype=torch.float64),
+    )
+    x, y = torch.randn(2, 5, 1, generator=generator, dtype=torch.float64)
+    times = torch.full((5,), t, dtype=torch.float64)
+    inner = torch.full((5,), u, dtype=torch.float64)
+    state, time = combined_look(x, times, y, inner, 1 - inner)
+    precision = 1 / variance + t**2 / (1 - t) ** 2 + u**2 / (1 - u) ** 2
+    expected = (mean / variance + t * x / (1 - t) ** 2 + u * y / (1 - u) ** 2) / precision
+    torch.testing.assert_close(model.denoiser(state, time), expected)
+
+
+def test_the_gaussian_posterior_is_exact_for_standard_normal_data(generator):
+    model = GaussianMixture(
+        torch.ones(1, dtype=torch.float64),
+        torch.zeros(1, 2, dtype=torch.float64),
+        torch.eye(2, dtype=torch.float64)[None],
+    )
+    tensordict = drawn(GaussianPosterior(model, 20_000), 0.4, generator)
+    posterior = model.posterior(tensordict["state"], 0.4)
+    draws, variance = tensordict["endpoint"], posterior.variances[:, 0]
+    error = (variance / 20_000).sqrt()
+    assert ((draws.mean(1) - posterior.means[:, 0]).abs() < 5 * error).all()
+    assert ((draws.var(1) / variance - 1).abs() < 5 * (2 / 20_000) ** 0.5).all()
+
+
+def test_a_model_without_a_stochastic_map_says_what_would_do():
+    with pytest.raises(ValueError, match="no stochastic flow map.*'glass' draws from any model"):
+        StochasticMapPosterior(standard_normal((2,)))
+
+
+def test_exact_draws_need_a_target():
+    with pytest.raises(ValueError, match="posterior_sample.*give one as target="):
+        ExactPosterior(standard_normal((2,)), standard_normal((2,)), 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda m: GLASSPosterior(m, inner_steps=0), "inner_steps must be at least 1"),
+        (lambda m: GLASSPosterior(m, solver="leap"), "solver must be one of euler, heun"),
+        (lambda m: RenoisedPosterior(m, snr_ratio=1.0), "snr_ratio must be above 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(mixture())

@@ -7,11 +7,18 @@ import torch
 from tensordict import TensorDict
 
 from alignflow.resampling import (
+    AdaptiveResampling,
     BestOfN,
     Importance,
+    Potential,
+    Search,
     Single,
+    Work,
     effective_sample_size,
+    multinomial,
     normalize_weights,
+    residual,
+    ssp,
     systematic,
 )
 
@@ -122,3 +129,96 @@ def test_nothing_is_chosen_where_every_particle_was_dropped(node):
     dropped = torch.full((2, 3), -INF)
     with pytest.raises(ValueError, match="all 3 particles of system 0, 1"):
         node.choose(dropped, dropped)
+
+
+@pytest.mark.parametrize("scheme", [systematic, residual, ssp, multinomial])
+def test_every_scheme_keeps_each_particle_by_its_weight_on_average(generator, scheme):
+    """40,000 systems of 7 particles: copies of i have mean 7 w_i, within five standard errors."""
+    log_weight = torch.tensor([0.0, 1.0, -2.0, 0.5, -INF, 0.7, 0.1], dtype=torch.float64)
+    systems, m = 40_000, len(log_weight)
+    chosen = scheme(log_weight.expand(systems, m), generator=generator)
+    assert chosen.shape == (systems, m)
+    copies = torch.nn.functional.one_hot(chosen, m).double().sum(1)
+    error = copies.std(0) / math.sqrt(systems)
+    expected = m * log_weight.softmax(0)
+    assert ((copies.mean(0) - expected).abs() <= 5 * error + 1e-9).all()
+    if scheme is not multinomial:
+        assert (copies >= expected.floor() - 1e-9).all()
+    if scheme in (systematic, ssp):
+        assert ((copies - expected).abs() < 1 + 1e-9).all()
+
+
+def weighed(values, node, **more) -> TensorDict:
+    rows = len(values)
+    tensordict = TensorDict({"value": values, **more}, batch_size=[rows])
+    tensordict["state"] = torch.arange(rows, dtype=torch.float64)[:, None]
+    tensordict.setdefault("time", torch.full((rows,), 0.5, dtype=torch.float64))
+    node.draw(tensordict, torch.Generator().manual_seed(0))
+    return node(tensordict)
+
+
+@pytest.mark.parametrize("kind", ["diff", "max", "add"])
+def test_potentials_telescope_to_the_final_reward(generator, kind):
+    values = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    node = AdaptiveResampling(2.0, 3, Potential(kind), threshold=0.0)
+    tensordict = weighed(values[0], node)
+    for value in values[1:]:
+        tensordict = weighed(value, node, **tensordict.select(*node.carries, strict=False))
+    tensordict["reward"] = values[0]
+    torch.testing.assert_close(node.finish(tensordict)["log_weight"], 2 * values[0])
+
+
+def test_work_is_the_integral_of_the_value(generator):
+    """Of a value that is linear in time the trapezoid is exact: int_0^1 (1 + 2t) dt = 2."""
+    node = AdaptiveResampling(1.0, 2, Work(), threshold=0.0)
+    carried: dict = {}
+    for t in (0.0, 0.3, 0.7):
+        time = torch.full((2,), t, dtype=torch.float64)
+        tensordict = weighed(1 + 2 * time, node, time=time, **carried)
+        carried = dict(tensordict.select(*node.carries, strict=False).items())
+    tensordict["time"] = torch.ones(2, dtype=torch.float64)
+    tensordict["reward"] = torch.full((2,), 3.0, dtype=torch.float64)
+    torch.testing.assert_close(
+        node.finish(tensordict)["log_weight"], torch.full((2,), 2.0).double()
+    )
+
+
+def test_only_systems_with_few_particles_left_are_resampled_and_keep_their_mean_weight():
+    values = torch.tensor([0.0, 0.0, 0.0, 9.0, 0.0, -9.0], dtype=torch.float64)
+    tensordict = weighed(values, AdaptiveResampling(1.0, 3, threshold=0.5))
+    assert tensordict["state"][:3, 0].tolist() == [0, 1, 2]
+    assert tensordict["state"][3:, 0].tolist() == [3, 3, 3]
+    mean = values[3:].logsumexp(0) - math.log(3)
+    torch.testing.assert_close(tensordict["log_weight"][3:], mean.expand(3))
+    torch.testing.assert_close(tensordict["log_weight"][:3], values[:3])
+
+
+def test_a_particle_that_was_dropped_stays_dropped():
+    node = AdaptiveResampling(1.0, 2, threshold=0.0)
+    first = weighed(torch.tensor([-INF, 0.0], dtype=torch.float64), node)
+    carried = first.select(*node.carries, strict=False)
+    second = weighed(torch.tensor([5.0, 1.0], dtype=torch.float64), node, **carried)
+    assert second["log_weight"].tolist() == [-INF, 1.0]
+
+
+@pytest.mark.parametrize(("scope", "kept"), [("system", [4, 4, 7, 7]), ("particle", [1, 4, 7, 9])])
+def test_search_keeps_the_best_draw_of_a_system_or_of_each_particle(scope, kept):
+    endpoint = torch.arange(12.0).reshape(4, 3, 1)
+    reward = torch.tensor([[0.0, 2, 1], [1, 3, 0], [0, 9, 8], [5, 4, 3]])
+    tensordict = TensorDict({"endpoint": endpoint, "endpoint_reward": reward}, batch_size=[4])
+    found = Search(2, scope)(tensordict)["endpoint"]
+    assert found.shape == (4, 1, 1) and found.flatten().tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AdaptiveResampling(1.0, 2, scheme="lottery"), "scheme must be one of systematic"),
+        (lambda: AdaptiveResampling(1.0, 2, threshold=1.5), r"threshold must lie in \[0, 1\]"),
+        (lambda: Potential("sum"), "potential must be one of diff, max, add"),
+        (lambda: Search(2, "world"), "scope must be one of system, particle"),
+    ],
+)
+def test_unknown_names_and_numbers_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -6,17 +6,27 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from alignflow.posteriors import Velocity
+from alignflow.posteriors import FlowMapPosterior, StochasticMapPosterior, Velocity
 from alignflow.targets.gaussian_mixture import GaussianMixture
-from alignflow.transitions import Euler, FlowMapTransition, Heun
+from alignflow.transitions import (
+    SDE,
+    Anchored,
+    Bridge,
+    Euler,
+    FlowMapTransition,
+    GLASSTransition,
+    Heun,
+    Renoise,
+    Straight,
+)
 
 
-def mixture() -> GaussianMixture:
+def mixture(tolerance: float = 1e-10) -> GaussianMixture:
     return GaussianMixture(
         torch.tensor([0.4, 0.6], dtype=torch.float64),
         torch.tensor([[-1.0, 0.0], [2.0, 1.0]], dtype=torch.float64),
         torch.eye(2, dtype=torch.float64).expand(2, 2, 2) * 0.3,
-        tolerance=1e-10,
+        tolerance=tolerance,
     )
 
 
@@ -79,3 +89,135 @@ def test_heun_with_a_velocity_linear_in_time_is_exact():
 def test_a_transition_that_lacks_the_velocity_says_who_makes_it(generator):
     with pytest.raises(ValueError, match=r"Euler\(\) lacks the key 'velocity'.*Velocity or Den"):
         Euler()(batch(normal(generator, 5, 2), 0.2, 0.5))
+
+
+def on_path(model, n: int, time: float, generator) -> torch.Tensor:
+    """n states of rho_t, from data and noise."""
+    return time * model.sample(n, generator=generator) + (1 - time) * normal(generator, n, 2)
+
+
+def moments_agree(found: torch.Tensor, exact: torch.Tensor) -> None:
+    """Means, variances and third moments of two samples of n, within five standard errors."""
+    n = len(found)
+    for power in (1, 2, 3):
+        x, y = found**power, exact**power
+        error = ((x.var(0) + y.var(0)) / n).sqrt()
+        assert ((x.mean(0) - y.mean(0)).abs() < 5 * error).all(), power
+
+
+def stepped(transition, model, state, time, target, generator, **more) -> TensorDict:
+    moved = batch(state, time, target, **more)
+    transition.draw(moved, generator)
+    return transition(Velocity(model)(moved))
+
+
+@pytest.mark.parametrize(("time", "target"), [(0.0, 0.4), (0.3, 0.6), (0.6, 1.0)])
+@pytest.mark.parametrize("anchor", [0.3, 1.0])
+def test_an_anchored_step_keeps_the_marginal_at_any_length(generator, time, target, anchor):
+    """4,000 states."""
+    model, n = mixture(tolerance=1e-5), 4_000
+    transition = Anchored(model, anchor)
+    moved = stepped(transition, model, on_path(model, n, time, generator), time, target, generator)
+    moments_agree(moved["state"], on_path(model, n, target, generator))
+
+
+@pytest.mark.parametrize(("time", "target"), [(0.0, 0.4), (0.3, 0.6), (0.6, 1.0)])
+def test_a_bridge_to_a_posterior_draw_keeps_the_marginal(generator, time, target):
+    """4,000 states."""
+    model, n = mixture(tolerance=1e-5), 4_000
+    transition = Bridge(StochasticMapPosterior(model))
+    state = on_path(model, n, time, generator)
+    moved = stepped(transition, model, state, time, target, generator)["state"]
+    moments_agree(moved, on_path(model, n, target, generator))
+
+
+@pytest.mark.parametrize(("time", "target"), [(0.0, 0.4), (0.3, 0.6), (0.5, 1.0)])
+def test_the_transition_of_glass_is_the_kernel_of_the_memoryless_path(generator, time, target):
+    """From one state: 4,000 draws by 100 inner steps against draws of x_1 and the bridge to it."""
+    model, n = mixture(tolerance=1e-5), 4_000
+    state = torch.tensor([[0.3, 0.4]], dtype=torch.float64).expand(n, 2).contiguous()
+    direct = stepped(GLASSTransition(model, 100), model, state, time, target, generator)["state"]
+    bridge = Bridge(StochasticMapPosterior(model))
+    moments_agree(direct, stepped(bridge, model, state, time, target, generator)["state"])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0, lambda t: 0.6 * (1 - t)])
+def test_the_sde_ends_in_the_data_whatever_its_noise(generator, noise):
+    """8,000 samples by 200 steps, whose own error is below their five standard errors."""
+    model, transition = mixture(), SDE(noise)
+    state = normal(generator, 8_000, 2)
+    times = torch.linspace(0, 1, 201, dtype=torch.float64).tolist()
+    for s, t in zip(times[:-1], times[1:], strict=True):
+        state = stepped(transition, model, state, s, t, generator)["state"]
+    moments_agree(state, model.sample(8_000, generator=generator))
+
+
+def test_without_noise_the_sde_is_euler_s_step(generator):
+    model, state, correction = mixture(), normal(generator, 5, 2), normal(generator, 5, 2)
+    moved = stepped(SDE(0.0), model, state, 0.2, 0.5, generator, correction=correction)
+    expected = Euler()(Velocity(model)(batch(state, 0.2, 0.5, correction=correction)))
+    torch.testing.assert_close(moved["state"], expected["state"])
+
+
+def test_in_a_short_step_the_sde_is_the_one_of_its_formula(generator):
+    """dx = [b + g^2/2 score + (1 + g^2 / (2 c_t)) correction] dt + g dW, g^2 = 2 eta^2 c_t."""
+    model, h, t, eta = mixture(), 1e-6, 0.4, 0.7
+    state, correction = normal(generator, 5, 2), normal(generator, 5, 2)
+    moved = batch(state, t, t + h, correction=correction, step_noise=torch.zeros_like(state))
+    drift = (SDE(eta)(Velocity(model)(moved))["state"] - state) / h
+    c = (1 - t) / t
+    expected = model.velocity(state, t) + eta**2 * c * model.score(state, t)
+    torch.testing.assert_close(drift, expected + (1 + eta**2) * correction, rtol=1e-4, atol=1e-4)
+    noise = torch.ones_like(state)
+    noisy = batch(state, t, t + h, correction=correction, step_noise=noise)
+    spread = (SDE(eta)(Velocity(model)(noisy))["state"] - state - h * drift) / h**0.5
+    torch.testing.assert_close(spread, eta * (2 * c) ** 0.5 * noise, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [lambda m: SDE(0.8), lambda m: Anchored(m, 0.4)])
+def test_the_ratio_of_densities_is_that_of_two_normals(generator, make):
+    model, state, correction = mixture(), normal(generator, 6, 2), normal(generator, 6, 2)
+    transition = make(model)
+    moved = stepped(transition, model, state, 0.2, 0.5, generator, correction=correction)
+
+    def mean_and_spread(**more):
+        still, up = (
+            transition(Velocity(model)(batch(state, 0.2, 0.5, step_noise=noise, **more)))["state"]
+            for noise in (torch.zeros_like(state), torch.ones_like(state))
+        )
+        return torch.distributions.Normal(still, up - still)
+
+    base, proposal = mean_and_spread(), mean_and_spread(correction=correction)
+    expected = (base.log_prob(moved["state"]) - proposal.log_prob(moved["state"])).sum(1)
+    torch.testing.assert_close(moved["log_ratio"], expected)
+    assert (moved["log_ratio"] != 0).all()
+    plain = stepped(transition, model, state, 0.2, 0.5, generator)
+    assert torch.equal(plain["log_ratio"], torch.zeros(6, dtype=torch.float64))
+
+
+def test_renoising_forgets_all_but_the_endpoint(generator):
+    endpoint = normal(generator, 5, 1, 2)
+    moved = batch(normal(generator, 5, 2), 0.2, 0.5, endpoint=endpoint)
+    Renoise().draw(moved, generator)
+    noise = moved["step_noise"]
+    torch.testing.assert_close(Renoise()(moved)["state"], (endpoint[:, 0] + noise) / 2)
+
+
+def test_straight_steps_to_the_end_are_the_jump(generator):
+    model, state = mixture(), normal(generator, 5, 2)
+    moved = Straight()(FlowMapPosterior(model)(batch(state, 0.5, 1.0)))
+    torch.testing.assert_close(moved["state"], model.flow_map(state, 0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SDE(-0.1), "noise must not be negative"),
+        (lambda: SDE("loud"), "noise must be a number, 'memoryless' or a call"),
+        (lambda: Anchored(mixture(), 0.0), r"anchor must lie in \(0, 1\]"),
+        (lambda: GLASSTransition(mixture(), 0), "inner_steps must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -63,7 +63,7 @@ def steer(
         )
     options = method_options | _counts(method, particles=particles, draws=draws)
     _check_options(method, options)
-    _check_gradient(policy, reward, method)
+    _check_gradient(policy, reward, method, options)
     if micro_batch_size is not None:
         _check_count("micro_batch_size", micro_batch_size)
     return Steerer(
@@ -108,15 +108,18 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
         )
 
 
-def _check_gradient(policy: FlowMap, reward: Reward, method: str) -> None:
+def _check_gradient(policy: FlowMap, reward: Reward, method: str, options: dict[str, Any]) -> None:
     """Refuse a black box where its gradient is needed, with the methods that do without."""
     trial = Reward(reward, reward.name, differentiable=True)
 
-    def differentiates(name: str) -> bool:
-        return METHODS[name](policy, trial, strength=1.0).differentiates
+    def climbs(name: str, options: dict[str, Any]) -> bool | None:
+        try:
+            return METHODS[name](policy, trial, strength=1.0, **options).climbs
+        except ValueError:
+            return None  # this model cannot run it at all
 
-    if not reward.differentiable and differentiates(method):
-        free = ", ".join(name for name in METHODS if not differentiates(name))
+    if not reward.differentiable and climbs(method, options):
+        free = ", ".join(name for name in METHODS if climbs(name, {}) is False)
         raise ValueError(
             f"method {method!r} needs the gradient of reward {reward.name!r}, a black box: "
             f"use one of {free}, or declare the gradient by @af.reward(differentiable=True)"

@@ -16,7 +16,7 @@ __all__ = ["draw_mermaid", "draw_table"]
 def draw_table(steerer: Steerer) -> str:
     """Each node of a guided step: its keys, and its cost for one row of the batch."""
     nodes, particles = _guided(steerer), steerer.nodes.particles
-    costs = [steerer.nodes.cost_of(node) for node in nodes]
+    costs = [steerer.cost_of(node) for node in nodes]
     names = [name.replace("_", " ") for name, _ in Cost().items()]
     table = [["a guided step", "reads", "writes", *names]]
     for node, reads, cost in zip(nodes, _reads(nodes), costs, strict=True):
@@ -48,9 +48,10 @@ def draw_mermaid(steerer: Steerer) -> str:
 
 
 def _guided(steerer: Steerer) -> list[Node]:
-    """The nodes of the first guided step."""
-    step = next(k for k in range(steerer.steps) if steerer.guides(steerer.times[k]))
-    return [node for group in steerer.groups(step) for node in group]
+    """The nodes of the first guided step, or of the first of all, each once."""
+    guided = (k for k in range(steerer.steps) if steerer.guides(steerer.times[k]))
+    nodes = [node for group in steerer.groups(next(guided, 0)) for node in group]
+    return list({id(node): node for node in nodes}.values())
 
 
 def _reads(nodes: list[Node]) -> list[list[str]]:

@@ -3,15 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from alignflow.cost import Cost
+import torch
+
+from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
 from alignflow.posteriors import Posterior, Velocity
 from alignflow.resampling import Resampler
 from alignflow.reward_module import Reward
 from alignflow.transitions import Transition
+from alignflow.values import Estimator
 
-__all__ = ["FinishedReward", "Group", "Nodes", "check_keys", "step_groups"]
+from .choices import check_choices
+from .noise_ascent import KeepBest, NoiseAscent
+
+__all__ = ["FinishedReward", "Group", "Nodes", "check_keys", "split_draws", "step_groups"]
 
 # nodes that run one after the other on the same rows; a gradient reaches back within a group only
 Group = tuple[Node, ...]
@@ -28,30 +34,63 @@ class Nodes:
         resampler: Keeps the particles' weights and chooses one of each system in the end.
         posterior: Draws endpoints; None for a method that does not look ahead.
         value: What the endpoints are worth, or where that grows; None likewise.
-        correction: How the value's gradient moves the velocity; None if nothing does.
+        corrections: How that moves the velocity: the first from a value gradient, others change
+            what came before. None for a value that is only known, or gives the correction itself.
         particles: M, of each system.
         t_min: Steps that start earlier are the base's own: no posterior, no value, no cost of them.
+        t_max: Nor have steps that start then or later.
+        ascent: Climbs in the noise before the first step, by posterior and value; the steps are
+            then the base's own.
+
+    Raises:
+        ValueError: If the choices make no sense together.
     """
 
     transition: Transition
     resampler: Resampler
     posterior: Posterior | None = None
-    value: Node | None = None
-    correction: Node | None = None
+    value: Estimator | None = None
+    corrections: tuple[Node, ...] = ()
     particles: int = 1
     t_min: float = 0.0
+    t_max: float = 1.0
+    ascent: NoiseAscent | None = None
+
+    def __post_init__(self):
+        check_choices(self)
 
     @property
-    def differentiates(self) -> bool:
+    def climbs(self) -> bool:
         """Whether the method needs the reward's gradient."""
-        return self.value is not None and self.value.differentiates
+        return self.value is not None and self.value.climbs
 
-    def cost_of(self, node: Node) -> Cost:
-        """Of one row: a value scores each draw, and its gradient goes back through each forward."""
-        if node is not self.value or self.posterior is None:
+    @property
+    def corrects(self) -> bool:
+        """Whether anything moves the velocity."""
+        return bool(self.corrections) or (
+            self.value is not None and "correction" in self.value.makes
+        )
+
+    def cost_of(self, node: Node, most_draws: int | None = None) -> Cost:
+        """Of one row, its draws taken so many at a time: a value scores each of them, and a
+        gradient goes back through the posterior's forwards."""
+        if self.posterior is None or node not in (self.posterior, self.value):
             return node.cost
-        back = self.posterior.cost.nfe if node.differentiates else 0
-        return node.cost * self.posterior.draws + Cost(vjps=back)
+        parts = split_draws(self.posterior.draws, most_draws)
+        if node is self.posterior:
+            return sum((self.posterior.cost_of(part) for part in parts), Cost())
+        assert self.value is not None
+        back = self.value.backwards(self.posterior, parts)
+        vjps = back * forwards_of_call(self.posterior.model)
+        return node.cost * self.posterior.draws + Cost(vjps=vjps)
+
+
+def split_draws(draws: int, most: int | None) -> list[int]:
+    """Draws as parts of at most so many."""
+    if most is None or most >= draws:
+        return [draws]
+    whole, rest = divmod(draws, most)
+    return [most] * whole + [rest] * (rest > 0)
 
 
 class FinishedReward(Node):
@@ -81,23 +120,47 @@ class FinishedReward(Node):
         return self.write(tensordict, reward=reward)
 
 
-def step_groups(nodes: Nodes, velocity: Velocity, guided: bool, corrects: bool) -> list[Group]:
+class Uncorrected(Node):
+    """Takes a correction back, for a move that must be the base's own."""
+
+    reads = ("correction",)
+    writes = ("correction",)
+
+    def forward(self, tensordict):
+        return self.write(
+            tensordict, correction=torch.zeros_like(self.read(tensordict, "correction"))
+        )
+
+
+def step_groups(
+    nodes: Nodes, velocity: Velocity, guided: bool, first: bool = False, last: bool = False
+) -> list[Group]:
     """The groups of one step, in order.
 
     Args:
         nodes: The choices.
         velocity: Put in where the base velocity is needed and no posterior has written it.
-        guided: Whether the step starts at t_min or later.
-        corrects: Whether a transition with a corrector takes its second look.
+        guided: Whether the step starts between t_min and t_max.
+        first: Whether the step starts from noise.
+        last: Whether it ends at time 1.
     """
-    groups = [
-        *_evaluation(nodes, velocity, nodes.transition, guided),
-        (nodes.resampler,),
-        (nodes.transition,),
-    ]
+    lookahead = tuple(node for node in (nodes.posterior, nodes.value) if node is not None)
+    groups: list[Group] = []
+    if nodes.ascent is not None:
+        guided = False
+        if first:
+            groups += [lookahead, (nodes.ascent,)] * nodes.ascent.iterations + [(KeepBest(),)]
+    lookahead = lookahead if guided else ()
+    # a move without noise has no density: particles that are weighed by it are not corrected there
+    bare = last and nodes.resampler.weighs_moves
+    corrections = nodes.corrections if guided and not bare else ()
+    if bare and any("correction" in node.makes for node in lookahead):
+        corrections = (Uncorrected(),)
+    groups += _evaluation(lookahead, corrections, velocity, nodes.transition)
+    groups += [(nodes.resampler,), (nodes.transition,)]
     corrector = nodes.transition.corrector
-    if corrector is not None and corrects:
-        groups += [*_evaluation(nodes, velocity, corrector, guided), (corrector,)]
+    if corrector is not None and not last:
+        groups += [*_evaluation(lookahead, corrections, velocity, corrector), (corrector,)]
     return [group for group in groups if group]
 
 
@@ -109,18 +172,17 @@ def check_keys(groups: Iterable[Group]) -> None:
     """
     available: set[str] = set(GIVEN)
     for node in (node for group in groups for node in group):
+        available.update(node.noise)
         for key in node.needs:
             if key not in available:
                 raise ValueError(node.lacks(key))
         available.update(node.makes)
 
 
-def _evaluation(nodes: Nodes, velocity: Velocity, user: Node, guided: bool) -> list[Group]:
-    lookahead = (nodes.posterior, nodes.value) if guided else ()
-    correction = (nodes.correction,) if guided else ()
-    lookahead = tuple(node for node in lookahead if node is not None)
-    correction = tuple(node for node in correction if node is not None)
+def _evaluation(
+    lookahead: Group, corrections: Group, velocity: Velocity, user: Node
+) -> list[Group]:
     made = {key for node in lookahead for key in node.makes}
-    wanted = {key for node in (*correction, user) for key in node.needs}
+    wanted = {key for node in (*corrections, user) for key in node.needs}
     missing = (velocity,) if "velocity" in wanted - made else ()
-    return [lookahead, (*missing, *correction)]
+    return [lookahead, (*missing, *corrections)]

@@ -8,41 +8,73 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
+from alignflow.posteriors import Posterior
 from alignflow.reward_module import RewardError
+from alignflow.values import Estimator, Running
 
-from .nodes import Group
+from .nodes import Group, split_draws
 
 __all__ = ["frozen", "naming_step", "run_group"]
 
 
 def run_group(
-    group: Group, tensordict: TensorDictBase, micro_batch_size: int | None
+    group: Group,
+    tensordict: TensorDictBase,
+    micro_batch_size: int | None,
+    generator: torch.Generator | None = None,
 ) -> TensorDictBase:
     """Run nodes one after the other, so many rows at a time; the result does not depend on it.
 
-    A graph is built only for a gradient, and none is kept.
+    A row of a lookahead counts as many as it has draws, and these are taken in parts if they alone
+    are more. Random numbers are drawn first, for all rows. A graph is built only for a gradient,
+    and none is kept.
     """
-    size = len(tensordict) if micro_batch_size is None else micro_batch_size
+    for node in group:
+        node.draw(tensordict, generator)
+    draws = group[0].draws if isinstance(group[0], Posterior) else 1
+    most = len(tensordict) * draws if micro_batch_size is None else micro_batch_size
+    size = max(most // draws, 1)
     if size >= len(tensordict) or any(node.whole_batch for node in group):
-        return _run_rows(group, tensordict)
+        return _run_rows(group, tensordict, most)
     parts = []
     for index, part in enumerate(tensordict.split(size)):
         try:
-            parts.append(_run_rows(group, part))
+            parts.append(_run_rows(group, part, most))
         except RewardError as error:
             message = f"{error}, counted from row {index * size} of {len(tensordict)}"
             raise RewardError(message) from (error.__cause__ or error)
     return cast(TensorDictBase, torch.cat(parts))
 
 
-def _run_rows(group: Group, tensordict: TensorDictBase) -> TensorDictBase:
+def _run_rows(group: Group, tensordict: TensorDictBase, most_draws: int) -> TensorDictBase:
     differentiates = any(node.differentiates for node in group)
     with torch.set_grad_enabled(differentiates):
         if differentiates:
             tensordict["state"] = tensordict["state"].detach().requires_grad_()
-        for node in group:
-            tensordict = node(tensordict)
+        if isinstance(group[0], Posterior) and most_draws < group[0].draws:
+            posterior, value = cast(tuple[Posterior, Estimator], group)
+            tensordict = _run_in_parts(posterior, value, tensordict, most_draws)
+        else:
+            for node in group:
+                tensordict = node(tensordict)
     return tensordict.detach() if differentiates else tensordict
+
+
+def _run_in_parts(
+    posterior: Posterior, value: Estimator, tensordict: TensorDictBase, most_draws: int
+) -> TensorDictBase:
+    """A lookahead with its draws in parts, so that no gradient holds more than a part."""
+    running, endpoints, start = Running(), [], 0
+    for draws in split_draws(posterior.draws, most_draws):
+        part = tensordict.copy()
+        for key in posterior.noise:
+            part[key] = tensordict[key][:, start : start + draws]
+        part = posterior(part)
+        value.take(running, part, alone=False)
+        endpoints.append(part["endpoint"].detach())
+        start += draws
+    tensordict["endpoint"] = torch.cat(endpoints, dim=1)
+    return value.finish(running, tensordict)
 
 
 @contextmanager

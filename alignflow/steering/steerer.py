@@ -10,6 +10,7 @@ from torch import Tensor
 from alignflow.conditions import condition_rows, repeat_rows
 from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward
 from alignflow.flow_map import FlowMap, Guided
+from alignflow.graph import Node
 from alignflow.posteriors import Velocity
 from alignflow.reward_module import Reward
 
@@ -71,20 +72,26 @@ class Steerer:
 
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""
-        start, end = self.times[step : step + 2]
-        return step_groups(self.nodes, self.velocity, self.guides(start), corrects=end < 1.0)
+        guided, last = self.guides(self.times[step]), step == self.steps - 1
+        return step_groups(self.nodes, self.velocity, guided, first=step == 0, last=last)
 
     def guides(self, time: float) -> bool:
         """Whether a step that starts at this time is guided."""
+        t_min, t_max = self.nodes.t_min, self.nodes.t_max
         # a grid in float32 holds a t_min that is rounded
-        return time >= self.nodes.t_min or math.isclose(time, self.nodes.t_min, rel_tol=1e-6)
+        started = time >= t_min or math.isclose(time, t_min, rel_tol=1e-6)
+        return started and time < t_max and self.nodes.ascent is None
 
     @property
     def cost(self) -> Cost:
         """What one system will cost, by what the nodes say of themselves."""
         groups = [group for step in range(self.steps) for group in self.groups(step)]
         nodes = [self.finished, *(node for group in groups for node in group)]
-        return sum(map(self.nodes.cost_of, nodes), Cost()) * self.nodes.particles
+        return sum(map(self.cost_of, nodes), Cost()) * self.nodes.particles
+
+    def cost_of(self, node: Node) -> Cost:
+        """What a node costs for one row."""
+        return self.nodes.cost_of(node, self.micro_batch_size)
 
     def sample(
         self,
@@ -120,7 +127,7 @@ class Steerer:
         with frozen(self.policy, self.reward), torch.inference_mode(False), torch.no_grad():
             tensordict = self._start(n, condition, generator, return_trajectory)
             for step in range(self.steps):
-                tensordict = self._step(tensordict, step)
+                tensordict = self._step(tensordict, step, generator)
                 if return_trajectory:
                     path = (tensordict["trajectory"], tensordict["state"].unsqueeze(1))
                     tensordict["trajectory"] = torch.cat(path, dim=1)
@@ -142,9 +149,11 @@ class Steerer:
             tensordict["trajectory"] = state.unsqueeze(1)
         return tensordict
 
-    def _step(self, tensordict: TensorDictBase, step: int) -> TensorDictBase:
+    def _step(
+        self, tensordict: TensorDictBase, step: int, generator: torch.Generator | None
+    ) -> TensorDictBase:
         # what the last step wrote holds for another state; only what belongs to a particle stays
-        kept = ("state", "condition", "trajectory", *self.nodes.resampler.out_keys)
+        kept = ("state", "condition", "trajectory", *self.nodes.resampler.carries)
         tensordict = tensordict.select(*kept, strict=False)
         start, end = self.times[step : step + 2]
         state = tensordict["state"]
@@ -153,7 +162,7 @@ class Steerer:
             tensordict[key] = state.new_full(state.shape[:1], time)
         with naming_step(step, start):
             for group in self.groups(step):
-                tensordict = run_group(group, tensordict, self.micro_batch_size)
+                tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
         return tensordict
 
     def _collect(self, tensordict, n: int, cost: Cost, generator) -> TensorDict:
@@ -186,10 +195,11 @@ class Steerer:
         first, last, t_min = self.times[0], self.times[-1], self.nodes.t_min
         if first != 0.0 or last != 1.0:
             raise ValueError(f"a grid to steer over runs from 0 to 1, got {first} to {last}")
-        if not self.guides(self.times[-2]):
+        steers = self.nodes.posterior is not None and self.nodes.ascent is None
+        if steers and not any(map(self.guides, self.times[:-1])):
             raise ValueError(
-                f"no step starts at t_min={t_min} or later, so nothing would be guided: "
-                "take more steps, or put a time there into the grid"
+                f"no step starts between t_min={t_min} and t_max={self.nodes.t_max}, so nothing "
+                "would be guided: take more steps, or put a time there into the grid"
             )
         for step in range(self.steps):
             check_keys(self.groups(step))

@@ -122,13 +122,16 @@ class GaussianMixture(FlowMap):
             raise ValueError(f"k must be at least 1, got {k}")
         return self.posterior(x, t).sample(k, generator)
 
-    def posterior_flow(self, noise: Tensor, x: Tensor, t: float | Tensor) -> Tensor:
+    has_posterior_flow = True
+
+    def posterior_flow(self, noise: Tensor, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         """Exact draws of p(x1 | x_t) as a smooth function of the state: the stochastic flow map.
 
         Args:
             noise: Standard normal, (N, K, D).
             x: State at time t, (N, D).
-            t: Number or (N,) in [0, 1].
+            t: Number or (N,) in [0, 1).
+            condition: None.
 
         Returns:
             (N, K, D), differentiable in x: the flow from noise to the posterior, by the ODE.
@@ -136,7 +139,7 @@ class GaussianMixture(FlowMap):
         Raises:
             ValueError: If some t is 1, where the posterior is the point x.
         """
-        time = self._time(x, t)
+        time = self._time(x, t, condition)
         _refuse_end(time)
         n, k, d = noise.shape
         states, times = x.repeat_interleave(k, 0), time.repeat_interleave(k)

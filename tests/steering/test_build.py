@@ -29,7 +29,10 @@ def slope() -> Linear:
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"particles": 0}, "particles must be a whole number"),
         ({"micro_batch_size": 0}, "micro_batch_size must be a whole number"),
-        ({"particles": 4}, "particles=4 would do nothing.*methods that take particles: best_of_n"),
+        (
+            {"particles": 4},
+            "particles=4 would do nothing.*methods that take particles: .*best_of_n",
+        ),
         ({"method": "dps", "draws": 3}, "draws=3 would do nothing"),
         (
             {"method": "best_of_n", "step_size": 0.1},
@@ -41,7 +44,47 @@ def slope() -> Linear:
         ({"method": "dps", "t_min": 0.0}, r"t_min must lie in \(0, 1\)"),
         ({"method": "dps", "t_min": 1.0}, r"t_min must lie in \(0, 1\)"),
         ({"method": "dps", "steps": 1}, "nothing would be guided"),
-        ({"transition": "leap"}, "transition must be one of flow_map, euler, heun, got 'leap'"),
+        ({"transition": "leap"}, "transition must be one of flow_map, .*euler, heun, .*got 'leap'"),
+        ({"method": "mfm_gf", "posterior": "guess"}, "posterior must be one of denoiser, flow_map"),
+        ({"method": "mfm_gf", "draws": 1}, "compares draws .* needs at least 2 of them, got draws"),
+        ({"method": "glass", "inner_steps": 0}, "inner_steps must be at least 1"),
+        (
+            {"method": "mfm_g", "posterior": "exact"},
+            "cannot differentiate the draws .* no smooth .* use the value 'gradient_free'",
+        ),
+        ({"method": "fk", "posterior": "flow_map", "draws": 2}, "draws=2 would do nothing"),
+        (
+            {"method": "mfm_gf", "posterior": "flow_map", "draws": 2},
+            "'flow_map' is a point and gives one draw, got draws=2",
+        ),
+        (
+            {"method": "twisted_smc", "transition": "euler"},
+            "must know the density of a corrected move, and Euler.. has none: use .*'sde'",
+        ),
+        (
+            {"method": "twisted_smc", "transition": {"name": "sde", "noise": 0.0}},
+            "must know the density of a corrected move",
+        ),
+        (
+            {"method": "mfm_gf", "posterior": "exact", "transition": "glass"},
+            "takes no correction: use the value 'value', which only weighs",
+        ),
+        (
+            {"method": "fk", "transition": {"name": "anchored", "achnor": 0.5}},
+            "transition 'anchored' does not take achnor; it takes anchor",
+        ),
+        ({"method": "custom", "value": "value"}, "needs endpoints: choose a posterior"),
+        (
+            {"method": "custom", "resampler": "adaptive", "particles": 4},
+            "weighs particles by their value: choose one",
+        ),
+        (
+            {
+                **{"method": "custom", "resampler": "adaptive", "particles": 4, "t_min": 0.1},
+                **{"posterior": "denoiser", "value": "value", "transition": "sde"},
+            },
+            "needs the value at every step",
+        ),
         ({"grid": "cosine"}, "grid must be 'uniform' or increasing times, got 'cosine'"),
         ({"grid": torch.tensor([0.0, 0.5, 0.5, 1.0])}, "a grid must increase"),
         ({"grid": torch.tensor([0.0, math.nan, 1.0])}, "a grid must be finite"),

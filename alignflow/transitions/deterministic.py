@@ -1,43 +1,20 @@
-r"""Transitions: one step of the sampler, from `time` to `target_time`, with the correction added.
+r"""Steps without noise: the flow map's jump, and solvers of the tilted velocity.
 
 .. math:: x_{t'} = X_{t,t'}(x_t) + (t'-t)\,\text{correction} \qquad\text{or}\qquad
     x_{t'} = x_t + (t'-t)\,(b_t + \text{correction})
 
-Without a correction in the graph they are the base sampler. The tilted velocity is asked for at
-times below 1 only: Heun's second evaluation, at the target time, is left out of the step that ends
-at time 1, where a velocity from a denoiser is 0/0; one Euler step of length h costs h^2, the order
-that Heun has over all steps together.
+Heun's second evaluation, at the target time, is left out of the step that ends at time 1, where a
+velocity from a denoiser is 0/0; one Euler step of length h costs h^2, the order that Heun has over
+all steps together.
 """
-
-from tensordict import TensorDictBase
-from torch import Tensor
 
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
-from alignflow.graph import Node
 from alignflow.interpolants import expand_time
 
-__all__ = ["TRANSITIONS", "Euler", "FlowMapTransition", "Heun", "HeunCorrector", "Transition"]
+from .base import Transition
 
-
-class Transition(Node):
-    """Moves `state` from `time` to `target_time`, and sets `time` to where it is then."""
-
-    reads = ("state", "time", "target_time", "step_length")
-    optional = ("correction",)
-    writes = ("state", "time")
-
-    @property
-    def corrector(self) -> Node | None:
-        """A node that improves the step once posterior and value were evaluated anew, at the state
-        and time it led to; None for a transition that needs no second look."""
-        return None
-
-    def tilted_velocity(self, tensordict: TensorDictBase) -> Tensor:
-        """b + correction, (B, *E)."""
-        velocity = self.read(tensordict, "velocity")
-        correction = self.read(tensordict, "correction")
-        return velocity if correction is None else velocity + correction
+__all__ = ["Euler", "FlowMapTransition", "Heun", "HeunCorrector", "Straight"]
 
 
 class FlowMapTransition(Transition):
@@ -113,8 +90,21 @@ class HeunCorrector(Transition):
         return self.write(tensordict, state=moved, tilted_velocity=tilted)
 
 
-TRANSITIONS = {
-    "flow_map": FlowMapTransition,
-    "euler": lambda model: Euler(),
-    "heun": lambda model: Heun(),
-}
+class Straight(Transition):
+    """On the straight line to the lookahead's endpoint, which is at hand: no forward of its own.
+
+    Source: FMRG with v_{t,1} reused (2604.27147); at the last step it is the flow map's jump.
+    """
+
+    reads = ("state", "time", "target_time", "step_length", "endpoint")
+
+    def forward(self, tensordict):
+        state, time, target, length, endpoint = (self.read(tensordict, key) for key in self.reads)
+        if endpoint.shape[1] != 1:
+            raise ValueError(f"{self!r} goes to one endpoint a row, got {endpoint.shape[1]}")
+        share = expand_time(length / (1 - time), state)
+        moved = state + share * (endpoint[:, 0] - state)
+        correction = self.read(tensordict, "correction")
+        if correction is not None:
+            moved = moved + expand_time(length, state) * correction
+        return self.write(tensordict, state=moved, time=target)

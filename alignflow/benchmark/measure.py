@@ -1,0 +1,117 @@
+"""One measurement: a method's samples against exact ones, and what they cost."""
+
+import inspect
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignflow.metrics import energy_distance, mmd, mode_weights_error, sliced_wasserstein
+from alignflow.resampling import systematic
+from alignflow.steering import METHODS, steer
+from alignflow.targets import GaussianMixture
+
+from .suite import Case
+
+__all__ = ["COSTS", "DISTANCES", "Truth", "measure"]
+
+DISTANCES = ("sliced_w2", "mmd", "energy", "reward_error", "mode_error")
+COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds", "megabytes")
+DRAWS = 100_000  # of the exact law, for its mean reward
+
+
+class Truth:
+    """The exact tilt of a case."""
+
+    def __init__(self, case: Case):
+        self.case = case
+        self.law = case.target.tilted(case.reward, case.strength)
+        draws = self.law.sample(DRAWS, generator=torch.Generator().manual_seed(0))
+        self.mean_reward = self.score(draws).mean().item()
+
+    def sample(self, n: int, seed: int) -> Tensor:
+        """n exact draws."""
+        return self.law.sample(n, generator=torch.Generator().manual_seed(seed))
+
+    def score(self, states: Tensor) -> Tensor:
+        """Rewards (n,) of states, a part at a time."""
+        with torch.no_grad():
+            parts = states.split(10_000)
+            decode = self.case.policy.decode
+            return torch.cat([self.case.reward.score(x, decode=decode) for x in parts]).double()
+
+    def distances(self, states: Tensor, seed: int) -> dict[str, float]:
+        """How far samples are from the exact law, by as many exact draws of their own."""
+        exact = self.sample(len(states), seed)
+        generator = torch.Generator().manual_seed(seed)  # of the projections
+        found = {
+            "sliced_w2": float(sliced_wasserstein(states, exact, generator=generator)),
+            "mmd": float(mmd(states, exact)),
+            "energy": float(energy_distance(states, exact)),
+            "reward_error": abs(self.score(states).mean().item() - self.mean_reward),
+        }
+        if isinstance(self.law, GaussianMixture):
+            found["mode_error"] = float(mode_weights_error(states, self.law))
+        return found
+
+
+def measure(
+    truth: Truth, options: Mapping[str, Any] | None, samples: int, seed: int
+) -> dict[str, float]:
+    """Distances and cost of a method on a case; without options, of exact draws: the floor."""
+    # exact draws that methods are compared with, and those that stand for a method, are apart
+    reference, own = 2 * seed + 1_000_001, 2 * seed + 1_000_002
+    if options is None:
+        return truth.distances(truth.sample(samples, own), reference)
+    case = truth.case
+    generator = torch.Generator().manual_seed(seed)
+    chosen = _resolved(options, case, samples)
+    steerer = steer(case.policy, case.reward, strength=case.strength, **chosen)
+    systems = 1 if options.get("particles") == "all" else samples
+    _forget_peak()
+    start = time.perf_counter()
+    out = steerer.sample(systems, generator=generator)
+    seconds = time.perf_counter() - start
+    states = out["state"]
+    if systems == 1:
+        particles = out["particles"][0]
+        kept = systematic(particles["log_weight"][None], samples, generator)[0]
+        states = particles["state"][kept]
+    share = samples / systems
+    costs = {name: out[name].item() / share for name in COSTS[:4]}
+    costs |= {"seconds": seconds / samples, "megabytes": _peak_megabytes()}
+    return truth.distances(states, reference) | costs
+
+
+def _resolved(options: Mapping[str, Any], case: Case, samples: int) -> dict[str, Any]:
+    """Options as `steer` takes them."""
+    chosen = dict(options)
+    if chosen.get("particles") == "all":
+        chosen["particles"] = samples
+    takes_target = "target" in inspect.signature(METHODS[chosen["method"]]).parameters
+    if takes_target and case.target is not case.policy:
+        chosen["target"] = case.target
+    return chosen
+
+
+def _forget_peak() -> None:
+    """Start the process's high-water mark of memory anew, where Linux allows it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # then the mark is that of the whole run
+
+
+def _peak_megabytes() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        return float("nan")

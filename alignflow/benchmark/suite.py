@@ -1,0 +1,71 @@
+"""Suites: which methods are measured on which cases, as configs under configs/suite say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig
+
+from alignflow.flow_map import FlowMap
+from alignflow.pipeline import build, build_reward
+from alignflow.reward_module import Reward
+
+__all__ = ["Case", "Suite", "build_suite"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, a reward, a strength, and the law that methods aim at.
+
+    Args:
+        name: With the strength, what tables call it.
+        policy: What is steered.
+        target: What has the exact tilt; the policy itself in a closed form.
+        reward: What is maximized.
+        strength: lambda of the tilt.
+    """
+
+    name: str
+    policy: FlowMap
+    target: Any
+    reward: Reward
+    strength: float
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, strength {self.strength:g}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Methods to measure on cases.
+
+    Args:
+        name: Of the suite.
+        samples: Of each method, and of the exact law beside it.
+        seeds: Independent repetitions, which standard errors come from.
+        cases: Of the suite.
+        methods: Options of `af.steer` by the name that tables show; `particles: all` is one system
+            with as many particles as there are samples.
+    """
+
+    name: str
+    samples: int
+    seeds: int
+    cases: list[Case]
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def build_suite(config: DictConfig) -> Suite:
+    """A suite from its config."""
+    cases = [case for name, node in config.cases.items() for case in _cases(str(name), node)]
+    methods = {str(name): build(node) for name, node in config.methods.items()}
+    return Suite(config.name, config.samples, config.seeds, cases, methods)
+
+
+def _cases(name: str, node: DictConfig) -> Iterator[Case]:
+    target = build(node.target)
+    policy = build(node.policy) if "policy" in node else target
+    reward = build_reward(node.reward)
+    for strength in node.strengths:
+        yield Case(name, policy, target, reward, float(strength))

@@ -1,0 +1,89 @@
+r"""Posteriors: draws from p(x1 | x_t), the lookahead of a steerer.
+
+A node writes K draws of each row as `endpoint` (B, K, *E), and `endpoint_log_weight` (B, K) where
+the draws are weighted. Draws come from noise (B, K, *E) that is a key of its own, so that they are
+functions of the state, and may be taken in parts.
+"""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from alignflow.conditions import repeat_rows
+from alignflow.cost import Cost, forwards_of_call
+from alignflow.flow_map import FlowMap
+from alignflow.graph import Node, standard_normal
+
+__all__ = ["DrawnPosterior", "Posterior", "Rows"]
+
+Rows = tuple[Tensor, Tensor, Any]
+
+
+class Posterior(Node):
+    """Endpoints given the state.
+
+    Args:
+        model: The frozen flow map.
+        draws: K, endpoints of each row.
+
+    Attributes:
+        smooth: Whether an endpoint is a differentiable function of the state, by which the value
+            can be differentiated.
+    """
+
+    reads = ("state", "time")
+    optional = ("condition",)
+    writes = ("endpoint",)
+    smooth = True
+
+    def __init__(self, model: FlowMap, draws: int = 1):
+        super().__init__()
+        self.model = model
+        self.draws = draws
+
+    def forwards(self, draws: int) -> int:
+        """Calls of the network behind so many draws of one row."""
+        return draws
+
+    def backwards(self, draws: int) -> int:
+        """Of these, the ones that a gradient to the state comes back through."""
+        return self.forwards(draws)
+
+    @property
+    def cost(self) -> Cost:
+        return self.cost_of(self.draws)
+
+    def cost_of(self, draws: int) -> Cost:
+        """Of so many draws of one row, taken at once."""
+        return Cost(nfe=self.forwards(draws) * forwards_of_call(self.model))
+
+    def extra_repr(self) -> str:
+        return f"draws={self.draws}" if self.draws > 1 else ""
+
+
+class DrawnPosterior(Posterior):
+    """Endpoints from noise, one number of it for one of the endpoint."""
+
+    reads = ("state", "time", "endpoint_noise")
+    noise = ("endpoint_noise",)
+
+    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
+        state = self.read(tensordict, "state")
+        noise = standard_normal(state, self.draws, generator=generator)
+        self.write(tensordict, endpoint_noise=noise)
+
+    def rows(self, tensordict: TensorDictBase) -> Rows:
+        """State (B, *E), time (B,) and condition of each row."""
+        state, time = self.read(tensordict, "state"), self.read(tensordict, "time")
+        return state, time, self.read(tensordict, "condition")
+
+    def repeated(self, tensordict: TensorDictBase, draws: int) -> Rows:
+        """The same for each draw, (B K, ...), draws of a row side by side."""
+        state, time, condition = self.rows(tensordict)
+        return (
+            state.repeat_interleave(draws, 0),
+            time.repeat_interleave(draws),
+            repeat_rows(condition, draws),
+        )

@@ -1,0 +1,40 @@
+"""Transitions: one step of the sampler, from `time` to `target_time`, with the correction added.
+
+Without a correction in the graph they are the base sampler. The tilted velocity is asked for at
+times below 1 only.
+"""
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from alignflow.graph import Node
+
+__all__ = ["Transition"]
+
+
+class Transition(Node):
+    """Moves `state` from `time` to `target_time`, and sets `time` to where it is then.
+
+    Attributes:
+        has_density: Whether it writes `log_ratio` (B,), log p - log q of the move under the base
+            and under the corrected transition, so that particles can be weighed exactly.
+        corrects: Whether it can be corrected at all.
+    """
+
+    reads = ("state", "time", "target_time", "step_length")
+    optional = ("correction",)
+    writes = ("state", "time")
+    has_density = False
+    corrects = True
+
+    @property
+    def corrector(self) -> Node | None:
+        """A node that improves the step once posterior and value were evaluated anew, at the state
+        and time it led to; None for a transition that needs no second look."""
+        return None
+
+    def tilted_velocity(self, tensordict: TensorDictBase) -> Tensor:
+        """b + correction, (B, *E)."""
+        velocity = self.read(tensordict, "velocity")
+        correction = self.read(tensordict, "correction")
+        return velocity if correction is None else velocity + correction

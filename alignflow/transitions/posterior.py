@@ -1,0 +1,143 @@
+r"""Steps by draws of the posterior: the base's own stochastic transition, with nothing to correct.
+
+.. math:: p(x_{t'} | x_t) = \int p(x_{t'} | x_t, x_1)\, p(x_1 | x_t)\, dx_1
+
+on a memoryless path (the correlation of DDPM). `GLASSTransition` draws from it by an inner flow of
+the pretrained denoiser, straight to t'; `Bridge` by a posterior's draw and the bridge to it;
+`Renoise` forgets x_t and keeps the marginal only.
+
+Sources: GLASS Flows (2509.25170), Diamond Maps (2602.05993), Meta Flow Maps (2601.14430).
+"""
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from alignflow.cost import Cost, forwards_of_call
+from alignflow.flow_map import FlowMap
+from alignflow.graph import standard_normal
+from alignflow.interpolants import expand_time
+from alignflow.posteriors import DrawnPosterior, combined_look
+
+from .base import Transition
+from .stochastic import memoryless_spread
+
+__all__ = ["Bridge", "GLASSTransition", "Renoise", "bridge"]
+
+
+def bridge(x: Tensor, t: Tensor, endpoint: Tensor, target: Tensor, noise: Tensor) -> Tensor:
+    """x_{t'} given x_t and x_1 on a memoryless path, (N, *E), from standard normal noise."""
+    spread = memoryless_spread(t, target)
+    rest = ((1 - target).square() - spread.square()).clamp_min(0).sqrt()
+    t, target, spread, rest = (expand_time(value, x) for value in (t, target, spread, rest))
+    return target * endpoint + rest * (x - t * endpoint) / (1 - t) + spread * noise
+
+
+class PosteriorTransition(Transition):
+    """A step that draws the next state and takes no correction."""
+
+    reads = ("state", "time", "target_time", "step_noise")
+    optional = ("condition",)
+    noise = ("step_noise",)
+    corrects = False
+
+    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
+        noise = standard_normal(self.read(tensordict, "state"), generator=generator)
+        self.write(tensordict, step_noise=noise)
+
+
+class Bridge(PosteriorTransition):
+    """A draw of the posterior, then the bridge to it.
+
+    Args:
+        posterior: Draws one endpoint of each row.
+    """
+
+    reads = ("state", "time", "target_time", "step_noise", "step_endpoint_noise")
+    noise = ("step_noise", "step_endpoint_noise")
+
+    def __init__(self, posterior: DrawnPosterior):
+        super().__init__()
+        self.posterior = posterior.rename(
+            endpoint="step_endpoint", endpoint_noise="step_endpoint_noise"
+        )
+
+    @property
+    def cost(self) -> Cost:
+        return self.posterior.cost_of(1)
+
+    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
+        super().draw(tensordict, generator)
+        self.posterior.draw(tensordict, generator)
+
+    def forward(self, tensordict):
+        x, t, target, noise, _ = (self.read(tensordict, key) for key in self.reads)
+        endpoint = self.posterior(tensordict).get("step_endpoint")[:, 0]
+        moved = bridge(x, t, endpoint, target, noise)
+        return self.write(tensordict, state=moved, time=target)
+
+    def extra_repr(self) -> str:
+        return repr(self.posterior)
+
+
+class GLASSTransition(PosteriorTransition):
+    r"""The inner flow of GLASS from noise straight to x_{t'}.
+
+    With rho = t (1-t') / (t' (1-t)) and gamma = rho (1-t') / (1-t), the inner state is
+    y_u = a_u x_1 + gamma x_t + s_u eps, with a_u = u (t' - gamma t) and
+    s_u = (1-u) + u (1-t') sqrt(1 - rho^2).
+
+    Args:
+        model: The frozen flow map.
+        inner_steps: Euler steps of the inner flow.
+    """
+
+    def __init__(self, model: FlowMap, inner_steps: int = 8):
+        super().__init__()
+        if inner_steps < 1:
+            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
+        self.model, self.inner_steps = model, inner_steps
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(nfe=self.inner_steps * forwards_of_call(self.model))
+
+    def forward(self, tensordict):
+        x, t, target, noise = (self.read(tensordict, key) for key in self.reads)
+        condition = self.read(tensordict, "condition")
+        rho = t * (1 - target) / (target * (1 - t))
+        gamma = rho * (1 - target) / (1 - t)
+        slope, fall = target - gamma * t, (1 - target) * (1 - rho.square()).clamp_min(0).sqrt() - 1
+        residual = noise  # y_u - gamma x_t, which starts as noise alone
+        for k in range(self.inner_steps):
+            u = k / self.inner_steps
+            signal, spread = u * slope, 1 + u * fall
+            state, time = combined_look(x, t, residual, signal, spread)
+            denoiser = self.model.denoiser(state, time, condition)
+            rate = expand_time(fall / spread, x)
+            gain = expand_time(slope - signal * fall / spread, x)
+            residual = residual + (rate * residual + gain * denoiser) / self.inner_steps
+        moved = residual + expand_time(gamma, x) * x
+        return self.write(tensordict, state=moved, time=target)
+
+    def extra_repr(self) -> str:
+        return f"inner_steps={self.inner_steps}"
+
+
+class Renoise(Transition):
+    """The endpoint that was chosen, noised to the target time; what led to it is forgotten."""
+
+    reads = ("target_time", "endpoint", "step_noise")
+    optional = ()
+    noise = ("step_noise",)
+    corrects = False
+
+    draw = PosteriorTransition.draw
+
+    def forward(self, tensordict):
+        target, endpoint, noise = (self.read(tensordict, key) for key in self.reads)
+        if endpoint.shape[1] != 1:
+            raise ValueError(f"{self!r} renoises one endpoint a row, got {endpoint.shape[1]}")
+        share = expand_time(target, noise)
+        moved = share * endpoint[:, 0] + (1 - share) * noise
+        return self.write(tensordict, state=moved, time=target)

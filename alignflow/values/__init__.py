@@ -1,0 +1,20 @@
+"""Value estimators: what the tilt's value is at a state, or where it grows, from endpoint draws."""
+
+from .endpoint_ascent import EndpointAscent
+from .estimator import Estimator, Running, Value
+from .gradient import Gradient, RewardSoftmaxGradient
+from .gradient_free import GradientFree
+from .tilt import log_tilt, score_endpoints, tilted_value
+
+__all__ = [
+    "EndpointAscent",
+    "Estimator",
+    "Gradient",
+    "GradientFree",
+    "RewardSoftmaxGradient",
+    "Running",
+    "Value",
+    "log_tilt",
+    "score_endpoints",
+    "tilted_value",
+]

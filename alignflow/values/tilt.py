@@ -1,0 +1,89 @@
+r"""What draws of the endpoint are worth under the tilt.
+
+.. math::
+    V_t(x) = \log E[e^{\lambda r(x_1)} | x_t = x]
+    \approx \mathrm{logsumexp}_i(\lambda r(z_i) + l_i) - \mathrm{logsumexp}_i(l_i)
+
+z_i are the draws of a posterior, l_i their log-weights (0 for an unweighted one), lambda the
+strength.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignflow.conditions import repeat_rows
+from alignflow.reward_module import Reward
+
+__all__ = ["SoftmaxMean", "log_tilt", "score_endpoints", "tilted_value"]
+
+
+def log_tilt(reward: Tensor, strength: float) -> Tensor:
+    """lambda r, where a reward of -inf (a dropped sample) stays -inf under any strength."""
+    return torch.where(reward == -torch.inf, reward, strength * reward)
+
+
+def tilted_value(
+    endpoint_reward: Tensor, strength: float, endpoint_log_weight: Tensor | None = None
+) -> Tensor:
+    """Value V_t (B,) from rewards (B, K) of endpoint draws and their log-weights (B, K)."""
+    exponent = log_tilt(endpoint_reward, strength)
+    if endpoint_log_weight is None:
+        return exponent.logsumexp(-1) - math.log(exponent.shape[-1])
+    total = (exponent + endpoint_log_weight).logsumexp(-1)
+    return total - endpoint_log_weight.logsumexp(-1)
+
+
+def score_endpoints(
+    reward: Reward, endpoint: Tensor, condition: Any, decode: Callable[[Tensor], Any]
+) -> Tensor:
+    """Rewards (B, K) of endpoints (B, K, *E), scored as one flat batch."""
+    rows, draws = endpoint.shape[:2]
+    scores = reward.score(endpoint.flatten(0, 1), repeat_rows(condition, draws), decode)
+    return scores.reshape(rows, draws)
+
+
+class SoftmaxMean:
+    """sum_i softmax(exponent)_i f_i over draws that come in parts, without a loss of digits.
+
+    The largest exponent so far is kept apart, so that nothing overflows; a part with a larger one
+    shrinks what came before.
+    """
+
+    def __init__(self):
+        self.peak: Tensor | None = None  # (B,)
+
+    def add(self, exponent: Tensor, total: Callable[[Tensor], Tensor]) -> None:
+        """Take in draws with exponents (B, k).
+
+        Args:
+            exponent: -inf leaves a draw out.
+            total: From weights (B, k) to the weighted sum of what is averaged, (B, *S).
+        """
+        peak = exponent.amax(-1)
+        if self.peak is not None:
+            peak = torch.maximum(peak, self.peak)
+        # a row without any draw that counts yet has a peak of -inf, which must not be subtracted
+        safe = peak.nan_to_num(neginf=0.0)
+        weight = (exponent - safe.unsqueeze(-1)).exp()
+        added = total(weight)
+        if self.peak is None:
+            self.sum, self.weight = added, weight.sum(-1)
+        else:
+            shrink = (self.peak - safe).exp()
+            self.sum = self.sum * _as_rows(shrink, added) + added
+            self.weight = self.weight * shrink + weight.sum(-1)
+        self.peak = peak
+
+    @property
+    def mean(self) -> Tensor:
+        """(B, *S); 0 for a row in which no draw counts."""
+        weight = _as_rows(self.weight, self.sum)
+        return torch.where(weight > 0, self.sum / weight, 0.0)
+
+
+def _as_rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1))

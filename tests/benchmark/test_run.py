@@ -1,0 +1,102 @@
+"""The benchmark: exact draws sit at the floor, biased methods above it, and runs go on."""
+
+import json
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+
+from alignflow.benchmark import FLOOR, Case, Results, Truth, build_suite, measure, run_suite
+from alignflow.cli import main
+from alignflow.targets import ring, ring_reward
+
+SMALL = ["suite.samples=64", "suite.seeds=2"]
+METHODS = [
+    "~suite.methods",
+    "+suite.methods.exact={method: exact, draws: 16, steps: 8}",
+    "+suite.methods.fk={method: fk, particles: all, steps: 8}",
+]
+
+
+def composed(*overrides):
+    with initialize_config_module("alignflow.configs", version_base="1.3"):
+        return compose("benchmark", overrides=[*SMALL, *overrides])
+
+
+@pytest.fixture
+def truth() -> Truth:
+    target = ring()
+    return Truth(Case("ring", target, target, ring_reward(), 1.0))
+
+
+def test_the_mean_reward_of_the_truth_is_the_closed_form(truth):
+    """100,000 draws, five standard errors."""
+    tilted = truth.case.target.tilted(truth.case.reward, 1.0)
+    offset = tilted.means - torch.tensor([3.0, 2.0])
+    spread = tilted.covariances.diagonal(dim1=1, dim2=2).sum(1)
+    exact = (tilted.weights * -0.15 * (offset.square().sum(1) + spread)).sum().item()
+    assert abs(truth.mean_reward - exact) < 5 * 0.5 / 100_000**0.5
+
+
+def test_exact_draws_are_at_the_floor_and_the_base_is_not(truth):
+    floor = measure(truth, None, 512, seed=0)
+    assert floor["sliced_w2"] < 0.6 and floor["mode_error"] < 0.1
+    base = measure(truth, {"method": "best_of_n", "particles": 1, "steps": 1}, 512, seed=0)
+    assert base["sliced_w2"] > 4 * floor["sliced_w2"]
+    assert base["reward_error"] > 1 and base["mode_error"] > 0.3
+    assert base["nfe"] == base["reward_calls"] == 1 and base["megabytes"] > 0
+
+
+def test_one_system_of_all_particles_costs_what_one_of_them_does(truth):
+    found = measure(truth, {"method": "fk", "particles": "all", "steps": 8}, 256, seed=0)
+    assert found["nfe"] == 8 and found["reward_calls"] == 9
+
+
+def test_a_suite_is_measured_written_and_gone_on_with(tmp_path):
+    config = composed(*METHODS)
+    page = run_suite(config, tmp_path / "run", "alignflow benchmark")
+    assert {path.name for path in page.parent.iterdir()} >= {
+        *("results.jsonl", "results.csv", "results.md", "report.html")
+    }
+    lines = (page.parent / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 2 * 3
+    assert "data:image/png" in page.read_text() and "exact" in page.read_text()
+
+    (page.parent / "results.jsonl").write_text("\n".join(lines[:4]) + "\n")
+    run_suite(config, page.parent, "alignflow benchmark")
+    again = (page.parent / "results.jsonl").read_text().splitlines()
+    assert again[:4] == lines[:4] and len(again) == len(lines)
+    timing = ("seconds", "megabytes")
+    for one, other in zip(map(json.loads, again), map(json.loads, lines), strict=True):
+        assert {k: v for k, v in one.items() if k not in timing} == {
+            k: v for k, v in other.items() if k not in timing
+        }
+    with pytest.raises(ValueError, match="measurements of another config"):
+        run_suite(composed(*METHODS, "suite.samples=32"), page.parent)
+
+
+def test_means_over_seeds_come_with_their_error_and_stand_over_the_floor(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    cost = dict.fromkeys(("nfe", "vjps", "reward_calls", "reward_vjps"), 2.0)
+    rest = {"mmd": 0.1, "energy": 0.1, "reward_error": 0.1, "seconds": 1.0, "megabytes": 1.0}
+    for seed, (floor, found) in enumerate([(0.1, 0.3), (0.3, 0.5)]):
+        results.add(("a", FLOOR, seed), {"sliced_w2": floor, **rest})
+        results.add(("a", "m", seed), {"sliced_w2": found, **rest, **cost})
+    (row,) = Results(tmp_path / "results.jsonl").rows()
+    ratio = row.ratio("sliced_w2")
+    assert ratio.value == pytest.approx(0.4 / 0.2)
+    assert ratio.standard_error == pytest.approx(0.1 / 0.2)
+    assert row.cost == 2 + 2 * 2
+
+
+@pytest.mark.parametrize("name", ["smoke", "exact_tilt"])
+def test_every_suite_of_the_package_is_built(name):
+    suite = build_suite(composed(f"suite={name}").suite)
+    assert suite.cases and suite.methods
+    for case in suite.cases:
+        assert torch.isfinite(case.reward.score(case.target.sample(3))).all()
+
+
+def test_the_command_says_how_it_is_used_and_refuses_unknown_keys(capsys):
+    assert main(["benchmark", "--help"]) == 0
+    assert "alignflow benchmark suite=exact_tilt" in capsys.readouterr().out
