@@ -77,9 +77,9 @@ def measure(
     seconds = time.perf_counter() - start
     states = out["state"]
     if systems == 1:
-        particles = out["particles"][0]
-        kept = systematic(particles["log_weight"][None], samples, generator)[0]
-        states = particles["state"][kept]
+        log_weight = out["particles", "log_weight"]
+        kept = systematic(log_weight, samples, generator)[0]
+        states = out["particles", "state"][0, kept]
     share = samples / systems
     costs = {name: out[name].item() / share for name in COSTS[:4]}
     costs |= {"seconds": seconds / samples, "megabytes": _peak_megabytes()}

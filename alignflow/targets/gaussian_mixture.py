@@ -122,7 +122,9 @@ class GaussianMixture(FlowMap):
             raise ValueError(f"k must be at least 1, got {k}")
         return self.posterior(x, t).sample(k, generator)
 
-    has_posterior_flow = True
+    @property
+    def has_posterior_flow(self):
+        return True
 
     def posterior_flow(self, noise: Tensor, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         """Exact draws of p(x1 | x_t) as a smooth function of the state: the stochastic flow map.

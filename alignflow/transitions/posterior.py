@@ -58,9 +58,8 @@ class Bridge(PosteriorTransition):
 
     def __init__(self, posterior: DrawnPosterior):
         super().__init__()
-        self.posterior = posterior.rename(
-            endpoint="step_endpoint", endpoint_noise="step_endpoint_noise"
-        )
+        posterior.rename(endpoint="step_endpoint", endpoint_noise="step_endpoint_noise")
+        self.posterior = posterior
 
     @property
     def cost(self) -> Cost:

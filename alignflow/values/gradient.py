@@ -57,23 +57,22 @@ class Gradient(Estimator):
         climbed = worth.nan_to_num(neginf=0.0)
         exponent = self.exponent(rewards, worth).detach()
 
-        weighted = log_weight is not None
         if alone:
             objective = (_softmax(exponent) * climbed).sum()
-            if weighted:
+            if log_weight is not None:
                 objective = objective - (_softmax(log_weight.detach()) * log_weight).sum()
             running.gradient = self._gradient(objective, state)
             return
 
         def of_worth(weight: Tensor) -> Tensor:
-            return self._gradient((weight * climbed).sum(), state, again=weighted)
-
-        def of_log_weight(weight: Tensor) -> Tensor:
-            return self._gradient((weight * log_weight).sum(), state)
+            return self._gradient((weight * climbed).sum(), state, again=log_weight is not None)
 
         running.tilted.add(exponent, of_worth)
-        if weighted:
-            running.base.add(log_weight.detach(), of_log_weight)
+        if log_weight is not None:
+            of_state = log_weight
+            running.base.add(
+                log_weight.detach(), lambda w: self._gradient((w * of_state).sum(), state)
+            )
 
     def exponent(self, rewards: Tensor, worth: Tensor) -> Tensor:
         """What draws are weighted by: their worth, lambda r + l."""

@@ -31,6 +31,13 @@ EVALUATIONS = 64  # of the ODE that stands for the flow itself
 CURVE = (4, 8, 16, 32, 64)  # evaluations of the ODE on the way to the map's Frechet distance
 KEPT = Path("outputs/images")
 SHOWN = 64
+ABOUT_FACES = """\
+{n:,} samples ({curve:,} by the ODE), read by the judge. An attribute's column is the total
+variation of its rate to that of {real:,} real portraits, read by the same judge; standard errors
+{deviation}. The ratio of Frechet distances in the judge's features is to that of two halves of real
+portraits, which falls with their size while the model's does not, so it is given at several sizes
+({halves}). Novel: share of 2,000 samples with no identical portrait among the {known:,} it learned
+from, every pixel rounded to the nearest of their {colors:,} colors."""
 
 
 def by_map(policy: FlowMap, steps: int) -> Callable[..., Tensor]:
@@ -77,13 +84,19 @@ def judged(judge, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return logits, features
 
 
+def palette_of(pixels: Tensor) -> Tensor:
+    """The colors that occur, (P, 3)."""
+    return pixels.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
+
+
 def palette_rounded(pixels: Tensor, palette: Tensor) -> Tensor:
-    """Each pixel (n, 3, H, W) as the index of the nearest color of (P, 3)."""
+    """Each pixel of (n, 3, H, W) as the nearest color of (P, 3), bytes again."""
     parts = []
     for part in pixels.split(64):
-        colors = part.permute(0, 2, 3, 1).float()
-        parts.append(torch.cdist(colors.flatten(0, 2), palette.float()).argmin(1))
-    return torch.cat(parts).reshape(len(pixels), *pixels.shape[2:])
+        colors = part.permute(0, 2, 3, 1)
+        nearest = torch.cdist(colors.reshape(-1, 3).float(), palette.float()).argmin(1)
+        parts.append(palette[nearest].reshape(colors.shape).permute(0, 3, 1, 2))
+    return torch.cat(parts)
 
 
 def faces(n: int, curve: int) -> list[str]:
@@ -91,43 +104,48 @@ def faces(n: int, curve: int) -> list[str]:
     policy, judge = af.load("avatars"), load_judge("avatars")
     training, real = avatars(), avatars(2 * n, first=300_000)
     draws = {f"{steps} steps" if steps > 1 else "1 step": by_map(policy, steps) for steps in STEPS}
-    draws[f"ODE, {EVALUATIONS} evaluations"] = by_ode(policy, EVALUATIONS)
     samples = {name: drawn(f"avatars, {name}", draw, n) for name, draw in draws.items()}
+    slow = f"ODE, {EVALUATIONS} evaluations"
+    samples[slow] = drawn(f"avatars, {slow}", by_ode(policy, EVALUATIONS), curve)
     logits, features = judged(judge, real.pixels)
     rates = (logits > 0).double().mean(0)
-    palette = training.pixels.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
-    known = palette_rounded(training.pixels, palette)
-    halves = {m: float(frechet_distance(features[:m], features[m : 2 * m])) for m in (2000, n)}
+    palette = palette_of(training.pixels)
+    sizes = (2000, curve, n)
+    halves = {m: float(frechet_distance(features[:m], features[m : 2 * m])) for m in sizes}
     rows = []
     for name, pixels in samples.items():
         found, of_samples = judged(judge, pixels)
         gaps = ((found > 0).double().mean(0) - rates).abs()
-        distances = {m: float(frechet_distance(of_samples[:m], features[:m])) for m in halves}
-        new = novelty(palette_rounded(pixels[:2000], palette), known)
+        ratios = {
+            m: f"{float(frechet_distance(of_samples[:m], features[:m])) / halves[m]:.1f}"
+            if m <= len(pixels)
+            else ""
+            for m in sizes
+        }
+        new = novelty(palette_rounded(pixels[:2000], palette), training.pixels)
         rows.append(
             [
                 name,
                 *(f"{gap:.3f}" for gap in gaps),
-                f"{distances[n]:.2f}",
-                *(f"{distances[m] / halves[m]:.1f}" for m in halves),
+                *ratios.values(),
                 f"{new.value:.1%}",
             ]
         )
     shown = {name: pixels[:SHOWN].float() / 255 for name, pixels in samples.items()}
     shown = {"real": real.pixels[:SHOWN].float() / 255, **shown}
     save_picture(DOCS / "avatars.png", shown, zoom=2)
-    head = ["", *ATTRIBUTES, "Frechet", *(f"ratio at {m:,}" for m in halves), "novel"]
-    deviation = " ".join(f"{(r * (1 - r) * 1.5 / n).sqrt():.4f}" for r in rates)
+    head = ["", *ATTRIBUTES, *(f"Frechet ratio, {m:,}" for m in sizes), "novel"]
     return [
         "## Avatars",
-        f"{n:,} samples, read by the judge. An attribute's column is the total variation of its "
-        f"rate to that of {2 * n:,} real portraits, read by the same judge; standard errors "
-        f"{deviation}. Frechet: distance in the judge's features; its ratio is to the distance of "
-        "two halves of real portraits, which falls with their size while the model's does not, "
-        "so it is given at two sizes "
-        f"({', '.join(f'{m:,}: {halves[m]:.4f}' for m in halves)}). Novel: share of 2,000 samples "
-        f"with no identical portrait among the {len(training):,} it learned from, every pixel "
-        f"rounded to the nearest of their {len(palette):,} colors.",
+        ABOUT_FACES.format(
+            n=n,
+            curve=curve,
+            real=2 * n,
+            deviation=" ".join(f"{(r * (1 - r) * 1.5 / n).sqrt():.4f}" for r in rates),
+            halves=", ".join(f"{m:,}: {halves[m]:.4f}" for m in sizes),
+            known=len(training),
+            colors=len(palette),
+        ),
         table(head, rows),
         f"![real, {', '.join(samples)}](avatars.png)\n\nReal, then samples from the same noise: "
         f"{', '.join(samples)}.",
@@ -199,7 +217,9 @@ def _tesseract(pixels: Tensor, wanted: Tensor, n: int = 1080) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=20_000, help="of the avatars")
-    parser.add_argument("--curve", type=int, default=5_000, help="for the comparison with the ODE")
+    parser.add_argument(
+        "--curve", type=int, default=5_000, help="by the ODE, and for the comparison with it"
+    )
     arguments = parser.parse_args()
     write_page(
         "images",

@@ -5,7 +5,7 @@ one ratio to the baseline, and the median and the range of these are what is tol
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from page import table
 from rich.progress import track
@@ -14,7 +14,7 @@ __all__ = ["compare"]
 
 
 def compare(
-    title: str, baseline: str, calls: dict[str, Callable[[], object]], rounds: int = 15
+    title: str, baseline: str, calls: Mapping[str, Callable[[], object]], rounds: int = 15
 ) -> str:
     """Time each call once a round, after two rounds that are not counted; a section of a page.
 
