@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alignflow.corrections import Tilt
 from alignflow.resampling import AdaptiveResampling
 from alignflow.transitions import SDE
 
@@ -33,6 +34,11 @@ def check_choices(nodes: Nodes) -> None:
                 f"{value!r} compares draws with each other and needs at least "
                 f"{value.least_draws} of them, got draws={posterior.draws}"
             )
+    if nodes.t_min == 0 and any(isinstance(node, Tilt) for node in nodes.corrections):
+        raise ValueError(
+            "c_t = (1-t)/t diverges at time 0: take t_min above 0, or the value 'gradient_free', "
+            "which needs no c_t"
+        )
     if nodes.corrects and not transition.corrects:
         raise ValueError(
             f"{transition!r} draws the base's next state and takes no correction: use the value "

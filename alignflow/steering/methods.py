@@ -180,18 +180,18 @@ def weighted_diamond(
     *,
     draws=16,
     snr_ratio=5.0,
-    value="gradient",
-    t_min=0.01,
+    value="gradient_free",
+    t_min=0.0,
     transition="euler",
 ) -> Nodes:
-    """Velocity plus c_t grad of the value, by weighted renoised draws (2602.05993)."""
+    """Tilted velocity from weighted renoised draws of any flow map (2602.05993): consistent."""
     return Nodes(
         posterior=build_posterior("renoised", model, draws, snr_ratio=snr_ratio),
         value=build_value(value, model, reward, strength),
         corrections=_by_gradient(value),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_min=_positive("t_min", t_min),
+        t_min=t_min,
     )
 
 

@@ -47,6 +47,7 @@ def slope() -> Linear:
         ({"transition": "leap"}, "transition must be one of flow_map, .*euler, heun, .*got 'leap'"),
         ({"method": "mfm_gf", "posterior": "guess"}, "posterior must be one of denoiser, flow_map"),
         ({"method": "mfm_gf", "draws": 1}, "compares draws .* needs at least 2 of them, got draws"),
+        ({"method": "glass", "value": "gradient"}, "diverges at time 0: take t_min above 0"),
         ({"method": "glass", "inner_steps": 0}, "inner_steps must be at least 1"),
         (
             {"method": "mfm_g", "posterior": "exact"},
