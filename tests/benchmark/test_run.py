@@ -89,12 +89,15 @@ def test_means_over_seeds_come_with_their_error_and_stand_over_the_floor(tmp_pat
     assert row.cost == 2 + 2 * 2
 
 
-@pytest.mark.parametrize("name", ["smoke", "exact_tilt"])
-def test_every_suite_of_the_package_is_built(name):
-    suite = build_suite(composed(f"suite={name}").suite)
+@pytest.mark.parametrize("name", ["smoke", "exact_tilt", "image"])
+def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    few = ["suite.cases.avatars_glasses.target.data.n=8"] if name == "image" else []
+    suite = build_suite(composed(f"suite={name}", *few).suite)
     assert suite.cases and suite.methods
     for case in suite.cases:
-        assert torch.isfinite(case.reward.score(case.target.sample(3))).all()
+        states = case.target.sample(3, generator=torch.Generator().manual_seed(0))
+        assert torch.isfinite(case.reward.score(states, decode=case.policy.decode)).all()
 
 
 def test_the_command_says_how_it_is_used_and_refuses_unknown_keys(capsys):
