@@ -89,7 +89,7 @@ def test_means_over_seeds_come_with_their_error_and_stand_over_the_floor(tmp_pat
     assert row.cost == 2 + 2 * 2
 
 
-@pytest.mark.parametrize("name", ["smoke", "exact_tilt", "image"])
+@pytest.mark.parametrize("name", ["smoke", "ring", "exact_tilt", "image"])
 def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     few = ["suite.cases.avatars_glasses.target.data.n=8"] if name == "image" else []
