@@ -25,6 +25,7 @@ __all__ = [
     "Normalized",
     "Ramped",
     "Tilt",
+    "check_factor",
     "normalized",
     "tilt_coefficient",
 ]
@@ -62,7 +63,41 @@ class Tilt(Node):
         return self.write(tensordict, correction=expand_time(coefficient, gradient) * gradient)
 
 
-class Ramped(Node):
+class _Scaled(Node):
+    """A correction with a scale.
+
+    Args:
+        scale: kappa, without unit.
+    """
+
+    writes = ("correction",)
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = check_factor("scale", scale)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}"
+
+
+class _Stepped(Node):
+    """A correction with a step size.
+
+    Args:
+        step_size: eta, squared units of state (per unit of lambda r).
+    """
+
+    writes = ("correction",)
+
+    def __init__(self, step_size: float):
+        super().__init__()
+        self.step_size = check_factor("step_size", step_size)
+
+    def extra_repr(self) -> str:
+        return f"step_size={self.step_size:g}"
+
+
+class Ramped(_Scaled):
     """(1-t) g times a scale: c_t times the gradient of t V, finite on the whole path.
 
     Args:
@@ -70,22 +105,14 @@ class Ramped(Node):
     """
 
     reads = ("time", "value_gradient")
-    writes = ("correction",)
-
-    def __init__(self, scale: float = 1.0):
-        super().__init__()
-        self.scale = _check_factor("scale", scale)
 
     def forward(self, tensordict):
         gradient = self.read(tensordict, "value_gradient")
         factor = self.scale * (1 - self.read(tensordict, "time"))
         return self.write(tensordict, correction=expand_time(factor, gradient) * gradient)
 
-    def extra_repr(self) -> str:
-        return f"scale={self.scale:g}"
 
-
-class Ascent(Node):
+class Ascent(_Stepped):
     """g times a step size in every step, however long the step.
 
     Args:
@@ -93,11 +120,6 @@ class Ascent(Node):
     """
 
     reads = ("step_length", "value_gradient")
-    writes = ("correction",)
-
-    def __init__(self, step_size: float):
-        super().__init__()
-        self.step_size = _check_factor("step_size", step_size)
 
     def forward(self, tensordict):
         gradient = self.read(tensordict, "value_gradient")
@@ -105,11 +127,8 @@ class Ascent(Node):
         correction = self.step_size * gradient / length
         return self.write(tensordict, correction=correction)
 
-    def extra_repr(self) -> str:
-        return f"step_size={self.step_size:g}"
 
-
-class Drift(Node):
+class Drift(_Stepped):
     """g times a step size in unit time, however many the steps.
 
     Args:
@@ -117,21 +136,13 @@ class Drift(Node):
     """
 
     reads = ("value_gradient",)
-    writes = ("correction",)
-
-    def __init__(self, step_size: float):
-        super().__init__()
-        self.step_size = _check_factor("step_size", step_size)
 
     def forward(self, tensordict):
         gradient = self.read(tensordict, "value_gradient")
         return self.write(tensordict, correction=self.step_size * gradient)
 
-    def extra_repr(self) -> str:
-        return f"step_size={self.step_size:g}"
 
-
-class Normalized(Node):
+class Normalized(_Scaled):
     """A correction as long as a set share of the base's velocity: its direction alone counts.
 
     Whatever the strength, it is as long; a stabilizer, not a way to the tilt.
@@ -141,18 +152,10 @@ class Normalized(Node):
     """
 
     reads = ("velocity", "correction")
-    writes = ("correction",)
-
-    def __init__(self, scale: float = 1.0):
-        super().__init__()
-        self.scale = _check_factor("scale", scale)
 
     def forward(self, tensordict):
         correction, velocity = (self.read(tensordict, k) for k in ("correction", "velocity"))
         return self.write(tensordict, correction=normalized(correction, velocity, self.scale))
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale:g}"
 
 
 class Clipped(Normalized):
@@ -170,7 +173,12 @@ def _length(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _check_factor(name: str, value: float) -> float:
+def check_factor(name: str, value: float) -> float:
+    """The value itself if it is finite and not negative.
+
+    Raises:
+        ValueError: Otherwise, by name.
+    """
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and not negative, got {value}")
     return value

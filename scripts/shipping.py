@@ -6,7 +6,7 @@ Kill it when you like: run again, it goes on where it was.
 import argparse
 import json
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from alignflow import pipeline
+from alignflow.benchmark.tables import markdown_table
 from alignflow.pipeline.folder import RunFolder
 from alignflow.policies import FlowMapPolicy, load
 
@@ -116,8 +117,8 @@ def _before(facts: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _card(facts: dict[str, Any]) -> str:
     before = "| first | {steps} steps in {minutes} min by `{command}` |\n"
-    curve = _table(["step", "flow loss", "map loss"], facts["curve"])
-    quality = _table(["measure", "value"], facts["quality"].items())
+    curve = markdown_table(["step", "flow loss", "map loss"], facts["curve"])
+    quality = markdown_table(["measure", "value"], facts["quality"].items())
     shown = {
         "before": "".join(before.format(**run) for run in facts["before"]),
         "curve": curve,
@@ -125,8 +126,3 @@ def _card(facts: dict[str, Any]) -> str:
         "config": OmegaConf.to_yaml(OmegaConf.create(facts["config"])),
     }
     return CARD.format(**facts | shown)
-
-
-def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 from rich.table import Table
 
@@ -9,7 +10,7 @@ from alignflow.metrics import Estimate
 
 from .results import Row
 
-__all__ = ["HEAD", "cells", "markdown", "rich_tables"]
+__all__ = ["HEAD", "cells", "markdown", "markdown_table", "rich_tables"]
 
 HEAD = (
     "method",
@@ -58,13 +59,14 @@ def markdown(rows: Iterable[Row]) -> str:
     """The same as sections of a page."""
     parts = []
     for case, group in groupby(rows, lambda row: row.case):
-        lines = [HEAD, ["---"] * len(HEAD), *map(cells, group)]
-        parts.append(f"## {case}\n\n" + "\n".join(map(_line, lines)))
+        parts.append(f"## {case}\n\n{markdown_table(HEAD, map(cells, group))}")
     return "\n\n".join(parts)
 
 
-def _line(values: Sequence[str]) -> str:
-    return f"| {' | '.join(values)} |"
+def markdown_table(head: Sequence[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """Rows under a head as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _ratio(estimate: Estimate, digits: int) -> str:

@@ -65,14 +65,15 @@ class AdaptiveResampling(Resampler):
         self.write(tensordict, log_weight=log_weight)
         systems = log_weight.unflatten(0, (-1, self.particles))
         low = effective_sample_size(systems) < self.threshold * self.particles
-        if self.threshold < 1 and not low.any():
+        if self.threshold == 1:
+            low = torch.ones_like(low)  # even where all weights are equal
+        if not low.any():
             return tensordict
         chosen = self._chosen(systems, self.read(tensordict, "resampling_noise"), low)
         tensordict = tensordict[chosen]
         # their weights are spent: each goes on with the mean, which the normalizer is made of
         mean = systems.logsumexp(-1, keepdim=True) - torch.tensor(self.particles).log()
-        spent = (low | (self.threshold == 1)).unsqueeze(-1)
-        kept = torch.where(spent, mean.expand_as(systems), systems)
+        kept = torch.where(low.unsqueeze(-1), mean.expand_as(systems), systems)
         return self.write(tensordict, log_weight=kept.flatten())
 
     def finish(self, tensordict):
@@ -97,9 +98,8 @@ class AdaptiveResampling(Resampler):
         weights = normalize_weights(systems.double())
         drawn = SCHEMES[self.scheme](weights, uniform.unflatten(0, (-1, self.particles)))
         same = torch.arange(self.particles, device=drawn.device).expand_as(drawn)
-        resampled = (low | (self.threshold == 1)).unsqueeze(-1)
         start = torch.arange(len(systems), device=drawn.device).unsqueeze(-1) * self.particles
-        return (start + torch.where(resampled, drawn, same)).flatten()
+        return (start + torch.where(low.unsqueeze(-1), drawn, same)).flatten()
 
     def extra_repr(self) -> str:
         return f"{self.potential!r}, {self.scheme}, threshold={self.threshold:g}"

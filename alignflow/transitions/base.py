@@ -4,12 +4,13 @@ Without a correction in the graph they are the base sampler. The tilted velocity
 times below 1 only.
 """
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.graph import Node
+from alignflow.graph import Node, standard_normal
 
-__all__ = ["Transition"]
+__all__ = ["NoisyTransition", "Transition"]
 
 
 class Transition(Node):
@@ -38,3 +39,14 @@ class Transition(Node):
         velocity = self.read(tensordict, "velocity")
         correction = self.read(tensordict, "correction")
         return velocity if correction is None else velocity + correction
+
+
+class NoisyTransition(Transition):
+    """A step that takes `step_noise`, one number of it for one of the state."""
+
+    reads = ("state", "time", "target_time", "step_noise")
+    noise = ("step_noise",)
+
+    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
+        noise = standard_normal(self.read(tensordict, "state"), generator=generator)
+        self.write(tensordict, step_noise=noise)

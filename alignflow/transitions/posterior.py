@@ -15,11 +15,10 @@ from torch import Tensor
 
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
-from alignflow.graph import standard_normal
 from alignflow.interpolants import expand_time
 from alignflow.posteriors import DrawnPosterior, combined_look
 
-from .base import Transition
+from .base import NoisyTransition
 from .stochastic import memoryless_spread
 
 __all__ = ["Bridge", "GLASSTransition", "Renoise", "bridge"]
@@ -33,17 +32,11 @@ def bridge(x: Tensor, t: Tensor, endpoint: Tensor, target: Tensor, noise: Tensor
     return target * endpoint + rest * (x - t * endpoint) / (1 - t) + spread * noise
 
 
-class PosteriorTransition(Transition):
+class PosteriorTransition(NoisyTransition):
     """A step that draws the next state and takes no correction."""
 
-    reads = ("state", "time", "target_time", "step_noise")
     optional = ("condition",)
-    noise = ("step_noise",)
     corrects = False
-
-    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
-        noise = standard_normal(self.read(tensordict, "state"), generator=generator)
-        self.write(tensordict, step_noise=noise)
 
 
 class Bridge(PosteriorTransition):
@@ -123,15 +116,11 @@ class GLASSTransition(PosteriorTransition):
         return f"inner_steps={self.inner_steps}"
 
 
-class Renoise(Transition):
+class Renoise(PosteriorTransition):
     """The endpoint that was chosen, noised to the target time; what led to it is forgotten."""
 
     reads = ("target_time", "endpoint", "step_noise")
     optional = ()
-    noise = ("step_noise",)
-    corrects = False
-
-    draw = PosteriorTransition.draw
 
     def forward(self, tensordict):
         target, endpoint, noise = (self.read(tensordict, key) for key in self.reads)

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
-from alignflow.graph import standard_normal
 from alignflow.interpolants import denoiser_from_velocity, expand_time
 
-from .base import Transition
+from .base import NoisyTransition
 
 __all__ = ["SDE", "Anchored", "memoryless_spread"]
 
@@ -32,17 +31,11 @@ def memoryless_spread(t: Tensor, target: Tensor) -> Tensor:
     return ((1 - t).square() - kept).clamp_min(0).sqrt() * (1 - target) / (1 - t)
 
 
-class GaussianTransition(Transition):
+class GaussianTransition(NoisyTransition):
     """A step to a mean, with noise about it."""
 
-    reads = ("state", "time", "target_time", "step_noise")
     writes = ("state", "time", "log_ratio")
-    noise = ("step_noise",)
     has_density = True
-
-    def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
-        noise = standard_normal(self.read(tensordict, "state"), generator=generator)
-        self.write(tensordict, step_noise=noise)
 
     def moments(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (B, *E) and standard deviation (B,) of the base's step, and what a correction of

@@ -8,10 +8,9 @@ No gradient goes through the network.
 Source: FMRG-E (2604.27147). It seeks reward, and what it samples is not the tilt.
 """
 
-import math
-
 import torch
 
+from alignflow.corrections import check_factor
 from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
@@ -47,11 +46,9 @@ class EndpointAscent(Estimator):
         inner_steps: int = 4,
     ):
         super().__init__(model, reward, strength)
-        if not 0 <= step_size < math.inf:
-            raise ValueError(f"step_size must be finite and not negative, got {step_size}")
         if inner_steps < 1:
             raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
-        self.step_size, self.inner_steps = step_size, inner_steps
+        self.step_size, self.inner_steps = check_factor("step_size", step_size), inner_steps
 
     @property
     def cost(self):

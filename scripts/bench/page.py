@@ -2,21 +2,15 @@
 
 import platform
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from alignflow.benchmark.tables import markdown_table as table
 
 __all__ = ["DOCS", "table", "write_page"]
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
-
-
-def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def write_page(name: str, title: str, *parts: str) -> Path:
