@@ -43,6 +43,7 @@ class GaussianMixture(FlowMap):
     weights: Tensor
     means: Tensor
     covariances: Tensor
+    centers: Tensor
     variances: Tensor
     axes: Tensor
 
@@ -65,13 +66,14 @@ class GaussianMixture(FlowMap):
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("means", means)
         self.register_buffer("covariances", covariances)
+        self.register_buffer("centers", torch.einsum("cji,cj->ci", axes, means))
         self.register_buffer("variances", variances)
         self.register_buffer("axes", axes)
 
     @property
     def components(self) -> Gaussians:
         """The mixture as algebra."""
-        return Gaussians(self.weights.log(), self.means, self.variances, self.axes)
+        return Gaussians(self.weights.log(), self.centers, self.variances, self.axes)
 
     def velocity(self, x, t, condition=None):
         """b_t(x) = E[x1 - x0 | x_t = x], (N, D); at time 1 it is x itself."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Gaussians", "weighted_sum"]
+__all__ = ["Gaussians"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Gaussians:
 
     log_weights: Tensor
     """(*B, C), normalized."""
-    means: Tensor
-    """(*B, C, D)."""
+    centers: Tensor
+    """(*B, C, D), the means along the axes."""
     variances: Tensor
     """(*B, C, D), along the axes."""
     axes: Tensor
@@ -36,6 +36,11 @@ class Gaussians:
         return self.log_weights.exp()
 
     @property
+    def means(self) -> Tensor:
+        """(*B, C, D)."""
+        return self.turned(self.centers)
+
+    @property
     def covariances(self) -> Tensor:
         """(*B, C, D, D)."""
         return (self.axes * self.variances.unsqueeze(-2)) @ self.axes.mT
@@ -45,7 +50,7 @@ class Gaussians:
         return replace(
             self,
             log_weights=self.log_weights.unsqueeze(-2),
-            means=self.means.unsqueeze(-3),
+            centers=self.centers.unsqueeze(-3),
             variances=self.variances.unsqueeze(-3),
         )
 
@@ -53,16 +58,15 @@ class Gaussians:
         """The law of (1-t) x0 + t x1 at times (*B,)."""
         t = t[..., None, None]
         variances = t.square() * self.variances + (1 - t).square()
-        return replace(self, means=t * self.means, variances=variances)
+        return replace(self, centers=t * self.centers, variances=variances)
 
     def offsets(self, x: Tensor) -> Tensor:
         """Where states lie from each mean, along its axes, (*B, C, D)."""
-        return torch.einsum("cji,...cj->...ci", self.axes, x.unsqueeze(-2) - self.means)
+        return (x @ self._all_axes).unflatten(-1, self.axes.shape[:2]) - self.centers
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log w_c N(x; m_c, Sigma_c), (*B, C)."""
-        quadratic = self.offsets(x).square() / self.variances + self.variances.log()
-        return self.log_weights - (quadratic.sum(-1) + x.shape[-1] * math.log(2 * math.pi)) / 2
+        return self._log_joint(self.offsets(x))
 
     def log_density(self, x: Tensor) -> Tensor:
         """(*B,)."""
@@ -71,63 +75,74 @@ class Gaussians:
     def posterior(self, x: Tensor, t: Tensor) -> "Gaussians":
         """The law of x1 given (1-t) x0 + t x1 = x, one mixture a state."""
         noised = self.noised(t)
-        t = t[..., None, None]
-        gain = t * self.variances / noised.variances
+        offsets, t = noised.offsets(x), t[..., None, None]
         return replace(
             self,
-            log_weights=noised.log_joint(x).log_softmax(-1),
-            means=self.means + self.turned(gain * noised.offsets(x)),
+            log_weights=_normalized(noised._log_joint(offsets)),
+            centers=self.centers + t * self.variances / noised.variances * offsets,
             variances=(1 - t).square() * self.variances / noised.variances,
         )
 
     def denoiser(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x1 | x_t = x], (*B, D)."""
         posterior = self.posterior(x, t)
-        return weighted_sum(posterior.weights, posterior.means)
+        return self._sum(posterior.weights, posterior.centers)
 
-    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
-        """E[x1 - x0 | x_t = x], (*B, D)."""
-        return weighted_sum(self.noised(t).log_joint(x).softmax(-1), self.velocities(x, t))
-
-    def velocities(self, x: Tensor, t: Tensor) -> Tensor:
-        """Each component's own E[x1 - x0 | x_t = x], (*B, C, D)."""
+    def velocity(self, x: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor:
+        """E[x1 - x0 | x_t = x], (*B, D): of the components, in shares (*B, C) other than their own
+        if given."""
         noised = self.noised(t)
-        t = t[..., None, None]
+        offsets, t = noised.offsets(x), t[..., None, None]
+        if weights is None:
+            weights = _normalized(noised._log_joint(offsets)).exp()
         gain = (t * self.variances - (1 - t)) / noised.variances
-        return self.means + self.turned(gain * noised.offsets(x))
+        return self._sum(weights, self.centers + gain * offsets)
 
-    def score(self, x: Tensor) -> Tensor:
-        """grad log density, (*B, D)."""
-        return weighted_sum(self.log_joint(x).softmax(-1), self.scores(x))
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Each component's own grad log density, (*B, C, D)."""
-        return -self.turned(self.offsets(x) / self.variances)
+    def score(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
+        """grad log density, (*B, D): of the components, in shares as `velocity` takes."""
+        offsets = self.offsets(x)
+        if weights is None:
+            weights = _normalized(self._log_joint(offsets)).exp()
+        return -self._sum(weights, offsets / self.variances)
 
     def transport(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Each component's own flow map from s to t, (*B, C, D)."""
         start, end = self.noised(s), self.noised(t)
         ratio = (end.variances / start.variances).sqrt()
-        return end.means + self.turned(ratio * start.offsets(x))
+        return self.turned(end.centers + ratio * start.offsets(x))
 
     def sample(self, k: int, generator: torch.Generator | None = None) -> Tensor:
         """k independent draws of each mixture, (*B, k, D), for one batch dimension or none."""
         weights = self.weights.detach()
         chosen = torch.multinomial(weights, k, replacement=True, generator=generator)
-        means, variances = self._chosen(self.means, chosen), self._chosen(self.variances, chosen)
+        centers, variances = self._chosen(self.centers, chosen), self._chosen(self.variances, chosen)
         noise = torch.randn(
-            means.shape, generator=generator, dtype=means.dtype, device=means.device
+            centers.shape, generator=generator, dtype=centers.dtype, device=centers.device
         )
-        return means + torch.einsum("...ij,...j->...i", self.axes[chosen], variances.sqrt() * noise)
-
-    def _chosen(self, values: Tensor, chosen: Tensor) -> Tensor:
-        return values.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, values.shape[-1]))
+        along_axes = centers + variances.sqrt() * noise
+        return torch.einsum("...ij,...j->...i", self.axes[chosen], along_axes)
 
     def turned(self, along_axes: Tensor) -> Tensor:
         """Vectors (*B, C, D) given along each component's axes, in the states' coordinates."""
         return torch.einsum("cij,...cj->...ci", self.axes, along_axes)
 
+    @property
+    def _all_axes(self) -> Tensor:
+        """Every component's axes as the columns of one matrix, (D, C D)."""
+        return self.axes.transpose(0, 1).flatten(1)
 
-def weighted_sum(weights: Tensor, each: Tensor) -> Tensor:
-    """Of vectors (*B, C, D) under weights (*B, C), (*B, D)."""
-    return torch.einsum("...c,...cd->...d", weights, each)
+    def _log_joint(self, offsets: Tensor) -> Tensor:
+        quadratic = (offsets.square() / self.variances + self.variances.log()).sum(-1)
+        return self.log_weights - (quadratic + offsets.shape[-1] * math.log(2 * math.pi)) / 2
+
+    def _sum(self, weights: Tensor, along_axes: Tensor) -> Tensor:
+        """Of vectors (*B, C, D), each along its component's axes, in shares (*B, C): (*B, D)."""
+        return (weights.unsqueeze(-1) * along_axes).flatten(-2) @ self._all_axes.mT
+
+    def _chosen(self, values: Tensor, chosen: Tensor) -> Tensor:
+        return values.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, values.shape[-1]))
+
+
+def _normalized(log_weights: Tensor) -> Tensor:
+    """log_softmax over the last dimension; torch's own is several times slower for a few classes."""
+    return log_weights - log_weights.logsumexp(-1, keepdim=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from alignflow.reward_module import Reward
 
-from .gaussians import Gaussians, weighted_sum
+from .gaussians import Gaussians
 
 __all__ = ["TiltedMoments", "tilted_moments", "tilted_velocity", "value_gradient"]
 
@@ -66,7 +66,7 @@ def tilted_moments(
             deviations of the one it tilts.
     """
     nodes, log_masses = _grid(x)
-    rows = max(1, NODES // (len(nodes) * len(prior.means)))
+    rows = max(1, NODES // (len(nodes) * len(prior.axes)))
     with _graph(reward):
         parts = [
             _moments(prior.posterior(*part), nodes, log_masses, reward, strength)
@@ -90,7 +90,7 @@ def value_gradient(
         change = moments.weights - noised.log_joint(x).softmax(-1)
         ratio = t / torch.where(ended, torch.inf, 1 - t)  # no 0/0 in what the end replaces
         shift = ratio.unsqueeze(-1) * _shift(prior, noised, moments)
-        before = weighted_sum(change, noised.scores(x)) + shift
+        before = noised.score(x, change) + shift
     return torch.where(ended.unsqueeze(-1), at_end, before)
 
 
@@ -101,7 +101,7 @@ def tilted_velocity(
     with _graph(reward):
         moments = tilted_moments(prior, x, t, reward, strength)
         shift = _shift(prior, prior.noised(t), moments)
-        return weighted_sum(moments.weights, prior.velocities(x, t)) + shift
+        return prior.velocity(x, t, moments.weights) + shift
 
 
 def _shift(prior: Gaussians, noised: Gaussians, moments: TiltedMoments) -> Tensor:
@@ -112,9 +112,8 @@ def _shift(prior: Gaussians, noised: Gaussians, moments: TiltedMoments) -> Tenso
 def _moments(
     posterior: Gaussians, nodes: Tensor, log_masses: Tensor, reward: Reward, strength: float
 ) -> TiltedMoments:
-    offsets = posterior.variances.sqrt().unsqueeze(-2) * nodes  # (n, C, Q, D)
-    turned = torch.einsum("cij,ncqj->ncqi", posterior.axes, offsets)
-    points = posterior.means.unsqueeze(-2) + turned
+    along_axes = posterior.centers.unsqueeze(-2) + posterior.variances.sqrt().unsqueeze(-2) * nodes
+    points = torch.einsum("cij,ncqj->ncqi", posterior.axes, along_axes)  # (n, C, Q, D)
     rewards = reward.score(points.flatten(0, 2)).reshape(points.shape[:-1])
     exponents = posterior.log_weights.unsqueeze(-1) + log_masses + strength * rewards
     value = exponents.flatten(1).logsumexp(1)
