@@ -19,6 +19,7 @@ from .suite import Case
 __all__ = ["COSTS", "DISTANCES", "Truth", "measure"]
 
 DISTANCES = ("sliced_w2", "mmd", "energy", "reward_error", "mode_error")
+"""To the exact tilt; beside them the samples' mean `reward` is measured."""
 COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds", "megabytes")
 DRAWS = 100_000  # of the exact law, for its mean reward
 
@@ -50,31 +51,31 @@ class Truth:
             return torch.cat([self.case.reward.score(x, decode=decode) for x in parts]).double()
 
     def distances(self, states: Tensor, seed: int) -> dict[str, float]:
-        """How far samples are from the exact law, by as many exact draws of their own."""
+        """How far samples are from the exact law, by as many exact draws; and their mean reward."""
         exact = self.sample(len(states), seed)
         generator = torch.Generator().manual_seed(seed)  # of the projections
+        reward = self.score(states).mean().item()
         found = {
             "sliced_w2": float(sliced_wasserstein(states, exact, generator=generator)),
             "mmd": float(mmd(states, exact)),
             "energy": float(energy_distance(states, exact)),
-            "reward_error": abs(self.score(states).mean().item() - self.mean_reward),
+            "reward": reward,
+            "reward_error": abs(reward - self.mean_reward),
         }
         if isinstance(self.law, GaussianMixture):
             found["mode_error"] = float(mode_weights_error(states, self.law))
         return found
 
 
-def measure(
-    truth: Truth, options: Mapping[str, Any] | None, samples: int, seed: int
-) -> dict[str, float]:
+def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[str, float]:
     """Distances and cost of a method on a case; without options, of exact draws: the floor."""
+    case, samples = truth.case, truth.case.samples
     # exact draws that methods are compared with, and those that stand for a method, are apart
     reference, own = 2 * seed + 1_000_001, 2 * seed + 1_000_002
     if options is None:
         return truth.distances(truth.sample(samples, own), reference)
-    case = truth.case
     generator = torch.Generator().manual_seed(seed)
-    chosen = _resolved(options, case, samples)
+    chosen = _resolved(options, case)
     steerer = steer(case.policy, case.reward, strength=case.strength, **chosen)
     systems = 1 if options.get("particles") == "all" else samples
     _forget_peak()
@@ -92,11 +93,11 @@ def measure(
     return truth.distances(states, reference) | costs
 
 
-def _resolved(options: Mapping[str, Any], case: Case, samples: int) -> dict[str, Any]:
+def _resolved(options: Mapping[str, Any], case: Case) -> dict[str, Any]:
     """Options as `steer` takes them."""
     chosen = dict(options)
     if chosen.get("particles") == "all":
-        chosen["particles"] = samples
+        chosen["particles"] = case.samples
     takes_target = "target" in inspect.signature(METHODS[chosen["method"]]).parameters
     if takes_target and case.target is not case.policy:
         chosen["target"] = case.target

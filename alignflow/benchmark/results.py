@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,13 +14,20 @@ from alignflow.metrics import Estimate, mean
 
 from .measure import COSTS, DISTANCES
 
-__all__ = ["FLOOR", "Results", "Row"]
+__all__ = ["FLOOR", "Key", "Results", "Row"]
 
 FLOOR = "exact samples"
 UNBIASED = ("mmd", "energy")  # of mean 0 between exact samples
+MEASURED = (*DISTANCES, "reward", *COSTS)
 
-Key = tuple[str, str, int]
-"""A case's title, a method's name, a seed."""
+
+class Key(NamedTuple):
+    """What was measured."""
+
+    case: str
+    samples: int
+    method: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -28,9 +35,15 @@ class Row:
     """Means over seeds of one method on one case."""
 
     case: str
+    samples: int
     method: str
     values: dict[str, Estimate]
     floors: dict[str, float]
+
+    @property
+    def title(self) -> str:
+        """Of the table that the row is in."""
+        return f"{self.case}, {self.samples:,} samples"
 
     def ratio(self, distance: str) -> Estimate:
         """A distance over the floor."""
@@ -40,7 +53,9 @@ class Row:
 
     @property
     def cost(self) -> float:
-        """Forwards of the network for one sample, a gradient counted as two."""
+        """Forwards of the network for one sample, a gradient counted as two; NaN of the floor."""
+        if self.method == FLOOR:
+            return math.nan
         return self.values["nfe"].value + 2 * self.values["vjps"].value
 
 
@@ -54,47 +69,42 @@ class Results:
     def __init__(self, path: Path):
         self.path = path
         lines = path.read_text().splitlines() if path.exists() else []
-        self.found: dict[Key, dict[str, Any]] = {}
-        for line in lines:
-            entry = json.loads(line)
-            self.found[entry["case"], entry["method"], entry["seed"]] = entry
+        entries = map(json.loads, lines)
+        self.found = {Key(*(entry[name] for name in Key._fields)): entry for entry in entries}
 
     def __contains__(self, key: Key) -> bool:
         return key in self.found
 
     def add(self, key: Key, measured: dict[str, float]) -> None:
         """Keep a measurement."""
-        entry = dict(zip(("case", "method", "seed"), key, strict=True)) | measured
+        entry = key._asdict() | measured
         self.found[key] = entry
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
     def rows(self) -> list[Row]:
-        """Means over seeds, methods in the order in which they were measured."""
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for (case, method, _), entry in self.found.items():
-            groups.setdefault((case, method), []).append(entry)
+        """Means over seeds, exact samples first, methods in the order they were measured in."""
+        groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+        for key, entry in self.found.items():
+            groups.setdefault(key[:3], []).append(entry)
         floors = {
-            case: {name: _floor(entries, name) for name in DISTANCES if name in entries[0]}
-            for (case, method), entries in groups.items()
+            (case, samples): {name: _floor(of, name) for name in DISTANCES if name in of[0]}
+            for (case, samples, method), of in groups.items()
             if method == FLOOR
         }
         return [
             Row(
-                case,
-                method,
-                {n: _mean(entries, n) for n in (*DISTANCES, *COSTS) if n in entries[0]},
-                floors.get(case, {}),
+                *group,
+                {name: _mean(entries, name) for name in MEASURED if name in entries[0]},
+                floors.get(group[:2], {}),
             )
-            for (case, method), entries in groups.items()
-            if method != FLOOR
+            for group, entries in groups.items()
         ]
 
     def write_csv(self, path: Path) -> None:
         """Every measurement as a line of a table."""
-        columns = ["case", "method", "seed", *DISTANCES, *COSTS]
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+            writer = csv.DictWriter(file, [*Key._fields, *MEASURED], restval="")
             writer.writeheader()
             writer.writerows(self.found.values())
 

@@ -9,7 +9,7 @@ from alignflow.pipeline.display import progress_bar
 
 from .measure import Truth, measure
 from .page import write_page
-from .results import FLOOR, Results
+from .results import FLOOR, Key, Results
 from .suite import build_suite
 from .tables import markdown, rich_tables
 
@@ -42,21 +42,22 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
             truth = None
             for seed in range(suite.seeds):
                 for name in (FLOOR, *suite.methods):
-                    key = (case.title, name, seed)
+                    key = Key(case.title, case.samples, name, seed)
                     if key not in results:
                         truth = truth or Truth(case)
                         options = suite.methods.get(name)
-                        results.add(key, measure(truth, options, suite.samples, seed))
+                        results.add(key, measure(truth, options, seed))
                     done += 1
                     show(done, total, {})
     rows = results.rows()
     for table in rich_tables(rows):
         Console().print(table)
     results.write_csv(folder / "results.csv")
-    about = f"{suite.samples:,} samples, {suite.seeds} seeds; ± is one standard error."
-    text = f"# {suite.name}\n\nWritten by `{command}`. {about}\n\n{markdown(rows)}\n"
+    about = f"Written by `{command}`. {suite.seeds} seeds; ± is one standard error."
+    about = f"{about}\n\n{suite.about}" if suite.about else about
+    text = f"# {suite.name}\n\n{about}\n\n{markdown(rows)}\n"
     (folder / "results.md").write_text(text)
-    return write_page(folder / "report.html", f"Benchmark: {suite.name}", command, rows)
+    return write_page(folder / "report.html", f"Benchmark: {suite.name}", about, rows)
 
 
 def _check_same(config: DictConfig, path: Path) -> None:

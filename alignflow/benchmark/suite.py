@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from omegaconf import DictConfig
@@ -23,6 +24,7 @@ class Case:
         target: What has the exact tilt; the policy itself in a closed form.
         reward: What is maximized.
         strength: lambda of the tilt.
+        samples: Of each method, and of the exact law beside it.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Case:
     target: Any
     reward: Reward
     strength: float
+    samples: int
 
     @property
     def title(self) -> str:
@@ -42,7 +45,7 @@ class Suite:
 
     Args:
         name: Of the suite.
-        samples: Of each method, and of the exact law beside it.
+        about: A paragraph or more for its page, in Markdown: what to look for, published numbers.
         seeds: Independent repetitions, which standard errors come from.
         cases: Of the suite.
         methods: Options of `af.steer` by the name that tables show; `particles: all` is one system
@@ -50,22 +53,23 @@ class Suite:
     """
 
     name: str
-    samples: int
+    about: str
     seeds: int
     cases: list[Case]
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def build_suite(config: DictConfig) -> Suite:
-    """A suite from its config."""
-    cases = [case for name, node in config.cases.items() for case in _cases(str(name), node)]
+    """A suite from its config; `samples` is a number, or a list to see how errors fall with it."""
+    sizes = [config.samples] if isinstance(config.samples, int) else list(config.samples)
+    cases = [case for name, node in config.cases.items() for case in _cases(str(name), node, sizes)]
     methods = {str(name): build(node) for name, node in config.methods.items()}
-    return Suite(config.name, config.samples, config.seeds, cases, methods)
+    return Suite(config.name, config.get("about", "").strip(), config.seeds, cases, methods)
 
 
-def _cases(name: str, node: DictConfig) -> Iterator[Case]:
+def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:
     target = build(node.target)
     policy = build(node.policy) if "policy" in node else target
     reward = build_reward(node.reward)
-    for strength in node.strengths:
-        yield Case(name, policy, target, reward, float(strength))
+    for strength, samples in product(node.strengths, sizes):
+        yield Case(name, policy, target, reward, float(strength), samples)

@@ -4,7 +4,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.values import log_tilt
+from alignflow.reward_module import log_tilt
 
 from .potentials import Potential, Work
 from .resamplers import Resampler

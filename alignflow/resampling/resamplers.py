@@ -5,7 +5,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow.graph import Node
-from alignflow.values import log_tilt
+from alignflow.reward_module import log_tilt
 
 from .schemes import normalize_weights, systematic
 

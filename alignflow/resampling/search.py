@@ -2,7 +2,7 @@
 
 import torch
 
-from alignflow.values import log_tilt
+from alignflow.reward_module import log_tilt
 
 from .resamplers import BestOfN, Resampler
 

@@ -4,6 +4,7 @@ from .adapters import from_scores
 from .check import RewardReport, check_reward
 from .composite import Sum
 from .interface import Reward, RewardError, as_reward, reward
+from .tilt import log_tilt
 
 __all__ = [
     "Reward",
@@ -13,5 +14,6 @@ __all__ = [
     "as_reward",
     "check_reward",
     "from_scores",
+    "log_tilt",
     "reward",
 ]

@@ -17,7 +17,7 @@ from alignflow.conditions import condition_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time, expand_time
 from alignflow.ode import integrate
-from alignflow.reward_module import Reward, as_reward
+from alignflow.reward_module import Reward, as_reward, log_tilt
 
 from .images import Images
 from .row_laws import RowLaws
@@ -67,6 +67,12 @@ class Empirical(FlowMap):
         self.decoder = decode
         self.register_buffer("data", data)
         self.register_buffer("log_weight", self.rows.log_weight)
+
+    @classmethod
+    def of_draws(cls, target: FlowMap, n: int, seed: int = 0) -> Self:
+        """Of n draws of another target; what rewards see of states is as there."""
+        drawn = target.sample(n, generator=torch.Generator().manual_seed(seed))
+        return cls(drawn, decode=target.decode)
 
     def velocity(self, x, t, condition=None):
         """b_t(x) = E[x1 - x0 | x_t = x], (N, *E); at time 1, where x0 is any noise, the row."""
@@ -207,10 +213,9 @@ class Empirical(FlowMap):
                 f"got {tuple(rewards.shape)}"
             )
         rewards = rewards.to(self.rows.log_weight)
-        # a row that a reward dropped (-inf) stays so under any strength
-        gain = torch.where(rewards.isneginf(), rewards, strength * rewards)
-        check_log_weight(self.rows.log_weight + gain, len(self.rows))
-        return self.rows.log_weight + gain
+        log_weight = self.rows.log_weight + log_tilt(rewards, strength)
+        check_log_weight(log_weight, len(self.rows))
+        return log_weight
 
     def _time(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         """Times (N,) in float64, where 1 - t keeps its digits."""

@@ -115,7 +115,8 @@ class Gaussians:
         """k independent draws of each mixture, (*B, k, D), for one batch dimension or none."""
         weights = self.weights.detach()
         chosen = torch.multinomial(weights, k, replacement=True, generator=generator)
-        centers, variances = self._chosen(self.centers, chosen), self._chosen(self.variances, chosen)
+        centers = self._chosen(self.centers, chosen)
+        variances = self._chosen(self.variances, chosen)
         noise = torch.randn(
             centers.shape, generator=generator, dtype=centers.dtype, device=centers.device
         )
@@ -144,5 +145,5 @@ class Gaussians:
 
 
 def _normalized(log_weights: Tensor) -> Tensor:
-    """log_softmax over the last dimension; torch's own is several times slower for a few classes."""
+    """log_softmax over the last dimension; torch's own is several times slower for few classes."""
     return log_weights - log_weights.logsumexp(-1, keepdim=True)

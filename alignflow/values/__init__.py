@@ -4,7 +4,7 @@ from .endpoint_ascent import EndpointAscent
 from .estimator import Estimator, Running, Value
 from .gradient import Gradient, RewardSoftmaxGradient
 from .gradient_free import GradientFree
-from .tilt import log_tilt, score_endpoints, tilted_value
+from .tilt import score_endpoints, tilted_value
 
 __all__ = [
     "EndpointAscent",
@@ -14,7 +14,6 @@ __all__ = [
     "RewardSoftmaxGradient",
     "Running",
     "Value",
-    "log_tilt",
     "score_endpoints",
     "tilted_value",
 ]

@@ -14,10 +14,9 @@ from alignflow.corrections import check_factor
 from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
-from alignflow.reward_module import Reward
+from alignflow.reward_module import Reward, log_tilt
 
 from .estimator import Estimator, Running
-from .tilt import log_tilt
 
 __all__ = ["EndpointAscent"]
 

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from alignflow.cost import Cost
-from alignflow.reward_module import RewardError
+from alignflow.reward_module import RewardError, log_tilt
 
 from .estimator import Estimator
-from .tilt import log_tilt
 
 __all__ = ["Gradient", "RewardSoftmaxGradient"]
 

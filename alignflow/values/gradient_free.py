@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from alignflow.interpolants import expand_time
+from alignflow.reward_module import log_tilt
 
 from .estimator import Estimator
-from .tilt import log_tilt
 
 __all__ = ["GradientFree"]
 

@@ -16,14 +16,9 @@ import torch
 from torch import Tensor
 
 from alignflow.conditions import repeat_rows
-from alignflow.reward_module import Reward
+from alignflow.reward_module import Reward, log_tilt
 
-__all__ = ["SoftmaxMean", "log_tilt", "score_endpoints", "tilted_value"]
-
-
-def log_tilt(reward: Tensor, strength: float) -> Tensor:
-    """lambda r, where a reward of -inf (a dropped sample) stays -inf under any strength."""
-    return torch.where(reward == -torch.inf, reward, strength * reward)
+__all__ = ["SoftmaxMean", "score_endpoints", "tilted_value"]
 
 
 def tilted_value(

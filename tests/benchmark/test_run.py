@@ -1,16 +1,20 @@
 """The benchmark: exact draws sit at the floor, biased methods above it, and runs go on."""
 
 import json
+import math
 
 import pytest
 import torch
 from hydra import compose, initialize_config_module
 
 from alignflow.benchmark import FLOOR, Case, Results, Truth, build_suite, measure, run_suite
+from alignflow.benchmark.convergence import curves, slope
+from alignflow.benchmark.results import Key
+from alignflow.benchmark.tables import markdown
 from alignflow.cli import main
 from alignflow.targets import ring, ring_reward
 
-SMALL = ["suite.samples=64", "suite.seeds=2"]
+SMALL = ["suite.samples=[32,64]", "suite.seeds=2"]
 METHODS = [
     "~suite.methods",
     "+suite.methods.exact={method: exact, draws: 16, steps: 8}",
@@ -26,7 +30,7 @@ def composed(*overrides):
 @pytest.fixture
 def truth() -> Truth:
     target = ring()
-    return Truth(Case("ring", target, target, ring_reward(), 1.0))
+    return Truth(Case("ring", target, target, ring_reward(), 1.0, 512))
 
 
 def test_the_mean_reward_of_the_truth_is_the_closed_form(truth):
@@ -39,16 +43,16 @@ def test_the_mean_reward_of_the_truth_is_the_closed_form(truth):
 
 
 def test_exact_draws_are_at_the_floor_and_the_base_is_not(truth):
-    floor = measure(truth, None, 512, seed=0)
+    floor = measure(truth, None, seed=0)
     assert floor["sliced_w2"] < 0.6 and floor["mode_error"] < 0.1
-    base = measure(truth, {"method": "best_of_n", "particles": 1, "steps": 1}, 512, seed=0)
+    base = measure(truth, {"method": "best_of_n", "particles": 1, "steps": 1}, seed=0)
     assert base["sliced_w2"] > 4 * floor["sliced_w2"]
     assert base["reward_error"] > 1 and base["mode_error"] > 0.3
     assert base["nfe"] == base["reward_calls"] == 1 and base["megabytes"] > 0
 
 
 def test_one_system_of_all_particles_costs_what_one_of_them_does(truth):
-    found = measure(truth, {"method": "fk", "particles": "all", "steps": 8}, 256, seed=0)
+    found = measure(truth, {"method": "fk", "particles": "all", "steps": 8}, seed=0)
     assert found["nfe"] == 8 and found["reward_calls"] == 9
 
 
@@ -59,34 +63,59 @@ def test_a_suite_is_measured_written_and_gone_on_with(tmp_path):
         *("results.jsonl", "results.csv", "results.md", "report.html")
     }
     lines = (page.parent / "results.jsonl").read_text().splitlines()
-    assert len(lines) == 2 * 3
-    assert "data:image/png" in page.read_text() and "exact" in page.read_text()
+    assert len(lines) == 2 * 2 * 3
+    assert page.read_text().count("data:image/png") == 2 + 1  # and that of convergence
 
-    (page.parent / "results.jsonl").write_text("\n".join(lines[:4]) + "\n")
+    (page.parent / "results.jsonl").write_text("\n".join(lines[:7]) + "\n")
     run_suite(config, page.parent, "alignflow benchmark")
     again = (page.parent / "results.jsonl").read_text().splitlines()
-    assert again[:4] == lines[:4] and len(again) == len(lines)
+    assert again[:7] == lines[:7] and len(again) == len(lines)
     timing = ("seconds", "megabytes")
     for one, other in zip(map(json.loads, again), map(json.loads, lines), strict=True):
         assert {k: v for k, v in one.items() if k not in timing} == {
             k: v for k, v in other.items() if k not in timing
         }
     with pytest.raises(ValueError, match="measurements of another config"):
-        run_suite(composed(*METHODS, "suite.samples=32"), page.parent)
+        run_suite(composed(*METHODS, "suite.samples=16"), page.parent)
+
+
+def filled(path, curves):
+    """Results of cases "a" by method, then samples, then seed: sliced W2 and what goes with it."""
+    results = Results(path / "results.jsonl")
+    rest = {"mmd": 0.1, "energy": 0.1, "reward": 1.0, "reward_error": 0.1}
+    cost = dict.fromkeys(("nfe", "vjps", "reward_calls", "reward_vjps"), 2.0)
+    cost |= {"seconds": 1.0, "megabytes": 1.0}
+    for method, curve in curves.items():
+        for samples, values in curve.items():
+            for seed, value in enumerate(values):
+                measured = {"sliced_w2": value, **rest} | (cost if method != FLOOR else {})
+                results.add(Key("a", samples, method, seed), measured)
+    return Results(path / "results.jsonl")
 
 
 def test_means_over_seeds_come_with_their_error_and_stand_over_the_floor(tmp_path):
-    results = Results(tmp_path / "results.jsonl")
-    cost = dict.fromkeys(("nfe", "vjps", "reward_calls", "reward_vjps"), 2.0)
-    rest = {"mmd": 0.1, "energy": 0.1, "reward_error": 0.1, "seconds": 1.0, "megabytes": 1.0}
-    for seed, (floor, found) in enumerate([(0.1, 0.3), (0.3, 0.5)]):
-        results.add(("a", FLOOR, seed), {"sliced_w2": floor, **rest})
-        results.add(("a", "m", seed), {"sliced_w2": found, **rest, **cost})
-    (row,) = Results(tmp_path / "results.jsonl").rows()
+    floor, row = filled(tmp_path, {FLOOR: {8: [0.1, 0.3]}, "m": {8: [0.3, 0.5]}}).rows()
     ratio = row.ratio("sliced_w2")
     assert ratio.value == pytest.approx(0.4 / 0.2)
     assert ratio.standard_error == pytest.approx(0.1 / 0.2)
     assert row.cost == 2 + 2 * 2
+    assert floor.ratio("sliced_w2").value == pytest.approx(1)
+    text = markdown([floor, row])
+    assert "| m | 2.00 ± 0.50 |" in text and "sliced W2 0.2, " in text
+
+
+def test_the_slope_of_errors_is_that_of_a_power_law_with_its_error(tmp_path):
+    """Errors c n^-1/2 exactly; then with one standard error of 10 % at two sizes a factor 4 apart,
+    which makes sqrt(2) 0.1 / log 4 of the slope."""
+    exact = {n: [n**-0.5] * 2 for n in (4, 16, 64)}
+    noisy = {n: [0.9 * n**-0.5, 1.1 * n**-0.5] for n in (4, 16)}
+    rows = filled(tmp_path, {FLOOR: exact, "m": noisy, "once": {4: [1.0, 1.0]}}).rows()
+    found = curves(rows)
+    assert set(found) == {("a", FLOOR), ("a", "m")}
+    assert slope(found["a", FLOOR]).value == pytest.approx(-0.5)
+    assert slope(found["a", "m"]).value == pytest.approx(-0.5)
+    assert slope(found["a", "m"]).standard_error == pytest.approx(2**0.5 * 0.1 / math.log(4))
+    assert "| a | m | -0.50 ± 0.10 |" in markdown(rows)
 
 
 @pytest.mark.parametrize("name", ["smoke", "ring", "exact_tilt", "image"])

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignflow.interpolants import score_from_velocity
 from alignflow.reward_module import Reward, reward
-from alignflow.targets import Empirical, Images, digits
+from alignflow.targets import Empirical, GaussianMixture, Images, digits
 from alignflow.targets.row_posterior import posterior_laws
 
 N = 101
@@ -209,6 +209,13 @@ def test_samples_are_rows_with_their_weights(target, generator):
     share = number.bincount(minlength=N) / n
     weight = target.log_weight.softmax(0)
     assert ((share - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt()).all()
+
+
+def test_a_data_set_of_draws_has_another_target_s_samples_and_rewards():
+    of = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2).unsqueeze(0))
+    target = Empirical.of_draws(of, 100, seed=3)
+    assert torch.equal(target.data, of.sample(100, generator=torch.Generator().manual_seed(3)))
+    assert target.decode(target.data) is target.data
 
 
 def test_posterior_draws_are_rows_with_their_posterior_weights(target, generator):

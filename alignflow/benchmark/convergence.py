@@ -1,0 +1,39 @@
+"""How fast errors fall with the number of samples: the slope of their logarithms."""
+
+import math
+from collections.abc import Iterable
+
+from alignflow.metrics import Estimate
+
+from .results import Row
+
+__all__ = ["Curve", "curves", "slope"]
+
+Curve = list[Row]
+"""One method on one case, by growing numbers of samples."""
+
+
+def curves(rows: Iterable[Row]) -> dict[tuple[str, str], Curve]:
+    """Curves of more than one point, by case and method."""
+    found: dict[tuple[str, str], Curve] = {}
+    for row in rows:
+        found.setdefault((row.case, row.method), []).append(row)
+    return {
+        key: sorted(curve, key=lambda row: row.samples)
+        for key, curve in found.items()
+        if len(curve) > 1
+    }
+
+
+def slope(curve: Curve, distance: str = "sliced_w2") -> Estimate:
+    """Of log distance against log samples, by least squares; -1/2 is what chance does."""
+    x = [math.log(row.samples) for row in curve]
+    center = sum(x) / len(x)
+    spread = sum((value - center) ** 2 for value in x)
+    shares = [(value - center) / spread for value in x]
+    values = [row.values[distance] for row in curve]
+    rise = sum(share * math.log(v.value) for share, v in zip(shares, values, strict=True))
+    variance = sum(
+        (share * v.standard_error / v.value) ** 2 for share, v in zip(shares, values, strict=True)
+    )
+    return Estimate(rise, math.sqrt(variance))
