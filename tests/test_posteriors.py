@@ -165,6 +165,25 @@ def test_draws_have_the_moments_of_the_posterior(generator, make, time):
         assert ((found - exact).abs() < 5 * spread + 0.01).all()
 
 
+@pytest.mark.parametrize("time", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
+def test_the_inner_flow_is_that_of_the_posterior_at_its_order_at_every_time(
+    generator, solver, order, time
+):
+    """100 draws along the same noise; the law is broad, so that no path is torn apart."""
+    model = mixture()
+    errors = []
+    for steps in (16, 32):
+        posterior = GLASSPosterior(model, 100, steps, solver)
+        tensordict = drawn(posterior, time, generator.manual_seed(0))
+        noise, state = tensordict["endpoint_noise"], tensordict["state"]
+        exact = model.posterior_flow(noise, state, tensordict["time"])
+        deviation = exact.std(1, keepdim=True)
+        errors.append(((tensordict["endpoint"] - exact) / deviation).square().mean().sqrt().item())
+    assert errors[0] < {1: 0.12, 2: 0.02}[order]
+    assert errors[1] < 1.3 * errors[0] / 2**order
+
+
 @pytest.mark.parametrize(("t", "u"), [(0.0, 0.0), (0.0, 0.3), (0.4, 0.0), (0.4, 0.7), (0.9, 0.2)])
 def test_two_looks_at_the_data_are_one(generator, t, u):
     """E[x1 | x_t, y_u] of a Gaussian, by its precision, is D at the combined look."""

@@ -1,17 +1,22 @@
 r"""GLASS: exact draws of the posterior from the pretrained denoiser alone, by an inner flow.
 
-Two independent looks at the same data point, x_t and the inner state y_u = u x_1 + (1-u) eps, are
-one look at it at a later time: with a = t (1-u), b = u (1-t) and d = \sqrt{a^2 + b^2},
+Two independent looks at the same data point, x_t and the inner state y_w = w x_1 / c + (1-w) eps,
+are one look at it at a later time: with a = t (1-w), b = (1-t) w / c and d = \sqrt{a^2 + b^2},
 
 .. math::
-    t^* = \frac{d}{d + (1-t)(1-u)}, \qquad
-    x^* = \frac{\tfrac{a}{d} (1-u)\, x_t + \tfrac{b}{d} (1-t)\, y_u}{d + (1-t)(1-u)}, \qquad
-    \frac{dy_u}{du} = \frac{D_{t^*}(x^*) - y_u}{1-u}
+    t^* = \frac{d}{d + (1-t)(1-w)}, \qquad
+    x^* = \frac{\tfrac{a}{d} (1-w)\, x_t + \tfrac{b}{d} (1-t)\, y_w}{d + (1-t)(1-w)}, \qquad
+    \frac{dy_w}{dw} = \frac{D_{t^*}(x^*) / c - y_w}{1-w}
 
-The inner flow carries noise y_0 to a draw y_1 of p(x1 | x_t), exactly as its steps get short.
+The inner flow carries noise y_0 to a draw c y_1 of p(x1 | x_t), exactly as its steps get short. The
+unit c does not matter to that, but to how many steps it takes: in one of the size of the posterior
+the inner flow looks the same at every t, while with c = 1 late posteriors, which are narrow, come
+out of the last step with too little spread.
 
-Source: GLASS Flows (2509.25170), here in a form that divides by nothing that vanishes.
+Source: GLASS Flows (2509.25170) for c = 1, here in a form that divides by nothing that vanishes.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +26,7 @@ from alignflow.interpolants import expand_time
 
 from .base import DrawnPosterior
 
-__all__ = ["GLASSPosterior", "combined_look"]
+__all__ = ["INNER_SOLVERS", "GLASSPosterior", "check_inner", "combined_look", "inner_flow"]
 
 # forwards of so many inner steps
 INNER_SOLVERS = {"euler": lambda steps: steps, "heun": lambda steps: 2 * steps - 1}
@@ -51,6 +56,57 @@ def combined_look(
     return state, d / total
 
 
+def inner_flow(
+    model: FlowMap,
+    x: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    signal: Tensor,
+    spread: Tensor,
+    condition: Any = None,
+    steps: int = 8,
+    solver: str = "euler",
+) -> Tensor:
+    """Draws of signal x_1 + spread eps given x_t, (N, *E).
+
+    Args:
+        model: Gives the denoiser.
+        x: State at time t, (N, *E).
+        t: (N,).
+        noise: Standard normal, (N, *E).
+        signal: (N,), positive.
+        spread: (N,), at least 0; with signal 1 and spread 0 the draws are of the posterior.
+        condition: Of the model.
+        steps: Of the flow.
+        solver: One of INNER_SOLVERS.
+    """
+    gap = (1 - t).clamp_min(torch.finfo(t.dtype).eps)
+    unit = gap / torch.hypot(t, gap)  # the posterior's deviation if data were standard normal
+    end = unit * signal / (unit * signal + spread)
+
+    def velocity(y: Tensor, w: Tensor) -> Tensor:
+        state, time = combined_look(x, t, y, w / unit, 1 - w)
+        denoiser = model.denoiser(state, time, condition)
+        return (denoiser / expand_time(unit, x) - y) / expand_time(1 - w, x)
+
+    y, step = noise, expand_time(end / steps, x)
+    for k in range(steps):
+        first = velocity(y, end * k / steps)
+        moved = y + step * first
+        if solver == "heun" and k < steps - 1:  # at the end of a posterior's flow it is 0/0
+            moved = y + step * (first + velocity(moved, end * (k + 1) / steps)) / 2
+        y = moved
+    return y * expand_time(spread + unit * signal, x)
+
+
+def check_inner(steps: int, solver: str) -> None:
+    """Refuse inner steps or a solver that there are not."""
+    if steps < 1:
+        raise ValueError(f"inner_steps must be at least 1, got {steps}")
+    if solver not in INNER_SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(INNER_SOLVERS)}, got {solver!r}")
+
+
 class GLASSPosterior(DrawnPosterior):
     """Draws by the inner flow of GLASS: exact as `inner_steps` grows.
 
@@ -63,10 +119,7 @@ class GLASSPosterior(DrawnPosterior):
 
     def __init__(self, model: FlowMap, draws: int = 1, inner_steps: int = 8, solver: str = "euler"):
         super().__init__(model, draws)
-        if inner_steps < 1:
-            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
-        if solver not in INNER_SOLVERS:
-            raise ValueError(f"solver must be one of {', '.join(INNER_SOLVERS)}, got {solver!r}")
+        check_inner(inner_steps, solver)
         self.inner_steps, self.solver = inner_steps, solver
 
     def forwards(self, draws):
@@ -77,20 +130,10 @@ class GLASSPosterior(DrawnPosterior):
         draws = noise.shape[1]
         x, t, condition = self.repeated(tensordict, draws)
 
-        def velocity(y: Tensor, u: float) -> Tensor:
-            inner = torch.full_like(t, u)
-            state, time = combined_look(x, t, y, inner, 1 - inner)
-            return (self.model.denoiser(state, time, condition) - y) / (1 - u)
-
-        y, n = noise.flatten(0, 1), self.inner_steps
-        for k in range(n):
-            u, end = k / n, (k + 1) / n
-            first = velocity(y, u)
-            moved = y + (end - u) * first
-            if self.solver == "heun" and k < n - 1:  # at u = 1 the velocity is 0/0
-                moved = y + (end - u) * (first + velocity(moved, end)) / 2
-            y = moved
-        return self.write(tensordict, endpoint=y.unflatten(0, (-1, draws)))
+        one, none = torch.ones_like(t), torch.zeros_like(t)
+        flat, how = noise.flatten(0, 1), (self.inner_steps, self.solver)
+        endpoint = inner_flow(self.model, x, t, flat, one, none, condition, *how)
+        return self.write(tensordict, endpoint=endpoint.unflatten(0, (-1, draws)))
 
     def extra_repr(self) -> str:
         return f"draws={self.draws}, inner_steps={self.inner_steps}, {self.solver}"

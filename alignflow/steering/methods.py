@@ -277,15 +277,17 @@ def diamond_smc(
     draws=4,
     posterior="glass",
     inner_steps=8,
+    solver="euler",
     scheme="systematic",
     threshold=0.5,
     transition="glass",
 ) -> Nodes:
     """Particles of the base weighed by their value (Diamond SMC, 2602.05993): consistent."""
+    numbers = {"inner_steps": inner_steps, "solver": solver}  # of GLASS, where either is it
     return Nodes(
-        posterior=build_posterior(posterior, model, draws, inner_steps=inner_steps),
+        posterior=build_posterior(posterior, model, draws, **numbers),
         value=build_value("value", model, reward, strength),
-        transition=build_transition(transition, model, inner_steps=inner_steps),
+        transition=build_transition(transition, model, **numbers),
         resampler=AdaptiveResampling(strength, particles, Potential(), scheme, threshold),
         particles=particles,
     )

@@ -16,7 +16,8 @@ from torch import Tensor
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
-from alignflow.posteriors import DrawnPosterior, combined_look
+from alignflow.posteriors import DrawnPosterior
+from alignflow.posteriors.glass import INNER_SOLVERS, check_inner, inner_flow
 
 from .base import NoisyTransition
 from .stochastic import memoryless_spread
@@ -75,45 +76,37 @@ class Bridge(PosteriorTransition):
 class GLASSTransition(PosteriorTransition):
     r"""The inner flow of GLASS from noise straight to x_{t'}.
 
-    With rho = t (1-t') / (t' (1-t)) and gamma = rho (1-t') / (1-t), the inner state is
-    y_u = a_u x_1 + gamma x_t + s_u eps, with a_u = u (t' - gamma t) and
-    s_u = (1-u) + u (1-t') sqrt(1 - rho^2).
+    .. math:: x_{t'} = (t' - \gamma t)\, x_1 + \gamma\, x_t + (1-t') \sqrt{1 - \rho^2}\, \epsilon,
+        \qquad \rho = \frac{t (1-t')}{t' (1-t)}, \quad \gamma = \rho\, \frac{1-t'}{1-t}
 
     Args:
         model: The frozen flow map.
-        inner_steps: Euler steps of the inner flow.
+        inner_steps: Steps of the inner flow.
+        solver: As `GLASSPosterior` takes.
     """
 
-    def __init__(self, model: FlowMap, inner_steps: int = 8):
+    def __init__(self, model: FlowMap, inner_steps: int = 8, solver: str = "euler"):
         super().__init__()
-        if inner_steps < 1:
-            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
-        self.model, self.inner_steps = model, inner_steps
+        check_inner(inner_steps, solver)
+        self.model, self.inner_steps, self.solver = model, inner_steps, solver
 
     @property
     def cost(self) -> Cost:
-        return Cost(nfe=self.inner_steps * forwards_of_call(self.model))
+        forwards = INNER_SOLVERS[self.solver](self.inner_steps)
+        return Cost(nfe=forwards * forwards_of_call(self.model))
 
     def forward(self, tensordict):
         x, t, target, noise = (self.read(tensordict, key) for key in self.reads)
         condition = self.read(tensordict, "condition")
         rho = t * (1 - target) / (target * (1 - t))
         gamma = rho * (1 - target) / (1 - t)
-        slope, fall = target - gamma * t, (1 - target) * (1 - rho.square()).clamp_min(0).sqrt() - 1
-        residual = noise  # y_u - gamma x_t, which starts as noise alone
-        for k in range(self.inner_steps):
-            u = k / self.inner_steps
-            signal, spread = u * slope, 1 + u * fall
-            state, time = combined_look(x, t, residual, signal, spread)
-            denoiser = self.model.denoiser(state, time, condition)
-            rate = expand_time(fall / spread, x)
-            gain = expand_time(slope - signal * fall / spread, x)
-            residual = residual + (rate * residual + gain * denoiser) / self.inner_steps
-        moved = residual + expand_time(gamma, x) * x
-        return self.write(tensordict, state=moved, time=target)
+        spread = (1 - target) * (1 - rho.square()).clamp_min(0).sqrt()
+        how = (condition, self.inner_steps, self.solver)
+        rest = inner_flow(self.model, x, t, noise, target - gamma * t, spread, *how)
+        return self.write(tensordict, state=rest + expand_time(gamma, x) * x, time=target)
 
     def extra_repr(self) -> str:
-        return f"inner_steps={self.inner_steps}"
+        return f"inner_steps={self.inner_steps}, {self.solver}"
 
 
 class Renoise(PosteriorTransition):

@@ -17,7 +17,6 @@ from rich.progress import track
 from tensordict import TensorDict
 from torch import Tensor
 
-from alignflow.interpolants import Linear
 from alignflow.posteriors import (
     ExactPosterior,
     GLASSPosterior,
@@ -108,7 +107,8 @@ def main() -> None:
         for time in TIMES:
             generator = torch.Generator().manual_seed(0)
             x1 = target.sample(states, generator=generator)
-            state = Linear().state(torch.randn(x1.shape, generator=generator).to(x1), x1, time)
+            noise = torch.randn(x1.shape, generator=generator).to(x1)
+            state = torch.lerp(noise, x1, time)
             title = f"{dimension}-D, time {time:g}"
             rows = [row(name, target, state, time) for name in track(ESTIMATORS, title)]
             sections.append(f"## {title}\n\n{table(['', *DRAWS, 'slope'], rows)}")
