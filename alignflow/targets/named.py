@@ -110,28 +110,31 @@ def cycloid_reward(
     return Reward(cycloid, differentiable=True)
 
 
-def mixture(dimension: int, components: int = 4, seed: int = 0) -> GaussianMixture:
-    """Well separated Gaussians of full and unequal covariances and weights, in any dimension.
+def mixture(
+    dimension: int, components: int = 4, seed: int = 0, separation: float = 4.0
+) -> GaussianMixture:
+    """Gaussians of full and unequal covariances and weights, in any dimension.
 
-    The closest means are 4 apart and the widest deviation is 0.55, so that hardly a sample leaves
-    the mode it belongs to; the narrowest deviation is 0.22. The mean of the whole is zero.
+    The widest deviation is 0.55 and the narrowest 0.22, so that with the closest means 4 apart
+    hardly a sample leaves the mode it belongs to. The mean of the whole is zero.
 
     Args:
         dimension: D.
         components: C, at least two.
         seed: Which member of the family: what makes it is drawn from this seed alone.
+        separation: Of the closest means; from 1 down the modes run into each other.
     """
-    if dimension < 1 or components < 2:
+    if dimension < 1 or components < 2 or not separation > 0:
         raise ValueError(
-            "a mixture needs at least one dimension and two components, "
-            f"got {dimension} and {components}"
+            "a mixture needs at least one dimension, two components and a positive separation, "
+            f"got {dimension}, {components} and {separation}"
         )
     generator = torch.Generator().manual_seed(seed)
     weights = 0.5 + torch.rand(components, generator=generator, dtype=torch.float64)
     weights = weights / weights.sum()
     candidates = torch.randn(64 * components, dimension, generator=generator).double()
     means = _far_apart(candidates, components)
-    means = 4 * means / torch.pdist(means).min()
+    means = separation * means / torch.pdist(means).min()
     shape = components, dimension, dimension
     axes = torch.linalg.qr(torch.randn(shape, generator=generator).double()).Q
     level = torch.arange(dimension) + torch.rand(components, 1, dimension, generator=generator)

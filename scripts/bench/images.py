@@ -32,7 +32,7 @@ CURVE = (4, 8, 16, 32, 64)  # evaluations of the ODE on the way to the map's Fre
 KEPT = Path("outputs/images")
 SHOWN = 64
 ABOUT_FACES = """\
-{n:,} samples ({curve:,} by the ODE), read by the judge. An attribute's column is the total
+{n:,} samples, read by the judge. An attribute's column is the total
 variation of its rate to that of {real:,} real portraits, read by the same judge; standard errors
 {deviation}. The ratio of Frechet distances in the judge's features is to that of two halves of real
 portraits, which falls with their size while the model's does not, so it is given at several sizes
@@ -106,7 +106,7 @@ def faces(n: int, curve: int) -> list[str]:
     draws = {f"{steps} steps" if steps > 1 else "1 step": by_map(policy, steps) for steps in STEPS}
     samples = {name: drawn(f"avatars, {name}", draw, n) for name, draw in draws.items()}
     slow = f"ODE, {EVALUATIONS} evaluations"
-    samples[slow] = drawn(f"avatars, {slow}", by_ode(policy, EVALUATIONS), curve)
+    samples[slow] = drawn(f"avatars, {slow}", by_ode(policy, EVALUATIONS), n)
     logits, features = judged(judge, real.pixels)
     rates = (logits > 0).double().mean(0)
     palette = palette_of(training.pixels)
@@ -118,8 +118,6 @@ def faces(n: int, curve: int) -> list[str]:
         gaps = ((found > 0).double().mean(0) - rates).abs()
         ratios = {
             m: f"{float(frechet_distance(of_samples[:m], features[:m])) / halves[m]:.1f}"
-            if m <= len(pixels)
-            else ""
             for m in sizes
         }
         new = novelty(palette_rounded(pixels[:2000], palette), training.pixels)
@@ -139,7 +137,6 @@ def faces(n: int, curve: int) -> list[str]:
         "## Avatars",
         ABOUT_FACES.format(
             n=n,
-            curve=curve,
             real=2 * n,
             deviation=" ".join(f"{(r * (1 - r) * 1.5 / n).sqrt():.4f}" for r in rates),
             halves=", ".join(f"{m:,}: {halves[m]:.4f}" for m in sizes),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 import alignflow as af
-from alignflow.policies import MLP, DiT, FlowMapPolicy
+from alignflow.policies import MLP, FlowMapPolicy, UNet
 
 STEPS = 4
 STEP_SIZE = 0.1
@@ -107,7 +107,7 @@ def main() -> None:
     cases = {
         "MLP 256 x 3, batch 64": (MLP(2), (2,), 64, 101),
         "MLP 256 x 3, batch 1024": (MLP(2), (2,), 1024, 51),
-        "DiT 192 x 8, batch 16": (DiT(), (3, 16, 16), 16, 7),
+        "U-Net, batch 32": (UNet(), (3, 16, 16), 32, 9),
     }
     sections = []
     for title, (network, shape, n, rounds) in cases.items():

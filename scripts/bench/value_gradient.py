@@ -1,6 +1,6 @@
 """The value's gradient from draws of the endpoint: how fast it comes near the closed form.
 
-    python scripts/bench/value_gradient.py [--states 32]
+    python scripts/bench/value_gradient.py [--states 16]
 
 Weighted Diamond renoises the state and weighs what a flow map makes of it; GLASS and the exact
 posterior stand beside it. Errors are those of grad V over states drawn from the path at one time,
@@ -8,6 +8,7 @@ root mean square, as a share of the root mean square of grad V itself.
 """
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ from alignflow.targets import GaussianMixture, mixture, mixture_quadratic_reward
 from alignflow.values import Estimator, Gradient, GradientFree
 
 TIMES = (0.3, 0.6, 0.9)
-DRAWS = (16, 64, 256, 1024, 4096)
+DRAWS = (16, 64, 256, 1024)
 STRENGTH = 2.0
 SNR_RATIO = 5.0
 
@@ -96,23 +97,36 @@ def row(name: str, target: GaussianMixture, state: Tensor, time: float) -> list[
     return [name, *(f"{error:.3f}" for error in errors), f"{fall:.2f}"]
 
 
+def section(name: str, target: GaussianMixture, states: int, time: float) -> str:
+    """Of a page: every estimator on one target at one time."""
+    generator = torch.Generator().manual_seed(0)
+    x1 = target.sample(states, generator=generator)
+    state = torch.lerp(torch.randn(x1.shape, generator=generator).to(x1), x1, time)
+    title = f"{name}, time {time:g}"
+    rows = [row(estimator, target, state, time) for estimator in track(ESTIMATORS, title)]
+    return f"## {title}\n\n{table(['', *DRAWS, 'slope'], rows)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--states", type=int, default=32)
+    parser.add_argument("--states", type=int, default=16)
     states = parser.parse_args().states
     torch.set_num_threads(1)
-    sections = []
-    for dimension in (1, 2, 8):
-        target = mixture(dimension).double()
-        for time in TIMES:
-            generator = torch.Generator().manual_seed(0)
-            x1 = target.sample(states, generator=generator)
-            noise = torch.randn(x1.shape, generator=generator).to(x1)
-            state = torch.lerp(noise, x1, time)
-            title = f"{dimension}-D, time {time:g}"
-            rows = [row(name, target, state, time) for name in track(ESTIMATORS, title)]
-            sections.append(f"## {title}\n\n{table(['', *DRAWS, 'slope'], rows)}")
+    cases = {
+        f"{dimension}-D, means {separation} apart": mixture(dimension, separation=separation)
+        for separation in (1, 4)
+        for dimension in (1, 2, 8)
+    }
+    sections = [
+        section(name, target.double(), states, time)
+        for (name, target), time in itertools.product(cases.items(), TIMES)
+    ]
     about = (
+        "Where modes run into each other (means 1 apart) every estimator converges as a mean does. "
+        "Where they lie apart, what changes the share of a mode is the gradient of the flow map "
+        "across the thin seam between their basins: rare and huge, so that gradients through draws "
+        "converge far slower than 1 / sqrt(draws), while gradient-free estimators, which compare "
+        "draws, do not notice.\n\n"
         f"Mixtures of four Gaussians, quadratic reward, strength {STRENGTH:g}, {states} states. "
         f"Columns are draws; the slope is that of log error in log draws, -1/2 for a mean. "
         f"Renoised by a signal-to-noise ratio of {SNR_RATIO:g}; the log-ratio of densities by the "

@@ -189,8 +189,9 @@ def test_grid_tilts_by_a_black_box_and_reports_its_mean_reward():
     [
         (lambda: ring(modes=0), "at least one mode"),
         (lambda: cycloid_reward(deviation=0.0), "deviation must be positive"),
-        (lambda: mixture(0), "one dimension and two components, got 0 and 4"),
-        (lambda: mixture(2, components=1), "one dimension and two components, got 2 and 1"),
+        (lambda: mixture(0), "a positive separation, got 0, 4 and 4.0"),
+        (lambda: mixture(2, components=1), "a positive separation, got 2, 1 and 4.0"),
+        (lambda: mixture(2, separation=0.0), "a positive separation, got 2, 4 and 0.0"),
         (lambda: Checkerboard(squares=3), "squares must be even"),
         (lambda: Checkerboard(extent=0.0), "extent must be positive"),
         (lambda: GridDensity(lambda x: x.sum(1), torch.ones(2), torch.zeros(2)), "lower < upper"),
