@@ -104,11 +104,12 @@ class ESD:
     With the velocity of the data pair in place of b, stopped as "target", this is MeanFlow.
 
     Args:
-        stop_gradient: "full", "convex", "target" or "none".
+        stop_gradient: "convex", "target", "full" or "none". Equation 94 has "full"; on the
+            checkerboard it diverged after 2,000 to 3,500 steps where the first two did not.
     """
 
-    def __init__(self, stop_gradient: str = "full"):
-        _check("stop_gradient", stop_gradient, ("full", "convex", "target", "none"))
+    def __init__(self, stop_gradient: str = "convex"):
+        _check("stop_gradient", stop_gradient, ("convex", "target", "full", "none"))
         self.stop_gradient = stop_gradient
 
     def __call__(
