@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from alignflow.distillation import batches
 from alignflow.flow_map import FlowMap
-from alignflow.reward_module import Reward
+from alignflow.reward_module import Reward, log_tilt
 
-__all__ = ["Pool", "effective_share", "normalize"]
+__all__ = ["Pool", "centered", "effective_share", "groups_of", "normalize"]
 
 CHUNK = 1024
 FEW = 0.01
@@ -39,6 +39,8 @@ class Pool(nn.Module):
     condition: Tensor | None
     reward: Tensor
     log_weight: Tensor
+    weight: Tensor
+    gain: Tensor
     share: Tensor
     age: Tensor
 
@@ -72,17 +74,37 @@ class Pool(nn.Module):
         # weights of large strengths need the range of float64
         self.register_buffer("reward", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("log_weight", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(size))
+        self.register_buffer("gain", torch.zeros(size))
         self.register_buffer("share", torch.ones(()))
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def resample(self, n: int) -> TensorDict:
         """n rows drawn by their weights: `data` (n, *E) and perhaps `condition` (n, ...)."""
+        self._grow_older()
+        weight = self.log_weight.exp()
+        return self._rows(torch.multinomial(weight, n, True, generator=self.generator))
+
+    @torch.no_grad()
+    def draw(self, n: int) -> TensorDict:
+        """n rows drawn evenly, as `resample` gives them, with what each is worth.
+
+        `weight` (n,) is e^{strength r} over its mean; `gain` (n,) is strength r less its mean, and
+        -1 for a dropped candidate, as if it had no weight to first order. Means are over the
+        candidates of one condition.
+        """
+        self._grow_older()
+        rows = torch.randint(len(self.state), (n,), generator=self.generator)
+        return self._rows(rows).update({"weight": self.weight[rows], "gain": self.gain[rows]})
+
+    def _grow_older(self) -> None:
         if self.age % self.refresh_every == 0:
             self.refresh()
         self.age += 1
-        rows = torch.multinomial(self.log_weight.exp(), n, True, generator=self.generator)
-        batch = TensorDict({"data": self.state[rows]}, batch_size=n)
+
+    def _rows(self, rows: Tensor) -> TensorDict:
+        batch = TensorDict({"data": self.state[rows]}, batch_size=len(rows))
         return batch if self.condition is None else batch.set("condition", self.condition[rows])
 
     @torch.no_grad()
@@ -99,11 +121,12 @@ class Pool(nn.Module):
             self.reward[rows] = reward.score(state, condition, base.decode).to(self.reward)
             if self.condition is not None and condition is not None:
                 self.condition[rows] = condition.to(self.condition)
-        groups = _groups(self.condition, len(self.state))
-        # a dropped sample has a reward of -inf and stays dropped at strength 0
-        scaled = torch.where(self.reward == -torch.inf, self.reward, self.strength * self.reward)
+        groups = groups_of(self.condition, len(self.state))
+        scaled = log_tilt(self.reward, self.strength)
         self.log_weight.copy_(normalize(scaled, groups))
         self.share.copy_(effective_share(self.log_weight, groups))
+        self.weight.copy_(torch.bincount(groups)[groups] * self.log_weight.exp())
+        self.gain.copy_(centered(scaled, groups))
         if self.share < FEW:
             warnings.warn(
                 f"at strength {self.strength:g} only {self.share.item():.2%} of {len(self.state)} "
@@ -140,6 +163,14 @@ def normalize(log_weight: Tensor, groups: Tensor) -> Tensor:
     return shifted - _over(groups, shifted.exp(), "sum", 0.0).log()[groups]
 
 
+def centered(scaled: Tensor, groups: Tensor) -> Tensor:
+    """Values (N,) less the mean of their group (N,); -inf counts for nothing and becomes -1."""
+    kept = scaled > -torch.inf
+    total = _over(groups[kept], scaled[kept], "sum", 0.0)
+    mean = total / torch.bincount(groups[kept], minlength=len(total)).clamp_min(1)
+    return torch.where(kept, scaled - mean[groups], -1.0)
+
+
 def effective_share(log_weight: Tensor, groups: Tensor) -> Tensor:
     """Effective sample size over size, (), of the group where it is least.
 
@@ -156,7 +187,8 @@ def _over(groups: Tensor, values: Tensor, reduce: str, start: float) -> Tensor:
     return out.scatter_reduce_(0, groups, values, reduce)
 
 
-def _groups(condition: Tensor | None, n: int) -> Tensor:
+def groups_of(condition: Tensor | None, n: int) -> Tensor:
+    """Index of each candidate's condition, (n,), among the different ones."""
     if condition is None:
         return torch.zeros(n, dtype=torch.int64)
     groups = torch.unique(condition, dim=0, return_inverse=True)[1]

@@ -16,15 +16,26 @@ from alignflow.reward_module import Reward, as_reward
 from alignflow.training import Trainer
 
 from .direct import Direct
+from .etm import ETM
+from .itm import ITM
+from .levels import AdaptiveLevels, EqualLevels
 from .monitor import Monitor
-from .tuner import Tuner
+from .tilt import Tilt
+from .tuner import Tuner, as_rows, check_strength
 from .weighted import Weighted
 
 __all__ = ["METHODS", "finetune"]
 
-METHODS: dict[str, type[Tuner]] = {"direct": Direct, "weighted": Weighted}
+METHODS: dict[str, type[Tuner]] = {
+    "direct": Direct,
+    "weighted": Weighted,
+    "etm": ETM,
+    "itm": ITM,
+    "tilt": Tilt,
+}
 
 LEARNING_RATE = 3e-4
+ROUNDING = 1e-9  # of a strength: what is left below it is not another level
 
 _TRAINER = (
     "optimizer learning_rate warmup decay clip_norm ema_decay precision "
@@ -41,7 +52,7 @@ def finetune(
     batch_size: int = 256,
     generator: torch.Generator | None = None,
     *,
-    levels: int = 1,
+    levels: int | EqualLevels | AdaptiveLevels | None = None,
     folder: str | Path | None = None,
     held_out: Mapping[str, Any] | None = None,
     evaluate: Callable[[int, Any], dict[str, float]] | None = None,
@@ -60,7 +71,8 @@ def finetune(
         batch_size: Rows of a step.
         generator: Source of all randomness.
         levels: Reach the tilt in this many tilts by strength / levels, each of the last one's
-            result, where the method can: what a strong tilt needs.
+            result, where the method can: what a strong tilt needs. `AdaptiveLevels` takes as many
+            as keep enough candidates effective. By default as many as the method's own.
         folder: Where metrics and checkpoints go; a run found there is continued.
         held_out: Rewards by name that are not trained on, logged with the monitor's other metrics
             at each checkpoint.
@@ -73,28 +85,33 @@ def finetune(
         ValueError: If the method or an option is not known, or one would do nothing; if the policy
             has nothing to tune; if the method needs a gradient that the reward does not have.
     """
-    _check(policy, method, levels, steps, batch_size, options)
+    check_strength(strength)
+    schedule = _schedule(method, levels)
+    _check(policy, method, schedule, steps, batch_size, options)
     if held_out and folder is None:
         raise ValueError("held_out would do nothing without a folder to log to")
     reward, generator = as_reward(reward), generator or torch.Generator().manual_seed(0)
     settings = {name: options.pop(name) for name in _TRAINER if name in options}
     settings.setdefault("learning_rate", LEARNING_RATE)
-    tuned = policy
+    conditions = as_rows(options.get("condition"))
+    tuned, reached, spent, level = policy, 0.0, 0, 0
     with _untrained(reward):
-        for level in range(levels):
+        while level == 0 or strength - reached > ROUNDING * strength:
+            part = schedule.step(level, strength - reached, tuned, reward, conditions)
+            reached, level = reached + part, level + 1
+            # a level takes gradient steps in proportion to its strength
+            due = round(steps * reached / strength) if strength else steps
             student = _student(tuned)
-            loss = METHODS[method](
-                student, reward, strength / levels, generator=generator, **options
-            )
+            loss = METHODS[method](student, reward, part, generator=generator, **options)
             place, watch = None, evaluate
             if folder is not None:
-                place = Path(folder) / (f"level_{level + 1}_of_{levels}" if levels > 1 else "")
-                watch = Monitor(policy, reward, held_out, loss.condition, also=evaluate)
+                place = Path(folder) / (f"level_{level}" if schedule.number > 1 else "")
+                watch = Monitor(policy, reward, held_out, conditions, also=evaluate)
             trainer = Trainer(
                 loss,
                 student,
                 partial(_draw, loss, batch_size),
-                steps=(level + 1) * steps // levels - level * steps // levels,
+                steps=due - spent,
                 generator=generator,
                 folder=place,
                 evaluate=watch,
@@ -102,7 +119,7 @@ def finetune(
             )
             if compile:
                 student.module.compile()
-            tuned = cast(FlowMap, trainer.run().eval())
+            tuned, spent = cast(FlowMap, trainer.run().eval()), due
     for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
         parameter.requires_grad_(original.requires_grad)
     return tuned
@@ -116,19 +133,31 @@ def methods() -> dict[str, str]:
 finetune.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
 
 
-def _check(
-    policy: FlowMap, method: str, levels: int, steps: int, batch_size: int, options: dict
-) -> None:
+def _schedule(
+    method: str, levels: int | EqualLevels | AdaptiveLevels | None
+) -> EqualLevels | AdaptiveLevels:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if levels is None:
+        levels = METHODS[method].levels
+    return EqualLevels(levels) if isinstance(levels, int) else levels
+
+
+def _check(
+    policy: FlowMap,
+    method: str,
+    levels: EqualLevels | AdaptiveLevels,
+    steps: int,
+    batch_size: int,
+    options: dict,
+) -> None:
     if not hasattr(policy, "average_velocity"):
         raise ValueError(
             f"finetune needs a policy with a network, FlowMapPolicy(module, ...); "
             f"{type(policy).__name__} has none"
         )
     tuner = METHODS[method]
-    parameters = inspect.signature(tuner).parameters.values()
-    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"base", "generator"}
+    own = set(_options(tuner)) - {"base", "generator"}
     if unknown := sorted(set(options) - own - set(_TRAINER)):
         raise ValueError(
             f"{method} has no option {', '.join(unknown)}; its own are {', '.join(sorted(own))}, "
@@ -139,11 +168,22 @@ def _check(
         raise ValueError("learning_rate would do nothing with an optimizer of your own")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if not 1 <= levels <= max(steps, 1):
-        raise ValueError(f"levels must lie between 1 and steps={steps}, got {levels}")
-    if levels > 1 and not tuner.takes_levels:
+    if levels.number > max(steps, 1):
+        raise ValueError(f"levels must lie between 1 and steps={steps}, got {levels.number}")
+    if levels.number > 1 and not tuner.takes_levels:
         fit = ", ".join(name for name, other in METHODS.items() if other.takes_levels)
-        raise ValueError(f"{method} reaches its tilt at once, levels is for {fit}; got {levels}")
+        raise ValueError(
+            f"{method} reaches its tilt at once, levels is for {fit}; got {levels.number}"
+        )
+
+
+def _options(tuner: type[Tuner]) -> Iterator[str]:
+    """Keyword arguments of a tuner, and of what it passes others on to."""
+    for kind in tuner.__mro__:
+        parameters = inspect.signature(kind.__init__).parameters.values()
+        yield from (p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
 
 
 def _student(policy: FlowMap) -> Any:

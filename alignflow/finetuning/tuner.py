@@ -15,7 +15,7 @@ from alignflow.distillation import FlowMapLoss
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
 
-__all__ = ["Tuner", "frozen"]
+__all__ = ["Tuner", "as_rows", "check_strength", "frozen"]
 
 
 class Tuner(LossModule):
@@ -42,6 +42,7 @@ class Tuner(LossModule):
     takes_black_box: ClassVar[bool] = True
     # whether the tilt may be reached in several tilts of a part of the strength each
     takes_levels: ClassVar[bool] = False
+    levels: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -55,17 +56,12 @@ class Tuner(LossModule):
         base: FlowMap | None = None,
     ):
         super().__init__()
-        if not (math.isfinite(strength) and strength >= 0):
-            raise ValueError(
-                f"strength must be finite and not negative, got {strength}; to avoid what a reward "
-                "likes, negate the reward"
-            )
+        check_strength(strength)
         reward = as_reward(reward)
         if not (self.takes_black_box or reward.differentiable):
             raise ValueError(_refusal(type(self).__name__.lower(), reward))
         self.strength, self.generator = strength, generator
-        # always a row of them
-        self.condition = None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
+        self.condition = as_rows(condition)
         self.distillation = distillation
         # in a tuple, so that what is frozen is neither trained nor saved with the policy
         self._given = (frozen(policy) if base is None else base, reward)
@@ -114,6 +110,20 @@ class Tuner(LossModule):
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses and logged scalars of a batch."""
         raise NotImplementedError
+
+
+def check_strength(strength: float) -> None:
+    """Refuse what is no strength of a tilt."""
+    if not (math.isfinite(strength) and strength >= 0):
+        raise ValueError(
+            f"strength must be finite and not negative, got {strength}; to avoid what a reward "
+            "likes, negate the reward"
+        )
+
+
+def as_rows(condition: Any) -> Tensor | None:
+    """Conditions to tune for, one or several, as a tensor (C, ...)."""
+    return None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
 
 
 def frozen(policy: FlowMap) -> FlowMap:

@@ -94,8 +94,8 @@ def main() -> None:
         f"half a sample, by steps. MLP 256 x 4, {arguments.steps:,} steps of batch "
         f"{arguments.batch:,}, average of weights 0.999; the last weights, none picked; "
         "ESD with the teacher's velocity stopped and not the whole advection, which diverged. The "
-        "published rows took MLP 512 x 4, 150,000 steps of batch 100,000, and for each column the best of "
-        "all checkpoints.",
+        "published rows took MLP 512 x 4, 150,000 steps of batch 100,000, and for each column the "
+        "best of all checkpoints.",
         f"Minutes of training: {budget}.",
         *parts,
     )

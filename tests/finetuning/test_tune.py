@@ -155,8 +155,8 @@ def test_what_would_do_nothing_is_refused(normal, first):
         },
         "batch_size must be at least 1": {"batch_size": 0},
         "levels must lie between 1 and steps=2": {"levels": 3},
-        "levels is for weighted": {"method": "direct", "levels": 2},
-        "method must be one of direct, weighted, got 'best'": {"method": "best"},
+        "levels is for weighted, etm, itm, tilt": {"method": "direct", "levels": 2},
+        "method must be one of direct, weighted, etm, itm, tilt, got 'best'": {"method": "best"},
         "steps must be at least 1": {"steps": 0},
     }
     for message, options in refused.items():

@@ -1,0 +1,128 @@
+"""Tilt matching: fixed points in closed form, the order of ETM, the variance of the family."""
+
+import math
+
+import pytest
+import torch
+
+import alignflow as af
+from alignflow.finetuning import ETM, ITM, AdaptiveLevels, Tilt
+from alignflow.finetuning.levels import largest_step
+from alignflow.reward_module import reward
+
+FAST = {"batch_size": 256, "learning_rate": 3e-3, "ema_decay": 0.98}
+FAMILY = pytest.mark.parametrize("tuner", [ETM, ITM, Tilt])
+
+
+def conditional(tuner, loss, x, t, n, generator):
+    """Mean and spread (n = draws) of the target at one state x of N(0, 1) at time t."""
+    # x1 given x_t = x is N(t x / v, (1-t)^2 / v), v = t^2 + (1-t)^2
+    v = t**2 + (1 - t) ** 2
+    x1 = t * x / v + (1 - t) / v**0.5 * torch.randn(n, generator=generator, dtype=torch.float64)
+    direction = (x1 - x) / (1 - t)
+    base = ((t * x / v) - x) / (1 - t)
+    return x1, direction.unsqueeze(1), torch.full((n, 1), base, dtype=torch.float64)
+
+
+@FAMILY
+@pytest.mark.parametrize("t", [0.2, 0.7])
+def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(
+    tuner, t, normal, first, generator
+):
+    """Reward x, N(0, 1), strength 0.5: b* = b + 0.5 (1-t) / v at every x. For ETM, which is of
+    first order, too: the gain of a linear reward of a normal has no higher order. 200,000 draws,
+    five standard errors."""
+    n, strength, x = 200_000, 0.5, 0.4
+    loss = tuner(normal, first, strength, pool=16, generator=generator)
+    x1, direction, base = conditional(tuner, loss, x, t, n, generator)
+    exact = base + strength * (1 - t) / (t**2 + (1 - t) ** 2)
+    gain = strength * x1.unsqueeze(1)
+    worth = gain if tuner is ETM else (gain - strength**2 / 2).exp()
+    target = loss.target(direction, base, exact, worth)
+    error = 5 * target.std().item() / math.sqrt(n)
+    assert abs(target.mean().item() - exact[0].item()) < error
+
+
+def test_the_estimated_control_variate_has_the_least_variance_of_the_family(
+    normal, first, generator
+):
+    """At a weak and a strong tilt, over states: never more than that of either end."""
+    for strength in (0.1, 1.5):
+        loss = Tilt(normal, first, strength, pool=16, memory=0.0, generator=generator)
+        x0, x1 = torch.randn(2, 50_000, 1, generator=generator, dtype=torch.float64)
+        t = torch.rand(50_000, 1, generator=generator, dtype=torch.float64)
+        v = t**2 + (1 - t) ** 2
+        x, direction = (1 - t) * x0 + t * x1, x1 - x0
+        base = (2 * t - 1) / v * x
+        own, weight = base + strength * (1 - t) / v, (strength * x1 - strength**2 / 2).exp()
+        best = loss.target(direction, base, own, weight)
+        ends = {c: own + weight * (direction - own) - c * (direction - base) for c in (0, 1)}
+        spread = (best - own).square().mean()
+        assert all(spread <= (end - own).square().mean() for end in ends.values())
+        assert 0 < loss.control < 1
+
+
+def test_at_a_constant_reward_the_target_of_itm_is_the_base_whatever_is_drawn(normal, generator):
+    loss = ITM(normal, lambda x: 3.0 * torch.ones(len(x)), 2.0, pool=16, generator=generator)
+    direction, base, own = torch.randn(3, 8, 1, generator=generator)
+    worth = loss.sample_batch(8)["worth"].unsqueeze(1)
+    torch.testing.assert_close(loss.target(direction, base, own, worth), base)
+
+
+@pytest.mark.parametrize("method", ["itm", "tilt"])
+def test_a_black_box_tilt_is_reached_at_any_number_of_steps(method, normal, generator):
+    tuned = af.finetune(
+        normal, lambda x: x[:, 0].numpy(), method, 1.0, steps=600, pool=16_384,
+        refresh_every=100, generator=generator, **FAST,
+    )  # fmt: skip
+    for steps in (1, 4, 16):
+        drawn = tuned.sample(20_000, steps, generator=generator)
+        # the tilt is N(1, 1); what remains is the training's own error
+        assert drawn.mean().item() == pytest.approx(1, abs=0.1)
+        assert drawn.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_error_of_etm_falls_with_its_levels(normal, generator):
+    """Reward -x^2, strength 1: the tilt is N(0, 1/3). One Euler step is far off, eight are near."""
+    bowl = reward(name="bowl")(lambda x: -x[:, 0].square())
+    errors = []
+    for levels in (1, 8):
+        tuned = af.finetune(
+            normal, bowl, "etm", 1.0, steps=640, levels=levels, pool=8192,
+            refresh_every=40, generator=generator, **FAST,
+        )  # fmt: skip
+        drawn = tuned.sample(20_000, 16, generator=generator)
+        errors.append(abs(drawn.std().item() - 3**-0.5))
+    assert errors[1] < 0.05 < errors[0]
+
+
+def test_the_largest_step_leaves_the_share_that_was_asked_for(generator):
+    """Normal rewards: the share under weights e^{h r} is e^{-h^2}. 100,000 rewards."""
+    rewards = torch.randn(100_000, generator=generator)
+    groups = torch.zeros(100_000, dtype=torch.int64)
+    found = largest_step(rewards, groups, 0.5, 10.0)
+    assert found == pytest.approx(math.log(2) ** 0.5, abs=0.02)
+    assert largest_step(rewards, groups, 0.5, 0.1) == 0.1
+
+
+def test_adaptive_levels_reach_the_whole_strength_and_no_more(normal, first, tmp_path, generator):
+    af.finetune(
+        normal, first, "itm", 2.0, steps=40, batch_size=16, pool=256, generator=generator,
+        levels=AdaptiveLevels(0.5, candidates=4096), folder=tmp_path, checkpoint_every=100,
+    )  # fmt: skip
+    # of N(m, 1) every step is sqrt(log 2) = 0.83: two of them and a rest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["level_1", "level_2", "level_3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": 0}, "levels must be at least 1, got 0"),
+        ({"diagonal_fraction": 1.0}, r"diagonal_fraction must lie in \(0, 1\), got 1.0"),
+        ({"memory": 1.0}, r"memory must lie in \[0, 1\), got 1.0"),
+        ({"regularizer": None}, "tilt has no option regularizer; its own are .*memory.*pool"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, message, normal, first):
+    with pytest.raises(ValueError, match=message):
+        af.finetune(normal, first, "tilt", steps=4, batch_size=4, **options)
