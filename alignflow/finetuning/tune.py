@@ -86,7 +86,7 @@ def finetune(
             has nothing to tune; if the method needs a gradient that the reward does not have.
     """
     check_strength(strength)
-    schedule = _schedule(method, levels)
+    schedule = _schedule(method, levels, steps)
     _check(policy, method, schedule, steps, batch_size, options)
     if held_out and folder is None:
         raise ValueError("held_out would do nothing without a folder to log to")
@@ -120,8 +120,9 @@ def finetune(
             if compile:
                 student.module.compile()
             tuned, spent = cast(FlowMap, trainer.run().eval()), due
-    for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
-        parameter.requires_grad_(original.requires_grad)
+            # averages take no gradient: what the next level trains is what this one did
+            for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
+                parameter.requires_grad_(original.requires_grad)
     return tuned
 
 
@@ -134,12 +135,12 @@ finetune.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _schedule(
-    method: str, levels: int | EqualLevels | AdaptiveLevels | None
+    method: str, levels: int | EqualLevels | AdaptiveLevels | None, steps: int
 ) -> EqualLevels | AdaptiveLevels:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if levels is None:
-        levels = METHODS[method].levels
+        levels = min(METHODS[method].levels, max(steps, 1))
     return EqualLevels(levels) if isinstance(levels, int) else levels
 
 

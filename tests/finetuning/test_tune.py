@@ -71,6 +71,7 @@ def test_half_precision_and_any_option_of_the_trainer_are_passed_on(method, norm
         method,
         precision="bf16",
         log_every=1,
+        levels=1,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
         progress=lambda step, steps, metrics: seen.append((step, steps)),
         **TINY,
@@ -126,11 +127,11 @@ def test_each_config_holds_the_defaults_and_runs(method, normal, first, generato
     assert given.pop("method") == method
     built = METHODS[method](normal, first, 1.0)
     defaults = {"learning_rate": 3e-4}
-    for function in (METHODS[method], af.finetune):
+    for function in (*(kind.__init__ for kind in METHODS[method].__mro__[::-1]), af.finetune):
         defaults |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
     for name, value in given.items():
         # None stands for what the method chooses itself
-        default = getattr(built, name) if defaults[name] is None else defaults[name]
+        default = getattr(built, name) if value is not None is defaults[name] else defaults[name]
         assert described(value) == described(default), name
 
 
