@@ -1,10 +1,12 @@
 """Changing a policy for good: tuners towards the tilt, one file each, and `finetune`."""
 
+from .adjoint_matching import AdjointMatching
 from .direct import Direct
 from .etm import ETM
 from .itm import ITM
 from .levels import AdaptiveLevels, EqualLevels
 from .memoryless import MemorylessRollout
+from .mfm import MFM
 from .regularizers import EndpointDistance, PathKL
 from .rollouts import MapRollout
 from .tilt import Tilt
@@ -16,8 +18,10 @@ from .weighted import Weighted
 __all__ = [
     "ETM",
     "ITM",
+    "MFM",
     "METHODS",
     "AdaptiveLevels",
+    "AdjointMatching",
     "Direct",
     "EndpointDistance",
     "EqualLevels",

@@ -18,19 +18,17 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.objectives import LossModule
 
-from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes, batches
+from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
 from alignflow.flow_map import FlowMap
-from alignflow.interpolants import Linear
 from alignflow.reward_module import RewardError
 
 from .memoryless import MemorylessRollout
 from .regularizers import EndpointDistance, PathKL
 from .rollouts import MapRollout, Path
+from .starts import sample_starts
 from .tuner import Tuner
 
 __all__ = ["Direct"]
-
-BASE_STEPS = 8
 
 
 class Direct(Tuner):
@@ -112,26 +110,9 @@ class Direct(Tuner):
         anchor = ["loss_diagonal"] if self.distillation.diagonal_fraction else []
         return ["loss_reward", *regularizer, *anchor, "loss_map", "reward"]
 
-    @torch.no_grad()
     def sample_batch(self, n: int) -> TensorDict:
         """n starts: `state` (n, *E), `time` (n,) and `condition` (n, ...)."""
-        keys, condition = self.tensor_keys, self.draw_condition(n)
-        state = self.base.noise(n, self.generator)
-        time = state.new_zeros(n)
-        if self.rollout.start == "path":
-            endpoint, condition = self._endpoints(n, condition)
-            time = torch.rand(n, generator=self.generator).to(state)
-            state = Linear().state(state, endpoint.to(state), time)
-        batch = TensorDict({keys.state: state, keys.time: time}, batch_size=n)
-        return batch if condition is None else batch.set(keys.condition, condition)
-
-    def _endpoints(self, n: int, condition: Any) -> tuple[Tensor, Any]:
-        (data,) = self._data
-        if data is None:
-            generator = self.generator
-            return self.base.sample(n, BASE_STEPS, condition, generator=generator), condition
-        batch = batches(data, n)(self.generator)
-        return batch.get("data"), batch.get("condition", condition)
+        return sample_starts(self, n, self.rollout.start, *self._data)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of starts: `state` (N, *E) at `time` (N,), and perhaps `condition` (N, ...)."""

@@ -20,5 +20,5 @@ class ETM(TiltMatching):
     worth = "gain"
     levels = 8
 
-    def target(self, direction, base, own, worth):
+    def blend(self, direction, base, own, worth):
         return base + worth * (direction - base)

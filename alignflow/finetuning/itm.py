@@ -19,5 +19,5 @@ __all__ = ["ITM"]
 class ITM(TiltMatching):
     """Implicit tilt matching, exact at any strength; of least variance where the tilt is weak."""
 
-    def target(self, direction, base, own, worth):
+    def blend(self, direction, base, own, worth):
         return own + worth * (direction - own) - (direction - base)

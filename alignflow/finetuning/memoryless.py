@@ -18,7 +18,7 @@ from alignflow.interpolants import expand_time
 
 from .rollouts import Node, Path, check_rollout, graph, kept
 
-__all__ = ["MemorylessRollout", "kl_weight", "memoryless_step"]
+__all__ = ["MemorylessRollout", "kl_weight", "memoryless_step", "velocity_factor"]
 
 
 class MemorylessRollout:
@@ -103,6 +103,12 @@ def memoryless_step(x: Tensor, velocity: Tensor, s: Tensor, t: Tensor) -> tuple[
     mean = (r * (1 - t) / (1 - s) + pull) * x + pull * (1 - s) * velocity
     variance = (1 - t) ** 2 * (1 - r**2) + (pull * (1 - s)) ** 2 / _white(s)
     return mean, variance.sqrt()
+
+
+def velocity_factor(s: Tensor, t: Tensor) -> Tensor:
+    """B (1-s), by which the mean of the step from s to t moves with the velocity, (N,)."""
+    r = s * (1 - t) / (t * (1 - s))
+    return t * (1 - r**2) * (1 - s)
 
 
 def kl_weight(s: Tensor, t: Tensor) -> Tensor:

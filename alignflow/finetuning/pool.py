@@ -1,5 +1,6 @@
 """A pool of candidate endpoints with their rewards and the weights that make them the tilt."""
 
+import math
 import warnings
 from typing import Any
 
@@ -41,6 +42,7 @@ class Pool(nn.Module):
     log_weight: Tensor
     weight: Tensor
     gain: Tensor
+    log_mean: Tensor
     share: Tensor
     age: Tensor
 
@@ -76,6 +78,7 @@ class Pool(nn.Module):
         self.register_buffer("log_weight", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("weight", torch.zeros(size))
         self.register_buffer("gain", torch.zeros(size))
+        self.register_buffer("log_mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("share", torch.ones(()))
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))
 
@@ -125,6 +128,7 @@ class Pool(nn.Module):
         scaled = log_tilt(self.reward, self.strength)
         self.log_weight.copy_(normalize(scaled, groups))
         self.share.copy_(effective_share(self.log_weight, groups))
+        self.log_mean.copy_(scaled.logsumexp(0) - math.log(len(scaled)))
         self.weight.copy_(torch.bincount(groups)[groups] * self.log_weight.exp())
         self.gain.copy_(centered(scaled, groups))
         if self.share < FEW:

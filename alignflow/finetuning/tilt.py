@@ -49,7 +49,7 @@ class Tilt(TiltMatching):
         """c, (), as estimated so far."""
         return self.moments[0] / self.moments[1].clamp_min(1e-30)
 
-    def target(self, direction, base, own, worth):
+    def blend(self, direction, base, own, worth):
         weighted, variate = worth * (direction - own), direction - base
         found = torch.stack([(weighted * variate).mean(), variate.square().mean()])
         self.moments.lerp_(found.to(self.moments), 1 - self.memory)

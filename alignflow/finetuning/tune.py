@@ -15,10 +15,12 @@ from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
 from alignflow.training import Trainer
 
+from .adjoint_matching import AdjointMatching
 from .direct import Direct
 from .etm import ETM
 from .itm import ITM
 from .levels import AdaptiveLevels, EqualLevels
+from .mfm import MFM
 from .monitor import Monitor
 from .tilt import Tilt
 from .tuner import Tuner, as_rows, check_strength
@@ -32,6 +34,8 @@ METHODS: dict[str, type[Tuner]] = {
     "etm": ETM,
     "itm": ITM,
     "tilt": Tilt,
+    "mfm": MFM,
+    "adjoint_matching": AdjointMatching,
 }
 
 LEARNING_RATE = 3e-4

@@ -38,7 +38,7 @@ def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(
     exact = base + strength * (1 - t) / (t**2 + (1 - t) ** 2)
     gain = strength * x1.unsqueeze(1)
     worth = gain if tuner is ETM else (gain - strength**2 / 2).exp()
-    target = loss.target(direction, base, exact, worth)
+    target = loss.blend(direction, base, exact, worth)
     error = 5 * target.std().item() / math.sqrt(n)
     assert abs(target.mean().item() - exact[0].item()) < error
 
@@ -55,7 +55,7 @@ def test_the_estimated_control_variate_has_the_least_variance_of_the_family(
         x, direction = (1 - t) * x0 + t * x1, x1 - x0
         base = (2 * t - 1) / v * x
         own, weight = base + strength * (1 - t) / v, (strength * x1 - strength**2 / 2).exp()
-        best = loss.target(direction, base, own, weight)
+        best = loss.blend(direction, base, own, weight)
         ends = {c: own + weight * (direction - own) - c * (direction - base) for c in (0, 1)}
         spread = (best - own).square().mean()
         assert all(spread <= (end - own).square().mean() for end in ends.values())
@@ -66,7 +66,7 @@ def test_at_a_constant_reward_the_target_of_itm_is_the_base_whatever_is_drawn(no
     loss = ITM(normal, lambda x: 3.0 * torch.ones(len(x)), 2.0, pool=16, generator=generator)
     direction, base, own = torch.randn(3, 8, 1, generator=generator)
     worth = loss.sample_batch(8)["worth"].unsqueeze(1)
-    torch.testing.assert_close(loss.target(direction, base, own, worth), base)
+    torch.testing.assert_close(loss.blend(direction, base, own, worth), base)
 
 
 @pytest.mark.parametrize("method", ["itm", "tilt"])

@@ -1,0 +1,160 @@
+r"""Tuners that regress the velocity on a target of their own, at states of the base's own path.
+
+.. math:: I_t = (1-t)\, x_0 + t\, x_1, \quad x_1 \sim \rho_1, \qquad
+    \min_\theta \; \mathbb{E}\, \lvert b_\theta(I_t, t) - \text{target} \rvert^2
+
+Endpoints are drawn and scored in pools. Off the diagonal the policy's jumps follow its velocity by
+self-distillation, so that what comes out is a few-step map.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.objectives import LossModule
+
+from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
+from alignflow.flow_map import FlowMap
+
+from .pool import Pool
+from .tuner import Tuner
+
+__all__ = ["At", "VelocityMatching"]
+
+CANDIDATE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class At:
+    """What a target is made of, at N states of the path.
+
+    Args:
+        state: (N, *E).
+        time: (N,).
+        direction: d = x1 - x0, (N, *E).
+        base: The base's velocity, (N, *E).
+        own: The tuned model's, (N, *E), without a graph.
+        condition: (N, ...), or None.
+    """
+
+    state: Tensor
+    time: Tensor
+    direction: Tensor
+    base: Tensor
+    own: Tensor
+    condition: Any
+
+
+class VelocityMatching(Tuner):
+    """What these tuners share; one of them gives `target`.
+
+    Args:
+        policy: The map being tuned.
+        reward: A reward.
+        strength: lambda of the tilt.
+        pool: Candidates held at a time.
+        refresh_every: Batches between pools.
+        candidate_steps: Jumps of the base that draw a candidate.
+        rule: `PSD`, `LSD` or `ESD` off the diagonal.
+        diagonal_fraction: Share of rows on the diagonal.
+        times: Sampler of times.
+        condition: One to tune for, or a tensor of them (C, ...). The tilt is of each condition's
+            own distribution.
+        base: The model that is tilted; a frozen copy of the policy by default.
+        generator: Source of all randomness.
+    """
+
+    @dataclass
+    class _AcceptedKeys(LossModule._AcceptedKeys):
+        data: NestedKey = "data"
+        condition: NestedKey = "condition"
+
+    takes_levels = True
+
+    def __init__(
+        self,
+        policy: FlowMap,
+        reward: Any,
+        strength: float,
+        *,
+        pool: int = 8192,
+        refresh_every: int = 250,
+        candidate_steps: int = CANDIDATE_STEPS,
+        rule: PSD | LSD | ESD = PSD(),  # noqa: B008 (it has no state)
+        diagonal_fraction: float = 0.75,
+        times: UniformTimes | None = None,
+        condition: Any = None,
+        base: FlowMap | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        generator = generator or torch.Generator().manual_seed(0)
+        if not 0 < diagonal_fraction < 1:
+            raise ValueError(f"diagonal_fraction must lie in (0, 1), got {diagonal_fraction}")
+        # the jumps only; the diagonal is this loss's own
+        distillation = FlowMapLoss(
+            policy, rule, diagonal_fraction=0.0, times=times, generator=generator
+        )
+        super().__init__(
+            policy,
+            reward,
+            strength,
+            distillation=distillation,
+            condition=condition,
+            base=base,
+            generator=generator,
+        )
+        self.diagonal_fraction = diagonal_fraction
+        self.pool = Pool(
+            self.base,
+            self.reward,
+            strength,
+            pool,
+            refresh_every,
+            candidate_steps,
+            generator,
+            condition=self.condition,
+        )
+
+    @property
+    def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The losses, and the share of the pool that is effective."""
+        return ["loss_diagonal", "loss_map", "effective_share"]
+
+    def target(self, rows: TensorDictBase, at: At) -> Tensor:
+        """What the velocity is regressed on, (N, *E), for rows of a batch."""
+        raise NotImplementedError
+
+    def sample_batch(self, n: int) -> TensorDict:
+        """n candidates: `data` (n, *E) and perhaps `condition` (n, ...)."""
+        drawn, keys = self.pool.draw(n), self.tensor_keys
+        batch = TensorDict({keys.data: drawn["data"]}, batch_size=n)
+        return batch.set(keys.condition, drawn["condition"]) if "condition" in drawn else batch
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        """Losses of a batch as `sample_batch` draws it."""
+        n = len(tensordict)
+        diagonal = n - round((1 - self.diagonal_fraction) * n)
+        near, far = tensordict[:diagonal], tensordict[diagonal:]
+        losses: dict[str, Any] = {"loss_diagonal": diagonal / n * self._regression(near)}
+        if len(far):
+            jumps = self.distil(far.get(self.tensor_keys.data), self._condition(far))
+            losses["loss_map"] = (1 - diagonal / n) * jumps["loss_map"]
+        return TensorDict({**losses, "effective_share": self.pool.share.clone()})
+
+    def _condition(self, rows: TensorDictBase) -> Any:
+        return rows.get(self.tensor_keys.condition, None)
+
+    def _regression(self, rows: TensorDictBase) -> Tensor:
+        times, path = self.distillation.times, self.distillation.path
+        x1, condition = rows.get(self.tensor_keys.data), self._condition(rows)
+        t = times.diagonal(len(x1), self.generator).to(x1)
+        x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
+        x, direction = path.state(x0, x1, t), path.velocity(x0, x1, t)
+        own = self.policy.velocity(x, t, condition)
+        with torch.no_grad():
+            base = self.base.velocity(x, t, condition)
+            target = self.target(rows, At(x, t, direction, base, own.detach(), condition))
+        return (own - target).float().square().mean()
