@@ -24,6 +24,7 @@ _FACE = {
     "from_flow_map": "policies",
     "from_scores": "reward_module",
     "from_velocity": "policies",
+    "learn_posterior": "distillation",
     "load": "policies",
     "policies": "policies",
     "pretrain": "distillation",
@@ -52,7 +53,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from alignflow import envs, policies, rewards, targets
     from alignflow.checkpoint import CheckpointError
-    from alignflow.distillation import pretrain
+    from alignflow.distillation import learn_posterior, pretrain
     from alignflow.finetuning import finetune
     from alignflow.flow_map import FlowMap
     from alignflow.metrics import evaluate

@@ -26,7 +26,13 @@ from alignflow.checkpoint import (
     save_folder,
 )
 
-__all__ = ["Trainer", "ema", "schedule"]
+__all__ = ["TRAINER_OPTIONS", "Trainer", "ema", "schedule"]
+
+TRAINER_OPTIONS = (
+    "optimizer learning_rate warmup decay clip_norm ema_decay precision "
+    "checkpoint_every log_every evaluate progress"
+).split()
+"""What calls that train pass on to `Trainer` as it comes."""
 
 
 def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> float:

@@ -1,5 +1,6 @@
 """The differentiable policy: a network as a flow map, saved and loaded as a folder."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from alignflow.checkpoint import CheckpointError, load_folder, load_parameters, save_folder
+from alignflow.conditions import repeat_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import (
     as_time,
     average_velocity_from_mean_denoiser,
+    expand_time,
     flow_map_from_average_velocity,
     flow_map_from_mean_denoiser,
     mean_denoiser_from_average_velocity,
@@ -46,6 +49,8 @@ class FlowMapPolicy(FlowMap):
             delta_{s,t} = x + (1-s) v_{s,t} (simplex heads).
         decode: Name of what people and rewards see: "identity", or "image" for [0, 1].
         invertible: Whether the map was trained to run from data to noise too (t < s).
+        stochastic: Whether the network was trained in a context too, as `context=(t, x_t)`, and
+            gives posterior draws; an empty context is then the unconditional map.
         facts: Anything JSON can hold that travels with the saved model (its card).
     """
 
@@ -56,6 +61,7 @@ class FlowMapPolicy(FlowMap):
         parametrization: str = "average_velocity",
         decode: str = "identity",
         invertible: bool = False,
+        stochastic: bool = False,
         facts: dict | None = None,
     ):
         super().__init__(event_shape)
@@ -70,6 +76,7 @@ class FlowMapPolicy(FlowMap):
         self.parametrization = parametrization
         self.decoder = decode
         self.invertible = invertible
+        self.stochastic = stochastic
         self.facts = facts or {}
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
@@ -108,6 +115,71 @@ class FlowMapPolicy(FlowMap):
             return flow_map_from_mean_denoiser(x, s, t, self._call(x, s, t, condition))
         return flow_map_from_average_velocity(x, s, t, self._call(x, s, t, condition))
 
+    @property
+    def has_posterior_flow(self) -> bool:
+        return self.stochastic
+
+    def posterior_flow(self, noise: Tensor, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
+        """Draws of p(x1 | x_t = x), one forward each, as `FlowMap.posterior_flow`."""
+        if not self.stochastic:
+            return super().posterior_flow(noise, x, t, condition)
+        self.check_state(x)
+        rows, draws = noise.shape[:2]
+        start = x.new_zeros(rows * draws)
+        context = (
+            as_time(t, x).repeat_interleave(draws),
+            x.repeat_interleave(draws, 0),
+        )
+        flat, label = noise.flatten(0, 1), repeat_rows(condition, draws)
+        velocity = self.inner_velocity(flat, start, start + 1, context, label)
+        return (flat + velocity).unflatten(0, (rows, draws))
+
+    def inner_velocity(
+        self, x: Tensor, s: Tensor, t: Tensor, context: tuple[Tensor, Tensor], condition=None
+    ) -> Tensor:
+        """v_{s,t}(x) of the inner flow to the posterior, (N, *E): what `learn_posterior` trains.
+
+        Args:
+            x: Inner states, (N, *E).
+            s: Inner start, (N,).
+            t: Inner end, (N,).
+            context: Time (N,) and state (N, *E) that the posterior is given.
+            condition: As in `velocity`.
+        """
+        time, state = context
+        # at time 0 the state says nothing, and the map is the unconditional one
+        state = torch.where(expand_time(time > 0, state), state, 0.0)
+        out = self._call(x, s, t, condition, (time, state))
+        if self.parametrization == "mean_denoiser":
+            return average_velocity_from_mean_denoiser(x, s, out)
+        return out
+
+    def with_context(self) -> "FlowMapPolicy":
+        """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
+
+        Raises:
+            ValueError: If the network is not a registered one.
+        """
+        kind = type(self.module)
+        if kind not in NETWORKS.values():
+            raise ValueError(
+                f"a network of your own ({kind.__name__}) cannot be given a context: build it with "
+                "one, and hand it in as FlowMapPolicy(module, ..., stochastic=True)"
+            )
+        module = self.module
+        if not self.stochastic:
+            module = kind(**{**module.arguments, "context": True})
+            module.load_state_dict(self.module.state_dict(), strict=False)
+        return FlowMapPolicy(
+            copy.deepcopy(module).to(self.device),
+            self.event_shape,
+            self.parametrization,
+            self.decoder,
+            self.invertible,
+            stochastic=True,
+            facts=self.facts,
+        )
+
     def decode(self, x: Tensor) -> Tensor:
         return DECODERS[self.decoder](x)
 
@@ -131,13 +203,17 @@ class FlowMapPolicy(FlowMap):
             "parametrization": self.parametrization,
             "decode": self.decoder,
             "invertible": self.invertible,
+            "stochastic": self.stochastic,
             "facts": self.facts,
         }
         return save_folder(folder, tensors, facts)
 
-    def _call(self, x: Tensor, s: Tensor, t: Tensor, condition) -> Tensor:
+    def _call(self, x: Tensor, s: Tensor, t: Tensor, condition, context=None) -> Tensor:
+        if self.stochastic and context is None:
+            context = torch.zeros_like(s), torch.zeros_like(x)
+        label = () if condition is None else (condition,)
+        out = self.module(x, s, t, *label, **({} if context is None else {"context": context}))
         # under autocast a network answers in a lower precision than its states have
-        out = self.module(x, s, t) if condition is None else self.module(x, s, t, condition)
         return out.to(x.dtype)
 
 
@@ -172,5 +248,6 @@ def load_policy(folder: str | Path, module: nn.Module | None = None) -> FlowMapP
         parametrization=facts["parametrization"],
         decode=facts["decode"],
         invertible=facts["invertible"],
+        stochastic=facts.get("stochastic", False),
         facts=facts["facts"],
     ).eval()

@@ -1,6 +1,7 @@
 """Learning flow maps from data or from a teacher."""
 
 from .loss import FlowMapLoss, LossWeight, build_loss
+from .posterior import learn_posterior
 from .pretrain import batches, pretrain
 from .rules import ESD, LSD, PSD
 from .times import LogitNormalTimes, UniformTimes
@@ -15,5 +16,6 @@ __all__ = [
     "UniformTimes",
     "batches",
     "build_loss",
+    "learn_posterior",
     "pretrain",
 ]

@@ -10,16 +10,11 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
-from alignflow.training import Trainer
+from alignflow.training import TRAINER_OPTIONS, Trainer
 
 from .loss import build_loss
 
 __all__ = ["batches", "pretrain"]
-
-_TRAINER = (
-    "optimizer learning_rate warmup decay clip_norm ema_decay precision "
-    "checkpoint_every log_every evaluate progress"
-).split()
 
 
 def pretrain(
@@ -60,7 +55,7 @@ def pretrain(
         )
     generator = generator or torch.Generator().manual_seed(0)
     policy = copy.deepcopy(policy).train()
-    settings = {name: options.pop(name) for name in _TRAINER if name in options}
+    settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
     if objective.times.both_directions:
         policy.invertible = True

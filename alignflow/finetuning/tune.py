@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
-from alignflow.training import Trainer
+from alignflow.training import TRAINER_OPTIONS, Trainer
 
 from .adjoint_matching import AdjointMatching
 from .direct import Direct
@@ -41,10 +41,8 @@ METHODS: dict[str, type[Tuner]] = {
 LEARNING_RATE = 3e-4
 ROUNDING = 1e-9  # of a strength: what is left below it is not another level
 
-_TRAINER = (
-    "optimizer learning_rate warmup decay clip_norm ema_decay precision "
-    "checkpoint_every log_every progress"
-).split()
+# the call takes an evaluation itself, and adds it to the monitor's
+_TRAINER = [name for name in TRAINER_OPTIONS if name != "evaluate"]
 
 
 def finetune(

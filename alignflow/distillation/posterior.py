@@ -1,0 +1,140 @@
+r"""`af.learn_posterior`: a stochastic flow map, one forward for a draw of p(x1 | x_t).
+
+.. math:: \bar I_s = (1-s)\, \bar x_0 + s\, x_1, \quad x_t = (1-t)\, z + t\, x_1, \qquad
+    X_{0,1}(\epsilon;\, t, x_t) \sim p(x_1 | x_t)
+
+With the context (t, x_t) held fixed, the inner flow from noise to the posterior is a flow like any
+other: x1 given the context is data, and the context is a condition. So it is learned by the same
+losses, from data (x1 and its context, drawn together) or from a teacher: GLASS has the velocity of
+the inner flow in closed form of the base's denoiser.
+
+Sources: Meta Flow Maps (2601.14430), from data; Diamond Maps (2602.05993), from a teacher.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import Linear, velocity_from_denoiser
+from alignflow.posteriors import combined_look
+from alignflow.training import TRAINER_OPTIONS, Trainer
+
+from .loss import build_loss
+from .pretrain import batches
+from .times import UniformTimes
+
+__all__ = ["GLASSTeacher", "InnerFlow", "learn_posterior"]
+
+AT_ZERO = 0.1  # share of contexts at time 0, which are the unconditional flow map
+BASE_STEPS = 8
+
+
+class InnerFlow(nn.Module):
+    """The inner flow of a stochastic flow map, as what a loss trains: its context is a condition.
+
+    Args:
+        policy: The stochastic flow map, with `inner_velocity`.
+    """
+
+    def __init__(self, policy: Any):
+        super().__init__()
+        self.policy = policy
+
+    def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """v_{s,t}(x), (N, *E), under a context: `time` (N,), `state` (N, *E), perhaps `label`."""
+        context = condition["time"], condition["state"]
+        return self.policy.inner_velocity(x, s, t, context, condition.get("label", None))
+
+
+class GLASSTeacher:
+    """The velocity of the exact inner flow, by a base's denoiser.
+
+    Args:
+        base: Any flow map.
+    """
+
+    def __init__(self, base: FlowMap):
+        self.base = base
+
+    @torch.no_grad()
+    def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """(N, *E), of inner states at inner times (N,), under a context as `InnerFlow` takes."""
+        state, time = combined_look(condition["state"], condition["time"], x, t, 1 - t)
+        denoiser = self.base.denoiser(state, time, condition.get("label", None))
+        return velocity_from_denoiser(x, t, denoiser)
+
+
+def learn_posterior(
+    policy: FlowMap,
+    data: Any = None,
+    loss: str = "psd",
+    steps: int = 5000,
+    batch_size: int = 1024,
+    generator: torch.Generator | None = None,
+    folder: str | Path | None = None,
+    *,
+    diagonal_fraction: float = 0.5,
+    times: UniformTimes = UniformTimes(boundary=0.25),  # noqa: B008 (it has no state)
+    **options,
+) -> FlowMap:
+    """Make a flow map a stochastic one: a new policy that also has `posterior_flow`.
+
+    Args:
+        policy: A `FlowMapPolicy` around a registered network. It is the start, and untouched.
+        data: What `pretrain` takes: the posterior is learned from pairs of a row and its context.
+            None learns it from GLASS, by the policy's own denoiser at its own samples.
+        loss: psd, psd_midpoint, lsd or esd.
+        steps: Gradient steps.
+        batch_size: Rows of a step.
+        generator: Source of all randomness.
+        folder: Where metrics and checkpoints go; a run found there is continued.
+        diagonal_fraction: Share of rows that learn the inner flow; the rest learns its jumps.
+        times: Sampler of inner times; a quarter of the jumps are the whole way, as draws are.
+        **options: As `pretrain` takes.
+
+    Raises:
+        ValueError: If the policy's network cannot take a context.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    base = copy.deepcopy(policy).eval().requires_grad_(False)
+    student = cast(Any, policy).with_context().train()
+    settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
+    teacher = GLASSTeacher(base) if data is None else None
+    inner = InnerFlow(student)
+    options |= {"diagonal_fraction": diagonal_fraction, "times": times}
+    objective = build_loss(loss, inner, teacher=teacher, generator=generator, **options)
+
+    def draw(generator: torch.Generator) -> TensorDictBase:
+        if data is None:
+            rows = TensorDict({"data": base.sample(batch_size, BASE_STEPS, generator=generator)})
+        else:
+            rows = batches(data, batch_size)(generator)
+        return in_context(rows, generator)
+
+    trainer = Trainer(
+        objective, student, draw, steps=steps, generator=generator, folder=folder, **settings
+    )
+    return cast(FlowMap, trainer.run().eval())
+
+
+def in_context(rows: TensorDictBase, generator: torch.Generator) -> TensorDict:
+    """Rows of data (N, *E), perhaps with labels, each with a context of its own as condition.
+
+    Context times are squares of uniforms, which favors early ones, and 0 for a tenth: there the
+    posterior is the data's law, and the context is left empty.
+    """
+    x1 = rows["data"]
+    n = len(x1)
+    time = torch.rand(n, generator=generator).square()
+    time = time.masked_fill(torch.rand(n, generator=generator) < AT_ZERO, 0.0).to(x1)
+    noise = torch.randn(x1.shape, generator=generator, dtype=x1.dtype).to(x1.device)
+    state = Linear().state(noise, x1, time)
+    context = TensorDict({"time": time, "state": state}, batch_size=n)
+    if "condition" in rows:
+        context["label"] = rows["condition"]
+    return TensorDict({"data": x1, "condition": context}, batch_size=n)

@@ -1,0 +1,130 @@
+"""The stochastic flow map: its teacher in closed form, its start, its draws, steering by it."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import nn
+
+import alignflow as af
+from alignflow.distillation.posterior import GLASSTeacher, in_context
+from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.reward_module import reward
+from alignflow.targets import GaussianMixture
+
+STEERED = ("mfm_g", "mfm_gf", "diamond_smc", "search")
+
+
+@pytest.fixture(scope="module")
+def target():
+    """N(1, 0.5)."""
+    return GaussianMixture(torch.ones(1), torch.ones(1, 1), 0.5 * torch.ones(1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def base(target):
+    torch.manual_seed(0)
+    policy = FlowMapPolicy(MLP(1, width=64, depth=2, classes=2), (1,))
+    seeded = torch.Generator().manual_seed(0)
+    return af.pretrain(
+        policy, target, steps=400, batch_size=256, learning_rate=3e-3, generator=seeded
+    )
+
+
+@pytest.fixture(scope="module", params=["data", "glass"])
+def learned(request, base, target):
+    data = target if request.param == "data" else None
+    seeded = torch.Generator().manual_seed(1)
+    return af.learn_posterior(
+        base, data, steps=1000, batch_size=256, learning_rate=3e-3, generator=seeded
+    )
+
+
+def test_the_teacher_s_velocity_is_that_of_the_flow_to_the_posterior(generator):
+    model = GaussianMixture(
+        torch.tensor([0.3, 0.7], dtype=torch.float64),
+        torch.tensor([[-1.5, 0.0], [1.0, 1.0]], dtype=torch.float64),
+        torch.tensor([0.2, 0.4], dtype=torch.float64)[:, None, None] * torch.eye(2),
+    )
+    x, y = torch.randn(2, 50, 2, generator=generator, dtype=torch.float64)
+    t, s = torch.rand(2, 50, generator=generator, dtype=torch.float64)
+    context = TensorDict({"time": t, "state": x}, 50)
+    exact = model.components.posterior(x, t).velocity(y, s)
+    torch.testing.assert_close(GLASSTeacher(model).velocity(y, s, context), exact)
+
+
+def test_a_context_changes_nothing_before_it_is_trained(base, generator):
+    started = base.with_context()
+    x = torch.randn(9, 1, generator=generator)
+    torch.testing.assert_close(started.velocity(x, 0.4), base.velocity(x, 0.4))
+    noise = torch.randn(9, 3, 1, generator=generator)
+    drawn = started.posterior_flow(noise, x, 0.7)
+    jumped = base.flow_map(noise.flatten(0, 1), 0.0, 1.0)
+    torch.testing.assert_close(drawn.flatten(0, 1), jumped)
+
+
+def test_contexts_are_the_path_to_their_own_row(generator):
+    rows = in_context(TensorDict({"data": torch.full((4000, 1), 3.0)}, 4000), generator)
+    time, state = rows["condition", "time"], rows["condition", "state"]
+    rest = (state[:, 0] - 3 * time) / (1 - time)
+    assert rest.mean().abs() < 5 / 4000**0.5 and abs(rest.std() - 1) < 0.06
+    assert (time == 0).double().mean().item() == pytest.approx(0.1, abs=0.024)
+
+
+@pytest.mark.parametrize("time", [0.0, 0.3, 0.7])
+def test_one_forward_draws_the_posterior(time, learned, target, generator):
+    """Mean and deviation at three states; what is allowed is the training's own error."""
+    state = torch.tensor([[0.0], [0.5], [1.2]])
+    noise = torch.randn(3, 20_000, 1, generator=generator)
+    drawn = learned.posterior_flow(noise, state, time)
+    posterior = target.posterior(state, torch.full((3,), time))
+    assert (drawn.mean(1) - posterior.means[:, 0]).abs().max() < 0.2
+    assert (drawn.std(1) - posterior.covariances[:, 0, 0].sqrt()).abs().max() < 0.15
+
+
+def test_the_unconditional_map_stays_one(learned, generator):
+    drawn = learned.sample(20_000, 2, generator=generator)
+    assert drawn.mean().item() == pytest.approx(1, abs=0.1)
+    assert drawn.std().item() == pytest.approx(0.5**0.5, abs=0.08)
+
+
+def test_it_is_saved_and_loaded_as_what_it_is(learned, tmp_path, generator):
+    again = af.load(learned.save(tmp_path / "model"))
+    noise, state = torch.randn(2, 4, 1, generator=generator)
+    assert again.has_posterior_flow
+    torch.testing.assert_close(
+        again.posterior_flow(noise[:, None], state, 0.5),
+        learned.posterior_flow(noise[:, None], state, 0.5),
+    )
+
+
+@pytest.mark.parametrize("method", STEERED)
+def test_steerers_take_it_as_their_posterior(method, learned, generator):
+    climbed = reward(differentiable=True)(lambda x: x[:, 0])
+    options = {"posterior": "stochastic_map"} if method == "diamond_smc" else {}
+    steerer = af.steer(learned, climbed, method, strength=1.0, steps=8, **options)
+    out = steerer.sample(500, generator=generator)
+    # the tilt of N(1, 0.5) is N(1.5, 0.5); search climbs beyond
+    assert out["reward"].mean() > 1.25
+
+
+def test_labels_reach_the_network(base, generator):
+    learned = af.learn_posterior(
+        base, [(torch.ones(1), 1)] * 8, steps=2, batch_size=4, generator=generator
+    )
+    noise, state = torch.randn(4, 2, 1, generator=generator), torch.ones(4, 1)
+    drawn = learned.posterior_flow(noise, state, 0.5, torch.tensor([0, 1, 0, 1]))
+    assert drawn.shape == (4, 2, 1)
+
+
+def test_a_network_of_one_s_own_is_refused_with_the_way_out():
+    class Own(nn.Module):
+        def forward(self, x, s, t):
+            return x
+
+    with pytest.raises(ValueError, match=r"a network of your own \(Own\).*stochastic=True"):
+        af.learn_posterior(FlowMapPolicy(Own(), (1,)), torch.zeros(4, 1), steps=1)
+
+
+def test_a_plain_policy_has_no_posterior(base):
+    with pytest.raises(NotImplementedError, match="no stochastic flow map"):
+        base.posterior_flow(torch.zeros(1, 1, 1), torch.zeros(1, 1), 0.5)
