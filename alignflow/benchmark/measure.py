@@ -16,7 +16,7 @@ from alignflow.targets import Empirical, GaussianMixture
 
 from .suite import Case
 
-__all__ = ["COSTS", "DISTANCES", "Truth", "measure"]
+__all__ = ["COSTS", "DISTANCES", "Truth", "measure", "reference_seed"]
 
 DISTANCES = ("sliced_w2", "mmd", "energy", "reward_error", "mode_error")
 """To the exact tilt; beside them the samples' mean `reward` is measured."""
@@ -70,10 +70,10 @@ class Truth:
 def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[str, float]:
     """Distances and cost of a method on a case; without options, of exact draws: the floor."""
     case, samples = truth.case, truth.case.samples
-    # exact draws that methods are compared with, and those that stand for a method, are apart
-    reference, own = 2 * seed + 1_000_001, 2 * seed + 1_000_002
     if options is None:
-        return truth.distances(truth.sample(samples, own), reference)
+        # apart from the exact draws that methods are compared with
+        own = truth.sample(samples, reference_seed(seed) + 1)
+        return truth.distances(own, reference_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     chosen = _resolved(options, case)
     steerer = steer(case.policy, case.reward, strength=case.strength, **chosen)
@@ -90,7 +90,12 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
     share = samples / systems
     costs = {name: out[name].item() / share for name in COSTS[:4]}
     costs |= {"seconds": seconds / samples, "megabytes": _peak_megabytes()}
-    return truth.distances(states, reference) | costs
+    return truth.distances(states, reference_seed(seed)) | costs
+
+
+def reference_seed(seed: int) -> int:
+    """Of the exact draws that a repetition's samples are compared with."""
+    return 2 * seed + 1_000_001
 
 
 def _resolved(options: Mapping[str, Any], case: Case) -> dict[str, Any]:

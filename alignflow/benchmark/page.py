@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from .convergence import Curve, curves
 from .results import FLOOR, Row
-from .tables import HEAD, SLOPES_HEAD, cells, floor_line, slopes, tables
+from .tables import SLOPES_HEAD, cells, floor_line, slopes, tables
 
 __all__ = ["write_page"]
 
@@ -30,7 +31,7 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
             "title": case,
             "floor": floor_line(group),
             "plot": _quality_against_cost(group),
-            "rows": [cells(row) for row in group],
+            "cells": cells(group),
         }
         for case, group in tables(rows)
     ]
@@ -41,7 +42,6 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
     text = environment.get_template("page.html.jinja").render(
         title=title,
         about=about,
-        head=HEAD,
         cases=cases,
         plots=plots,
         slopes_head=SLOPES_HEAD,
@@ -55,7 +55,7 @@ def _quality_against_cost(rows: list[Row]) -> str:
     """Distance over the floor against the cost of a sample."""
     figure, axis = _figure()
     for row in rows:
-        if row.method == FLOOR:
+        if math.isnan(row.cost):
             continue
         ratio, cost = row.ratio("sliced_w2"), max(row.cost, 1.0)
         axis.errorbar(cost, ratio.value, yerr=ratio.standard_error, fmt="o", markersize=4)

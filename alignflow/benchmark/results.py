@@ -13,12 +13,13 @@ import torch
 from alignflow.metrics import Estimate, mean
 
 from .measure import COSTS, DISTANCES
+from .tuning import TUNING_COSTS
 
 __all__ = ["FLOOR", "Key", "Results", "Row"]
 
 FLOOR = "exact samples"
 UNBIASED = ("mmd", "energy")  # of mean 0 between exact samples
-MEASURED = (*DISTANCES, "reward", *COSTS)
+MEASURED = (*DISTANCES, "reward", *COSTS, *TUNING_COSTS)
 
 
 class Key(NamedTuple):
@@ -53,10 +54,11 @@ class Row:
 
     @property
     def cost(self) -> float:
-        """Forwards of the network for one sample, a gradient counted as two; NaN of the floor."""
-        if self.method == FLOOR:
+        """Forwards of the network for one sample, a gradient counted as two; NaN if not counted."""
+        if "nfe" not in self.values:
             return math.nan
-        return self.values["nfe"].value + 2 * self.values["vjps"].value
+        vjps = self.values["vjps"].value if "vjps" in self.values else 0.0
+        return self.values["nfe"].value + 2 * vjps
 
 
 class Results:

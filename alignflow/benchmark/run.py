@@ -1,5 +1,6 @@
 """A suite from its config to its tables and page; a run that was cut goes on where it was."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,8 +11,9 @@ from alignflow.pipeline.display import progress_bar
 from .measure import Truth, measure
 from .page import write_page
 from .results import FLOOR, Key, Results
-from .suite import build_suite
+from .suite import Case, Suite, build_suite
 from .tables import markdown, rich_tables
+from .tuning import SAMPLED, measure_tuned, sampled_name
 
 __all__ = ["run_suite"]
 
@@ -35,20 +37,15 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(config, folder / "config.yaml")
     results = Results(folder / "results.jsonl")
-    total = (len(suite.methods) + 1) * suite.seeds * len(suite.cases)
+    work = list(_work(suite))
     with progress_bar(suite.name) as show:
-        done = 0
-        for case in suite.cases:
-            truth = None
-            for seed in range(suite.seeds):
-                for name in (FLOOR, *suite.methods):
-                    key = Key(case.title, case.samples, name, seed)
-                    if key not in results:
-                        truth = truth or Truth(case)
-                        options = suite.methods.get(name)
-                        results.add(key, measure(truth, options, seed))
-                    done += 1
-                    show(done, total, {})
+        truth = None
+        for done, (case, seed, name) in enumerate(work, start=1):
+            if not _measured(results, suite, case, seed, name):
+                if truth is None or truth.case is not case:
+                    truth = Truth(case)
+                _measure(results, suite, truth, seed, name)
+            show(done, len(work), {})
     rows = results.rows()
     for table in rich_tables(rows):
         Console().print(table)
@@ -58,6 +55,36 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     text = f"# {suite.name}\n\n{about}\n\n{markdown(rows)}\n"
     (folder / "results.md").write_text(text)
     return write_page(folder / "report.html", f"Benchmark: {suite.name}", about, rows)
+
+
+def _work(suite: Suite) -> Iterator[tuple[Case, int, str]]:
+    for case in suite.cases:
+        for seed in range(suite.seeds):
+            for name in (FLOOR, *suite.methods, *suite.tuners):
+                yield case, seed, name
+
+
+def _names(suite: Suite, name: str) -> list[str]:
+    """Of the rows that a method gives: several for a tuner."""
+    if name in suite.tuners:
+        return [sampled_name(name, steps) for steps in SAMPLED]
+    return [name]
+
+
+def _measured(results: Results, suite: Suite, case: Case, seed: int, name: str) -> bool:
+    keys = (Key(case.title, case.samples, row, seed) for row in _names(suite, name))
+    return all(key in results for key in keys)
+
+
+def _measure(results: Results, suite: Suite, truth: Truth, seed: int, name: str) -> None:
+    def add(row: str, measured: dict[str, float]) -> None:
+        results.add(Key(truth.case.title, truth.case.samples, row, seed), measured)
+
+    if name in suite.tuners:
+        for steps, measured in measure_tuned(truth, suite.tuners[name], seed):
+            add(sampled_name(name, steps), measured)
+    else:
+        add(name, measure(truth, suite.methods.get(name), seed))
 
 
 def _check_same(config: DictConfig, path: Path) -> None:

@@ -50,6 +50,7 @@ class Suite:
         cases: Of the suite.
         methods: Options of `af.steer` by the name that tables show; `particles: all` is one system
             with as many particles as there are samples.
+        tuners: Options of `af.finetune`, likewise.
     """
 
     name: str
@@ -57,14 +58,18 @@ class Suite:
     seeds: int
     cases: list[Case]
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tuners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def build_suite(config: DictConfig) -> Suite:
     """A suite from its config; `samples` is a number, or a list to see how errors fall with it."""
     sizes = [config.samples] if isinstance(config.samples, int) else list(config.samples)
     cases = [case for name, node in config.cases.items() for case in _cases(str(name), node, sizes)]
-    methods = {str(name): build(node) for name, node in config.methods.items()}
-    return Suite(config.name, config.get("about", "").strip(), config.seeds, cases, methods)
+    methods, tuners = (
+        {str(name): build(node) for name, node in config.get(kind, {}).items()}
+        for kind in ("methods", "tuners")
+    )
+    return Suite(config.name, config.get("about", "").strip(), config.seeds, cases, methods, tuners)
 
 
 def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:

@@ -12,7 +12,6 @@ from .convergence import curves, slope
 from .results import Row
 
 __all__ = [
-    "HEAD",
     "SLOPES_HEAD",
     "cells",
     "floor_line",
@@ -30,36 +29,45 @@ RATIOS = {  # of these distances to their floors, to so many digits
     "reward_error": ("reward error", 1),
     "mode_error": ("mode error", 1),
 }
-COUNTS = {
-    "nfe": "NFE",
-    "vjps": "vjps",
-    "reward_calls": "reward calls",
-    "reward_vjps": "reward vjps",
+PLAIN = {  # heading, unit in which it is shown, and digits
+    "nfe": ("NFE", 1.0, 0),
+    "vjps": ("vjps", 1.0, 0),
+    "reward_calls": ("reward calls", 1.0, 0),
+    "reward_vjps": ("reward vjps", 1.0, 0),
+    "seconds": ("ms", 1e-3, 2),
+    "megabytes": ("MB", 1.0, 0),
+    "tuning_reward_calls": ("reward calls to tune, thousands", 1e3, 0),
+    "tuning_reward_vjps": ("reward vjps to tune, thousands", 1e3, 0),
+    "tuning_seconds": ("seconds to tune", 1.0, 0),
 }
-HEAD = (
-    "method",
-    *(f"{name} / floor" for name, _ in RATIOS.values()),
-    "mean reward",
-    *COUNTS.values(),
-    "ms",
-    "MB",
-)
 SLOPES_HEAD = ("case", "method", "slope of sliced W2")
 
 
-def cells(row: Row) -> list[str]:
-    """A row as text, empty where nothing was measured."""
-    values = row.values
-    ratios = [
-        _shown(row.ratio(name), digits) if name in values else ""
-        for name, (_, digits) in RATIOS.items()
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table as text, without the columns in which nothing was measured."""
+    found = set().union(*(row.values for row in rows))
+    ratios = {name: how for name, how in RATIOS.items() if name in found}
+    plain = {name: how for name, how in PLAIN.items() if name in found}
+    head = [
+        "method",
+        *(f"{heading} / floor" for heading, _ in ratios.values()),
+        "mean reward",
+        *(heading for heading, _, _ in plain.values()),
     ]
-    counts = [f"{values[name].value:.0f}" if name in values else "" for name in COUNTS]
-    spent = "seconds" in values
-    milliseconds = f"{1e3 * values['seconds'].value:.2f}" if spent else ""
-    megabytes = f"{values['megabytes'].value:.0f}" if spent else ""
-    reward = _shown(values["reward"], 3)
-    return [row.method, *ratios, reward, *counts, milliseconds, megabytes]
+    return head, [_cells(row, ratios, plain) for row in rows]
+
+
+def _cells(row: Row, ratios: dict[str, Any], plain: dict[str, Any]) -> list[str]:
+    values = row.values
+    return [
+        row.method,
+        *(_shown(row.ratio(name), digits) for name, (_, digits) in ratios.items()),
+        _shown(values["reward"], 3),
+        *(
+            f"{values[name].value / unit:.{digits}f}" if name in values else ""
+            for name, (_, unit, digits) in plain.items()
+        ),
+    ]
 
 
 def floor_line(rows: Sequence[Row]) -> str:
@@ -84,7 +92,7 @@ def tables(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
 def rich_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """For the terminal."""
     for title, group in tables(rows):
-        yield _rich(title, HEAD, map(cells, group))
+        yield _rich(title, *cells(group))
     if found := slopes(rows):
         yield _rich("Convergence", SLOPES_HEAD, found)
 
@@ -92,7 +100,7 @@ def rich_tables(rows: Sequence[Row]) -> Iterator[Table]:
 def markdown(rows: Sequence[Row]) -> str:
     """The same as sections of a page."""
     parts = [
-        f"## {title}\n\n{floor_line(group)}\n\n{markdown_table(HEAD, map(cells, group))}"
+        f"## {title}\n\n{floor_line(group)}\n\n{markdown_table(*cells(group))}"
         for title, group in tables(rows)
     ]
     if found := slopes(rows):

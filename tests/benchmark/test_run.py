@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,12 +119,33 @@ def test_the_slope_of_errors_is_that_of_a_power_law_with_its_error(tmp_path):
     assert "| a | m | -0.50 ± 0.10 |" in markdown(rows)
 
 
-@pytest.mark.parametrize("name", ["smoke", "ring", "exact_tilt", "image"])
+def test_a_tuner_is_trained_once_and_judged_at_several_steps(tmp_path):
+    tuner = "+suite.tuners.tilt={method: tilt, steps: 3, batch_size: 8, pool: 64}"
+    config = composed("suite=finetune", "~suite.tuners", tuner)
+    page = run_suite(config, tmp_path / "run", "alignflow benchmark")
+    lines = (page.parent / "results.jsonl").read_text().splitlines()
+    found = [entry for entry in map(json.loads, lines) if entry["method"] != FLOOR]
+    assert {entry["method"] for entry in found} == {
+        *("tilt, 1 step", "tilt, 2 steps", "tilt, 4 steps", "tilt, ODE")
+    }
+    assert all(entry["tuning_reward_calls"] == 64 for entry in found)
+    assert [entry.get("nfe") for entry in found[:4]] == [1, 2, 4, None]
+    table = (page.parent / "results.md").read_text()
+    assert "seconds to tune" in table and "vjps |" not in table.replace("reward vjps to tune", "")
+
+
+SUITES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "suite").iterdir())
+
+
+@pytest.mark.parametrize("name", SUITES)
 def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    few = ["suite.cases.avatars_glasses.target.data.n=8"] if name == "image" else []
-    suite = build_suite(composed(f"suite={name}", *few).suite)
-    assert suite.cases and suite.methods
+    config = composed(f"suite={name}")
+    for case in config.suite.cases.values():
+        if "data" in case.target:
+            case.target.data.n = 8
+    suite = build_suite(config.suite)
+    assert suite.cases and (suite.methods or suite.tuners)
     for case in suite.cases:
         states = case.target.sample(3, generator=torch.Generator().manual_seed(0))
         assert torch.isfinite(case.reward.score(states, decode=case.policy.decode)).all()

@@ -1,0 +1,55 @@
+"""One measurement of a tuner: what it makes of a case's policy, at several numbers of steps."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from alignflow.cost import Meter, MeteredReward
+from alignflow.finetuning import finetune
+from alignflow.ode import integrate
+
+from .measure import Truth, reference_seed
+
+__all__ = ["SAMPLED", "TUNING_COSTS", "measure_tuned", "sampled_name"]
+
+SAMPLED = (1, 2, 4, 0)
+"""Steps of the samples that are judged; 0 stands for the tuned model's own ODE."""
+TUNING_COSTS = ("tuning_reward_calls", "tuning_reward_vjps", "tuning_seconds")
+TOLERANCE = 1e-4  # of the ODE
+
+
+def sampled_name(tuner: str, steps: int) -> str:
+    """What tables call a tuner's samples."""
+    return f"{tuner}, {f'{steps} step' + 's' * (steps > 1) if steps else 'ODE'}"
+
+
+def measure_tuned(
+    truth: Truth, options: Mapping[str, Any], seed: int
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Steps, and distances and cost of the samples that one tuned policy gives in them."""
+    case, meter = truth.case, Meter()
+    start = time.perf_counter()
+    tuned = finetune(
+        case.policy,
+        MeteredReward(case.reward, meter),
+        strength=case.strength,
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
+    total = meter.total
+    costs = (total.reward_calls, total.reward_vjps, time.perf_counter() - start)
+    for steps in SAMPLED:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            if steps:
+                states = tuned.sample(case.samples, steps, generator=generator)
+            else:
+                noise = tuned.noise(case.samples, generator)
+                states = integrate(tuned.velocity, noise, 0.0, 1.0, TOLERANCE)
+        found = truth.distances(states, reference_seed(seed))
+        measured = {**found, "nfe": float(steps), **dict(zip(TUNING_COSTS, costs, strict=True))}
+        if not steps:
+            del measured["nfe"]
+        yield steps, measured
