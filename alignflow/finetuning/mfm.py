@@ -7,6 +7,10 @@ Its mean is b_theta where E[R | x_t] (b_theta - b) = c_t grad E[R | x_t], which 
 velocity b + c_t grad V_t: one draw is enough, although V_t is the logarithm of a mean. R is divided
 by its mean over the pool of candidates, which changes nothing but keeps it near 1.
 
+Where modes lie apart the mean of c_t grad R is made by rare states between their basins, where the
+draw's gradient is huge; elsewhere it is next to nothing. There the form without a gradient is the
+one that works: with d = (z - x_t) / (1-t) the target of `tilt`, by draws of the posterior.
+
 Source: Meta Flow Maps (2601.14430), equation 43, with the schedule c_t and not a constant.
 """
 
@@ -14,29 +18,33 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.posteriors import DrawnPosterior, GLASSPosterior, StochasticMapPosterior
-from alignflow.reward_module import RewardError, log_tilt
+from alignflow.reward_module import RewardError, as_reward, log_tilt
 from alignflow.values import score_endpoints
 
+from .control_variate import ControlVariate
+from .tuner import check_differentiable
 from .velocity_matching import VelocityMatching
 
 __all__ = ["MFM"]
 
+VALUES = ("gradient", "gradient_free")
+
 
 class MFM(VelocityMatching):
-    """Regression on one posterior draw's reward and its gradient, at states of the base's path.
+    """Regression on one posterior draw a state and its reward, at states of the base's path.
 
     Draws are by the base's stochastic flow map where it has one, else by GLASS.
 
     Args:
+        value: "gradient" takes the reward's through the draw; "gradient_free" any black box.
         inner_steps: Of GLASS, by Heun.
         t_min: Below it c_t is held: there it diverges, and the value's gradient vanishes.
     """
-
-    takes_black_box = False
 
     def __init__(
         self,
@@ -44,36 +52,57 @@ class MFM(VelocityMatching):
         reward: Any,
         strength: float,
         *,
+        value: str = "gradient",
         inner_steps: int = 8,
         t_min: float = 0.01,
         **options,
     ):
+        if value not in VALUES:
+            raise ValueError(f"value must be one of {', '.join(VALUES)}, got {value!r}")
         if not 0 < t_min < 1:
             raise ValueError(f"t_min must lie in (0, 1), got {t_min}")
+        if value == "gradient":
+            check_differentiable("mfm with value=gradient", as_reward(reward))
         super().__init__(policy, reward, strength, **options)
-        self.t_min = t_min
+        self.t_min, self.climbs = t_min, value == "gradient"
+        self.control = ControlVariate()
         # in a tuple, so that what is frozen is neither trained nor saved with the policy
         self._posterior = (_posterior(self.base, inner_steps),)
 
     def target(self, rows, at):
+        with torch.set_grad_enabled(self.climbs):
+            state = at.state.detach().requires_grad_(self.climbs)
+            endpoint, worth = self._draw(state, at.time, at.condition)
+        weight = expand_time(worth.detach(), state)
+        if self.climbs:
+            rise = self._rise(worth, state, at.time)
+            return at.base - (weight - 1) * (at.own - at.base) + rise
+        # the last of the way, where a draw's error would be divided by next to nothing, is held
+        direction = (endpoint - at.state) / expand_time((1 - at.time).clamp_min(self.t_min), state)
+        return at.own + self.control(weight * (direction - at.own), direction - at.base)
+
+    def _draw(self, state: Tensor, time: Tensor, condition: Any) -> tuple[Tensor, Tensor]:
+        """One endpoint of each state, (N, *E), and R, (N,)."""
         (posterior,) = self._posterior
-        keys = {"state": at.state, "time": at.time, "condition": at.condition}
-        batch = TensorDict({k: v for k, v in keys.items() if v is not None}, len(at.time))
+        batch = TensorDict({"state": state, "time": time}, batch_size=len(time))
+        if condition is not None:
+            batch["condition"] = condition
         posterior.draw(batch, self.generator)
-        with torch.enable_grad():
-            batch["state"] = state = at.state.detach().requires_grad_()
-            endpoint = posterior(batch)["endpoint"]
-            reward = score_endpoints(self.reward, endpoint, at.condition, self.base.decode)[:, 0]
-            if not reward.requires_grad:
-                raise RewardError(
-                    f"reward {self.reward.name!r} says differentiable, but no gradient reaches the "
-                    "state"
-                )
-            worth = (log_tilt(reward, self.strength) - self.pool.log_mean.to(reward)).exp()
-            (gradient,) = torch.autograd.grad(worth.sum(), state)
-        time = at.time.clamp_min(self.t_min)
-        rise = expand_time((1 - time) / time, gradient) * gradient
-        return at.base - (expand_time(worth.detach(), rise) - 1) * (at.own - at.base) + rise
+        endpoint = posterior(batch)["endpoint"]
+        reward = score_endpoints(self.reward, endpoint, condition, self.base.decode)[:, 0]
+        worth = (log_tilt(reward, self.strength) - self.pool.log_mean.to(reward)).exp()
+        return endpoint[:, 0], worth
+
+    def _rise(self, worth: Tensor, state: Tensor, time: Tensor) -> Tensor:
+        """c_t grad R, (N, *E)."""
+        if not worth.requires_grad:
+            raise RewardError(
+                f"reward {self.reward.name!r} says differentiable, but no gradient reaches the "
+                "state"
+            )
+        (gradient,) = torch.autograd.grad(worth, state, torch.ones_like(worth))
+        time = time.clamp_min(self.t_min)
+        return expand_time((1 - time) / time, gradient) * gradient
 
 
 def _posterior(base: FlowMap, inner_steps: int) -> DrawnPosterior:

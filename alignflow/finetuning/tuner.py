@@ -15,7 +15,7 @@ from alignflow.distillation import FlowMapLoss
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
 
-__all__ = ["Tuner", "as_rows", "check_strength", "frozen"]
+__all__ = ["Tuner", "as_rows", "check_differentiable", "check_strength", "frozen"]
 
 
 class Tuner(LossModule):
@@ -58,8 +58,8 @@ class Tuner(LossModule):
         super().__init__()
         check_strength(strength)
         reward = as_reward(reward)
-        if not (self.takes_black_box or reward.differentiable):
-            raise ValueError(_refusal(type(self).__name__.lower(), reward))
+        if not self.takes_black_box:
+            check_differentiable(type(self).__name__.lower(), reward)
         self.strength, self.generator = strength, generator
         self.condition = as_rows(condition)
         self.distillation = distillation
@@ -131,11 +131,13 @@ def frozen(policy: FlowMap) -> FlowMap:
     return copy.deepcopy(policy).eval().requires_grad_(False)
 
 
-def _refusal(method: str, reward: Reward) -> str:
+def check_differentiable(method: str, reward: Reward) -> None:
+    """Refuse a black box where its gradient is needed."""
     from . import METHODS
 
-    fit = ", ".join(name for name, tuner in METHODS.items() if tuner.takes_black_box)
-    return (
-        f"{method} follows the reward's gradient, and {reward.name!r} is a black box: declare it "
-        f"with @reward(differentiable=True) if its gradient is real, or use one of {fit}"
-    )
+    if not reward.differentiable:
+        fit = ", ".join(name for name, tuner in METHODS.items() if tuner.takes_black_box)
+        raise ValueError(
+            f"{method} follows the reward's gradient, and {reward.name!r} is a black box: declare "
+            f"it with @reward(differentiable=True) if its gradient is real, or use one of {fit}"
+        )

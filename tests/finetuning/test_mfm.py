@@ -15,8 +15,9 @@ from alignflow.targets import GaussianMixture, Quadratic
 FAST = {"batch_size": 256, "learning_rate": 3e-3, "ema_decay": 0.98}
 
 
+@pytest.mark.parametrize("value", ["gradient", "gradient_free"])
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
-def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(t, generator):
+def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(t, value, generator):
     """At one state of a mixture whose modes overlap, with exact draws: 20,000 of them, five
     standard errors."""
     n, strength = 20_000, 0.8
@@ -27,7 +28,7 @@ def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(t,
         tolerance=1e-6,
     )
     bowl = Quadratic(torch.tensor([0.5], dtype=torch.float64), 1.0)
-    loss = MFM(target, bowl, strength, pool=256, generator=generator)
+    loss = MFM(target, bowl, strength, value=value, pool=256, generator=generator)
     x, time = torch.full((n, 1), 0.3, dtype=torch.float64), torch.full((n,), t).double()
     exact = target.tilted_velocity(x, time, bowl, strength)
     at = At(x, time, torch.zeros_like(x), target.velocity(x, time), exact, None)
@@ -47,6 +48,16 @@ def test_a_normal_reaches_its_tilt_by_draws_of_glass(normal, first, generator):
         assert drawn.std().item() == pytest.approx(1, abs=0.1)
 
 
+def test_a_normal_reaches_its_tilt_under_a_black_box(normal, generator):
+    tuned = af.finetune(
+        normal, lambda x: x[:, 0].numpy(), "mfm", 0.7, steps=600, value="gradient_free",
+        pool=4096, inner_steps=4, generator=generator, **FAST,
+    )  # fmt: skip
+    drawn = tuned.sample(20_000, 4, generator=generator)
+    assert drawn.mean().item() == pytest.approx(0.7, abs=0.1)
+    assert drawn.std().item() == pytest.approx(1, abs=0.1)
+
+
 def test_a_shift_of_the_reward_changes_nothing(normal, generator):
     found = []
     for shift in (0.0, 50.0):
@@ -60,6 +71,12 @@ def test_what_cannot_be_is_refused(normal, first):
     constant = reward(differentiable=True, name="one")(lambda x: torch.ones(len(x)))
     with pytest.raises(RewardError, match="'one' says differentiable, but no gradient reaches"):
         af.finetune(normal, constant, "mfm", steps=1, batch_size=4, pool=16)
+    with pytest.raises(
+        ValueError, match="mfm with value=gradient follows .* 'mean' is a black box"
+    ):
+        MFM(normal, reward(name="mean")(lambda x: x.mean(1)), 1.0)
+    with pytest.raises(ValueError, match="value must be one of gradient, gradient_free, got 'x'"):
+        MFM(normal, first, 1.0, value="x")
     with pytest.raises(ValueError, match=r"t_min must lie in \(0, 1\), got 0"):
         MFM(normal, first, 1.0, t_min=0)
     with pytest.raises(ValueError, match="inner_steps must be at least 1, got 0"):

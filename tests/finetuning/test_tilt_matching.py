@@ -59,7 +59,7 @@ def test_the_estimated_control_variate_has_the_least_variance_of_the_family(
         ends = {c: own + weight * (direction - own) - c * (direction - base) for c in (0, 1)}
         spread = (best - own).square().mean()
         assert all(spread <= (end - own).square().mean() for end in ends.values())
-        assert 0 < loss.control < 1
+        assert 0 < loss.control.share < 1
 
 
 def test_at_a_constant_reward_the_target_of_itm_is_the_base_whatever_is_drawn(normal, generator):
