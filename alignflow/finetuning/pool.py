@@ -82,6 +82,12 @@ class Pool(nn.Module):
         self.register_buffer("share", torch.ones(()))
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))
 
+    def of(self, data: Any) -> "Pool":
+        """A pool like this one, of data in place of the base's samples."""
+        base, reward, _, _ = self._given
+        size, every = len(self.state), self.refresh_every
+        return Pool(base, reward, self.strength, size, every, self.steps, self.generator, data)
+
     @torch.no_grad()
     def resample(self, n: int) -> TensorDict:
         """n rows drawn by their weights: `data` (n, *E) and perhaps `condition` (n, ...)."""

@@ -40,10 +40,9 @@ class TiltMatching(VelocityMatching):
 
     def sample_batch(self, n):
         """n candidates: `data` (n, *E), `worth` (n,) and perhaps `condition` (n, ...)."""
-        drawn, keys = self.pool.draw(n), self.tensor_keys
-        batch = drawn.select("data", self.worth, "condition", strict=False)
-        batch.rename_key_("data", keys.data).rename_key_(self.worth, keys.worth)
-        return batch.rename_key_("condition", keys.condition) if "condition" in batch else batch
+        drawn = self.pool.draw(n)
+        worth = drawn[self.worth]
+        return self.under_keys(drawn.exclude("weight", "gain").set("worth", worth))
 
     def target(self, rows, at):
         worth = rows.get(self.tensor_keys.worth).to(at.own)

@@ -12,19 +12,13 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from tensordict.utils import NestedKey
 from torch import Tensor
-from torchrl.objectives import LossModule
 
-from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
 from alignflow.flow_map import FlowMap
 
-from .pool import Pool
-from .tuner import Tuner
+from .pooled import Pooled
 
 __all__ = ["At", "VelocityMatching"]
-
-CANDIDATE_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -48,80 +42,16 @@ class At:
     condition: Any
 
 
-class VelocityMatching(Tuner):
-    """What these tuners share; one of them gives `target`.
+class VelocityMatching(Pooled):
+    """What these tuners share; one of them gives `target`. Arguments are those of `Pooled`."""
 
-    Args:
-        policy: The map being tuned.
-        reward: A reward.
-        strength: lambda of the tilt.
-        pool: Candidates held at a time.
-        refresh_every: Batches between pools.
-        candidate_steps: Jumps of the base that draw a candidate.
-        rule: `PSD`, `LSD` or `ESD` off the diagonal.
-        diagonal_fraction: Share of rows on the diagonal.
-        times: Sampler of times.
-        condition: One to tune for, or a tensor of them (C, ...). The tilt is of each condition's
-            own distribution.
-        base: The model that is tilted; a frozen copy of the policy by default.
-        generator: Source of all randomness.
-    """
-
-    @dataclass
-    class _AcceptedKeys(LossModule._AcceptedKeys):
-        data: NestedKey = "data"
-        condition: NestedKey = "condition"
-
-    takes_levels = True
-
-    def __init__(
-        self,
-        policy: FlowMap,
-        reward: Any,
-        strength: float,
-        *,
-        pool: int = 8192,
-        refresh_every: int = 250,
-        candidate_steps: int = CANDIDATE_STEPS,
-        rule: PSD | LSD | ESD = PSD(),  # noqa: B008 (it has no state)
-        diagonal_fraction: float = 0.75,
-        times: UniformTimes | None = None,
-        condition: Any = None,
-        base: FlowMap | None = None,
-        generator: torch.Generator | None = None,
-    ):
-        generator = generator or torch.Generator().manual_seed(0)
-        if not 0 < diagonal_fraction < 1:
-            raise ValueError(f"diagonal_fraction must lie in (0, 1), got {diagonal_fraction}")
+    def __init__(self, policy: FlowMap, reward: Any, strength: float, **options):
+        super().__init__(policy, reward, strength, **options)
+        self.diagonal_fraction = self.distillation.diagonal_fraction
+        if not 0 < self.diagonal_fraction < 1:
+            raise ValueError(f"diagonal_fraction must lie in (0, 1), got {self.diagonal_fraction}")
         # the jumps only; the diagonal is this loss's own
-        distillation = FlowMapLoss(
-            policy, rule, diagonal_fraction=0.0, times=times, generator=generator
-        )
-        super().__init__(
-            policy,
-            reward,
-            strength,
-            distillation=distillation,
-            condition=condition,
-            base=base,
-            generator=generator,
-        )
-        self.diagonal_fraction = diagonal_fraction
-        self.pool = Pool(
-            self.base,
-            self.reward,
-            strength,
-            pool,
-            refresh_every,
-            candidate_steps,
-            generator,
-            condition=self.condition,
-        )
-
-    @property
-    def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The losses, and the share of the pool that is effective."""
-        return ["loss_diagonal", "loss_map", "effective_share"]
+        self.distillation.diagonal_fraction = 0.0
 
     def target(self, rows: TensorDictBase, at: At) -> Tensor:
         """What the velocity is regressed on, (N, *E), for rows of a batch."""
@@ -129,9 +59,7 @@ class VelocityMatching(Tuner):
 
     def sample_batch(self, n: int) -> TensorDict:
         """n candidates: `data` (n, *E) and perhaps `condition` (n, ...)."""
-        drawn, keys = self.pool.draw(n), self.tensor_keys
-        batch = TensorDict({keys.data: drawn["data"]}, batch_size=n)
-        return batch.set(keys.condition, drawn["condition"]) if "condition" in drawn else batch
+        return self.under_keys(self.pool.draw(n).exclude("weight", "gain"))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of a batch as `sample_batch` draws it."""
