@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -168,7 +169,7 @@ class FlowMapPolicy(FlowMap):
             )
         module = self.module
         if not self.stochastic:
-            module = kind(**{**module.arguments, "context": True})
+            module = kind(**cast(dict, module.arguments) | {"context": True})
             module.load_state_dict(self.module.state_dict(), strict=False)
         return FlowMapPolicy(
             copy.deepcopy(module).to(self.device),

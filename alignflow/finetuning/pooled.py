@@ -1,6 +1,6 @@
 """Tuners that learn from a pool of candidates of the base, scored once and held."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -90,6 +90,7 @@ class Pooled(Tuner):
 
     def under_keys(self, batch: TensorDict) -> TensorDict:
         """A batch under the names that `set_keys` left."""
-        for name in set(batch.keys()):
-            batch.rename_key_(name, getattr(self.tensor_keys, name))
+        for field in fields(self._AcceptedKeys):
+            if field.name in batch:
+                batch.rename_key_(field.name, getattr(self.tensor_keys, field.name))
         return batch

@@ -65,7 +65,7 @@ class VelocityMatching(Pooled):
         """Losses of a batch as `sample_batch` draws it."""
         n = len(tensordict)
         diagonal = n - round((1 - self.diagonal_fraction) * n)
-        near, far = tensordict[:diagonal], tensordict[diagonal:]
+        near, far = tensordict.split([diagonal, n - diagonal])
         losses: dict[str, Any] = {"loss_diagonal": diagonal / n * self._regression(near)}
         if len(far):
             jumps = self.distil(far.get(self.tensor_keys.data), self._condition(far))
