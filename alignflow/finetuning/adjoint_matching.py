@@ -13,51 +13,28 @@ optimum is that of `direct` with it: the tilt. In short steps this is the contin
 Source: Domingo-Enrich et al. 2024 (2409.08861).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from tensordict.utils import NestedKey
 from torch import Tensor
-from torchrl.objectives import LossModule
 
-from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
-from alignflow.reward_module import RewardError
 
 from .memoryless import MemorylessRollout, memoryless_step, velocity_factor
+from .rollout_tuner import RolloutTuner
 from .rollouts import Node
-from .starts import sample_starts
-from .tuner import Tuner
 
 __all__ = ["AdjointMatching"]
 
 
-class AdjointMatching(Tuner):
+class AdjointMatching(RolloutTuner):
     """Regression on the lean adjoint of memoryless paths: reward gradients without backprop.
 
     Args:
-        policy: The map being tuned.
-        reward: A differentiable reward.
-        strength: lambda of the tilt.
         rollout: The paths.
-        data: What the path that a rollout starts on leads to, in place of the base's samples.
-        rule: `PSD`, `LSD` or `ESD`, which keeps the jumps.
-        times: Sampler of their times.
-        condition: One to tune for, or a tensor of them (C, ...), drawn evenly.
-        base: The model that is tilted; a frozen copy of the policy by default.
-        generator: Source of all randomness.
     """
-
-    @dataclass
-    class _AcceptedKeys(LossModule._AcceptedKeys):
-        state: NestedKey = "state"
-        time: NestedKey = "time"
-        condition: NestedKey = "condition"
-
-    takes_black_box = False
 
     def __init__(
         self,
@@ -66,39 +43,15 @@ class AdjointMatching(Tuner):
         strength: float,
         *,
         rollout: MemorylessRollout | None = None,
-        data: Any = None,
-        rule: PSD | LSD | ESD = PSD(),  # noqa: B008 (it has no state)
-        times: UniformTimes | None = None,
-        condition: Any = None,
-        base: FlowMap | None = None,
-        generator: torch.Generator | None = None,
+        **options,
     ):
-        generator = generator or torch.Generator().manual_seed(0)
         rollout = rollout or MemorylessRollout()
-        if data is not None and rollout.start == "noise":
-            raise ValueError("data would do nothing with a rollout that starts at noise")
-        super().__init__(
-            policy,
-            reward,
-            strength,
-            distillation=FlowMapLoss(
-                policy, rule, diagonal_fraction=0.0, times=times, generator=generator
-            ),
-            condition=condition,
-            base=base,
-            generator=generator,
-        )
-        self.rollout = rollout
-        self._data = (data,)
+        super().__init__(policy, reward, strength, rollout=rollout, **options)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The losses, and the mean reward."""
         return ["loss_adjoint", "loss_map", "reward"]
-
-    def sample_batch(self, n: int) -> TensorDict:
-        """n starts: `state` (n, *E), `time` (n,) and `condition` (n, ...)."""
-        return sample_starts(self, n, self.rollout.start, *self._data)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of starts: `state` (N, *E) at `time` (N,), and perhaps `condition` (N, ...)."""
@@ -126,11 +79,7 @@ class AdjointMatching(Tuner):
         with torch.enable_grad():
             point = endpoint.detach().requires_grad_()
             reward = self.reward.score(point, condition, self.policy.decode)
-            if not reward.requires_grad:
-                raise RewardError(
-                    f"reward {self.reward.name!r} says differentiable, but its answer carries no "
-                    "graph"
-                )
+            self.check_graph(reward)
             (gradient,) = torch.autograd.grad(reward.sum(), point)
         return reward.detach(), -self.strength * gradient
 
