@@ -53,7 +53,7 @@ class MFM(VelocityMatching):
         strength: float,
         *,
         value: str = "gradient",
-        inner_steps: int = 8,
+        inner_steps: int = 4,
         t_min: float = 0.01,
         **options,
     ):

@@ -64,8 +64,8 @@ def inner_flow(
     signal: Tensor,
     spread: Tensor,
     condition: Any = None,
-    steps: int = 8,
-    solver: str = "euler",
+    steps: int = 4,
+    solver: str = "heun",
 ) -> Tensor:
     """Draws of signal x_1 + spread eps given x_t, (N, *E).
 
@@ -114,10 +114,11 @@ class GLASSPosterior(DrawnPosterior):
         model: The frozen flow map.
         draws: K, endpoints of each row.
         inner_steps: Steps of the inner flow.
-        solver: "euler", or "heun" (two forwards a step but for the last).
+        solver: "heun" (two forwards a step but for the last), or "euler". On the ring and on an 8-D
+            mixture 4 steps of the one are at the sampling floor, where 16 of the other are not yet.
     """
 
-    def __init__(self, model: FlowMap, draws: int = 1, inner_steps: int = 8, solver: str = "euler"):
+    def __init__(self, model: FlowMap, draws: int = 1, inner_steps: int = 4, solver: str = "heun"):
         super().__init__(model, draws)
         check_inner(inner_steps, solver)
         self.inner_steps, self.solver = inner_steps, solver

@@ -85,7 +85,7 @@ class GLASSTransition(PosteriorTransition):
         solver: As `GLASSPosterior` takes.
     """
 
-    def __init__(self, model: FlowMap, inner_steps: int = 8, solver: str = "euler"):
+    def __init__(self, model: FlowMap, inner_steps: int = 4, solver: str = "heun"):
         super().__init__()
         check_inner(inner_steps, solver)
         self.model, self.inner_steps, self.solver = model, inner_steps, solver

@@ -48,7 +48,7 @@ ESTIMATORS: dict[str, tuple[type[Estimator], Make]] = {
     "renoised, gradient": (Gradient, by_trapezoid),
     "renoised, gradient, known density": (Gradient, by_density),
     "renoised, gradient-free": (GradientFree, by_trapezoid),
-    "glass, gradient-free": (GradientFree, lambda m, k: GLASSPosterior(m, k, 16, "heun")),
+    "glass, gradient-free": (GradientFree, GLASSPosterior),
     "stochastic map, gradient": (Gradient, StochasticMapPosterior),
     "exact, gradient-free": (GradientFree, lambda m, k: ExactPosterior(m, m, k)),
 }
