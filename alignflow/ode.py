@@ -40,6 +40,9 @@ def integrate(
     Returns:
         State at time t, (N, *E), with a (reverse-mode) gradient in x, the times and the velocity's
         parameters.
+
+    Raises:
+        FloatingPointError: If no step is short enough: a state or the velocity there is too large.
     """
     from torchdiffeq import odeint  # late, for it imports scipy
 
@@ -52,10 +55,17 @@ def integrate(
 
     clock = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
     options = {"norm": _largest_error, "dtype": torch.float64}
-    return cast(
-        Tensor,
-        odeint(field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options),
-    )[-1]
+    try:
+        path = odeint(
+            field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options
+        )
+    except AssertionError as error:  # how the solver says it
+        largest = x.detach().abs().max().item()
+        raise FloatingPointError(
+            f"the ODE cannot be followed ({error}): the largest number in its {len(x)} states is "
+            f"{largest:.3g}. A correction that drove a state away? Clip it, or take shorter steps"
+        ) from error
+    return cast(Tensor, path)[-1]
 
 
 def _largest_error(error: Tensor) -> Tensor:

@@ -47,3 +47,9 @@ def test_parameters_of_the_field_get_their_gradient():
 def test_a_time_outside_of_the_path_is_refused():
     with pytest.raises(ValueError, match=r"lie in \[0, 1\], got 1.5"):
         integrate(growth, torch.ones(1, 1), 0.0, 1.5)
+
+
+def test_states_that_cannot_be_followed_are_refused_with_their_size():
+    x = torch.tensor([[1.0], [1e30]])
+    with pytest.raises(FloatingPointError, match="largest number in its 2 states is 1e\\+30"):
+        integrate(lambda x, t: x.square(), x, 0.0, 1.0)

@@ -1,6 +1,7 @@
 """One measurement: a method's samples against exact ones, and what they cost."""
 
 import inspect
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,7 +81,10 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
     systems = 1 if options.get("particles") == "all" else samples
     _forget_peak()
     start = time.perf_counter()
-    out = steerer.sample(systems, generator=generator)
+    try:
+        out = steerer.sample(systems, generator=generator)
+    except FloatingPointError:
+        return dict.fromkeys((*DISTANCES, "reward"), math.nan)  # it diverged, and the page says so
     seconds = time.perf_counter() - start
     states = out["state"]
     if systems == 1:

@@ -97,7 +97,7 @@ class Results:
         return [
             Row(
                 *group,
-                {name: _mean(entries, name) for name in MEASURED if name in entries[0]},
+                {n: _mean(entries, n) for n in MEASURED if any(n in entry for entry in entries)},
                 floors.get(group[:2], {}),
             )
             for group, entries in groups.items()
@@ -119,4 +119,6 @@ def _floor(entries: list[dict[str, Any]], name: str) -> float:
 
 
 def _mean(entries: Iterable[dict[str, Any]], name: str) -> Estimate:
-    return mean(torch.tensor([entry[name] for entry in entries], dtype=torch.float64))
+    # a run that diverged has no cost
+    values = [entry[name] for entry in entries if name in entry]
+    return mean(torch.tensor(values, dtype=torch.float64))

@@ -1,5 +1,6 @@
 """Results as a table for the terminal, and in Markdown."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -124,4 +125,6 @@ def _rich(title: str, head: Iterable[str], rows: Iterable[list[str]]) -> Table:
 
 
 def _shown(estimate: Estimate, digits: int) -> str:
+    if math.isnan(estimate.value):
+        return "diverged"
     return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"

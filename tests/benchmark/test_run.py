@@ -52,6 +52,18 @@ def test_exact_draws_are_at_the_floor_and_the_base_is_not(truth):
     assert base["nfe"] == base["reward_calls"] == 1 and base["megabytes"] > 0
 
 
+def test_a_method_that_diverges_is_measured_as_such(truth, tmp_path):
+    far = {"method": "lookahead", "steps": 4, "step_size": 1e30}
+    found = measure(truth, far, seed=0)
+    assert math.isnan(found["sliced_w2"]) and "nfe" not in found
+    near = measure(truth, {"method": "fk", "particles": "all", "steps": 4}, seed=1)
+    results = Results(tmp_path / "results.jsonl")
+    results.add(Key("a", 8, FLOOR, 0), measure(truth, None, seed=0))
+    for seed, measured in enumerate((near, found)):
+        results.add(Key("a", 8, "m", seed), measured)
+    assert "| m | diverged |" in markdown(Results(tmp_path / "results.jsonl").rows())
+
+
 def test_one_system_of_all_particles_costs_what_one_of_them_does(truth):
     found = measure(truth, {"method": "fk", "particles": "all", "steps": 8}, seed=0)
     assert found["nfe"] == 8 and found["reward_calls"] == 9
