@@ -51,8 +51,17 @@ class Truth:
             decode = self.case.policy.decode
             return torch.cat([self.case.reward.score(x, decode=decode) for x in parts]).double()
 
+    @property
+    def diverged(self) -> dict[str, float]:
+        """What `distances` gives of samples that there are not."""
+        has_modes = isinstance(self.law, GaussianMixture)
+        names = DISTANCES if has_modes else tuple(n for n in DISTANCES if n != "mode_error")
+        return dict.fromkeys((*names, "reward"), math.nan)
+
     def distances(self, states: Tensor, seed: int) -> dict[str, float]:
         """How far samples are from the exact law, by as many exact draws; and their mean reward."""
+        if not states.isfinite().all():
+            return self.diverged
         exact = self.sample(len(states), seed)
         generator = torch.Generator().manual_seed(seed)  # of the projections
         reward = self.score(states).mean().item()
@@ -84,7 +93,7 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
     try:
         out = steerer.sample(systems, generator=generator)
     except FloatingPointError:
-        return dict.fromkeys((*DISTANCES, "reward"), math.nan)  # it diverged, and the page says so
+        return truth.diverged  # and the page says so
     seconds = time.perf_counter() - start
     states = out["state"]
     if systems == 1:

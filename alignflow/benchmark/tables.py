@@ -62,7 +62,10 @@ def _cells(row: Row, ratios: dict[str, Any], plain: dict[str, Any]) -> list[str]
     values = row.values
     return [
         row.method,
-        *(_shown(row.ratio(name), digits) for name, (_, digits) in ratios.items()),
+        *(
+            _shown(row.ratio(name), digits) if name in values else ""
+            for name, (_, digits) in ratios.items()
+        ),
         _shown(values["reward"], 3),
         *(
             f"{values[name].value / unit:.{digits}f}" if name in values else ""

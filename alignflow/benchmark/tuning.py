@@ -8,6 +8,7 @@ import torch
 
 from alignflow.cost import Meter, MeteredReward
 from alignflow.finetuning import finetune
+from alignflow.flow_map import FlowMap
 from alignflow.ode import integrate
 
 from .measure import Truth, reference_seed
@@ -31,25 +32,34 @@ def measure_tuned(
     """Steps, and distances and cost of the samples that one tuned policy gives in them."""
     case, meter = truth.case, Meter()
     start = time.perf_counter()
-    tuned = finetune(
-        case.policy,
-        MeteredReward(case.reward, meter),
-        strength=case.strength,
-        generator=torch.Generator().manual_seed(seed),
-        **options,
-    )
+    try:
+        tuned = finetune(
+            case.policy,
+            MeteredReward(case.reward, meter),
+            strength=case.strength,
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+    except FloatingPointError:
+        yield from ((steps, truth.diverged) for steps in SAMPLED)
+        return
     total = meter.total
-    costs = (total.reward_calls, total.reward_vjps, time.perf_counter() - start)
+    spent = (total.reward_calls, total.reward_vjps, time.perf_counter() - start)
+    costs = dict(zip(TUNING_COSTS, spent, strict=True))
     for steps in SAMPLED:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            if steps:
-                states = tuned.sample(case.samples, steps, generator=generator)
-            else:
-                noise = tuned.noise(case.samples, generator)
-                states = integrate(tuned.velocity, noise, 0.0, 1.0, TOLERANCE)
-        found = truth.distances(states, reference_seed(seed))
-        measured = {**found, "nfe": float(steps), **dict(zip(TUNING_COSTS, costs, strict=True))}
-        if not steps:
-            del measured["nfe"]
-        yield steps, measured
+        forwards = {"nfe": float(steps)} if steps else {}
+        yield steps, _judged(truth, tuned, steps, seed) | forwards | costs
+
+
+@torch.no_grad()
+def _judged(truth: Truth, tuned: FlowMap, steps: int, seed: int) -> dict[str, float]:
+    """Distances of a tuned policy's samples."""
+    generator, n = torch.Generator().manual_seed(seed), truth.case.samples
+    if steps:
+        states = tuned.sample(n, steps, generator=generator)
+    else:
+        try:
+            states = integrate(tuned.velocity, tuned.noise(n, generator), 0.0, 1.0, TOLERANCE)
+        except FloatingPointError:
+            return truth.diverged
+    return truth.distances(states, reference_seed(seed))

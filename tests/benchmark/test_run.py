@@ -12,8 +12,10 @@ from alignflow.benchmark import FLOOR, Case, Results, Truth, build_suite, measur
 from alignflow.benchmark.convergence import curves, slope
 from alignflow.benchmark.results import Key
 from alignflow.benchmark.tables import markdown
+from alignflow.benchmark.tuning import measure_tuned
 from alignflow.cli import main
-from alignflow.targets import ring, ring_reward
+from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.targets import Empirical, ring, ring_reward
 
 SMALL = ["suite.samples=[32,64]", "suite.seeds=2"]
 METHODS = [
@@ -62,6 +64,31 @@ def test_a_method_that_diverges_is_measured_as_such(truth, tmp_path):
     for seed, measured in enumerate((near, found)):
         results.add(Key("a", 8, "m", seed), measured)
     assert "| m | diverged |" in markdown(Results(tmp_path / "results.jsonl").rows())
+
+
+def test_a_diverged_row_beside_rows_without_modes_is_shown(tmp_path):
+    """A case whose truth is a data set has no modes, so its rows have no error of them."""
+    results = filled(tmp_path, {FLOOR: {8: [0.1, 0.3]}, "m": {8: [0.3, 0.5]}})
+    diverged = dict.fromkeys(("sliced_w2", "mode_error", "reward"), math.nan)
+    results.add(Key("a", 8, "far", 0), diverged)
+    assert "| far | diverged |" in markdown(results.rows())
+
+
+def test_a_truth_without_modes_measures_no_error_of_them():
+    target = Empirical(ring().sample(50, generator=torch.Generator().manual_seed(0)))
+    truth = Truth(Case("rows", target, target, ring_reward(), 1.0, 16))
+    measured = truth.distances(truth.sample(16, 0), seed=0)
+    assert truth.distances(torch.full((16, 2), math.inf), seed=0).keys() == measured.keys()
+    assert "mode_error" not in measured
+
+
+def test_a_tuner_that_diverges_is_measured_as_such():
+    policy = FlowMapPolicy(MLP(2, width=8, depth=1), (2,))
+    truth = Truth(Case("ring", policy, ring(), ring_reward(), 1.0, 16))
+    far = {"method": "weighted", "steps": 20, "batch_size": 8, "pool": 64, "learning_rate": 1e30}
+    found = dict(measure_tuned(truth, far, seed=0))
+    assert list(found) == [1, 2, 4, 0]
+    assert all(math.isnan(measured["sliced_w2"]) for measured in found.values())
 
 
 def test_one_system_of_all_particles_costs_what_one_of_them_does(truth):
