@@ -26,13 +26,22 @@ from alignflow.checkpoint import (
     save_folder,
 )
 
-__all__ = ["TRAINER_OPTIONS", "Trainer", "ema", "schedule"]
+__all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "schedule"]
 
 TRAINER_OPTIONS = (
     "optimizer learning_rate warmup decay clip_norm ema_decay precision "
     "checkpoint_every log_every evaluate progress"
 ).split()
 """What calls that train pass on to `Trainer` as it comes."""
+
+
+def check_has_network(policy: Any, caller: str) -> None:
+    """Refuse a flow map that holds no network to train, in the name of the call that trains."""
+    if not hasattr(policy, "average_velocity"):
+        raise ValueError(
+            f"{caller} needs a policy with a network, FlowMapPolicy(module, ...); "
+            f"{type(policy).__name__} has none"
+        )
 
 
 def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> float:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear, velocity_from_denoiser
 from alignflow.posteriors import combined_look
-from alignflow.training import TRAINER_OPTIONS, Trainer
+from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
 from .pretrain import batches
@@ -98,8 +98,9 @@ def learn_posterior(
         **options: As `pretrain` takes.
 
     Raises:
-        ValueError: If the policy's network cannot take a context.
+        ValueError: If the policy has no network, or one that cannot take a context.
     """
+    check_has_network(policy, "learn_posterior")
     generator = generator or torch.Generator().manual_seed(0)
     base = copy.deepcopy(policy).eval().requires_grad_(False)
     student = cast(Any, policy).with_context().train()

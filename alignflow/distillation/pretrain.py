@@ -10,7 +10,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
-from alignflow.training import TRAINER_OPTIONS, Trainer
+from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
 
@@ -48,11 +48,7 @@ def pretrain(
     Raises:
         ValueError: If the policy has nothing to train, or an option is not known.
     """
-    if not hasattr(policy, "average_velocity"):
-        raise ValueError(
-            f"pretrain needs a policy with a network, FlowMapPolicy(module, ...); "
-            f"{type(policy).__name__} has none"
-        )
+    check_has_network(policy, "pretrain")
     generator = generator or torch.Generator().manual_seed(0)
     policy = copy.deepcopy(policy).train()
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}

@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
-from alignflow.training import TRAINER_OPTIONS, Trainer
+from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .adjoint_matching import AdjointMatching
 from .direct import Direct
@@ -154,11 +154,7 @@ def _check(
     batch_size: int,
     options: dict,
 ) -> None:
-    if not hasattr(policy, "average_velocity"):
-        raise ValueError(
-            f"finetune needs a policy with a network, FlowMapPolicy(module, ...); "
-            f"{type(policy).__name__} has none"
-        )
+    check_has_network(policy, "finetune")
     tuner = METHODS[method]
     own = set(_options(tuner)) - {"base", "generator"}
     if unknown := sorted(set(options) - own - set(_TRAINER)):

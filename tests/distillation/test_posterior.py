@@ -125,6 +125,11 @@ def test_a_network_of_one_s_own_is_refused_with_the_way_out():
         af.learn_posterior(FlowMapPolicy(Own(), (1,)), torch.zeros(4, 1), steps=1)
 
 
+def test_a_model_without_a_network_cannot_learn_one(target):
+    with pytest.raises(ValueError, match="learn_posterior needs a policy with a network"):
+        af.learn_posterior(target)
+
+
 def test_a_plain_policy_has_no_posterior(base):
     with pytest.raises(NotImplementedError, match="no stochastic flow map"):
         base.posterior_flow(torch.zeros(1, 1, 1), torch.zeros(1, 1), 0.5)
