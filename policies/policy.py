@@ -82,10 +82,7 @@ class FlowMapPolicy(FlowMap):
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
         """v_{s,t}(x), (N, *E), of states (N, *E) and times (N,): what distillation trains."""
-        out = self._call(x, s, t, condition)
-        if self.parametrization == "mean_denoiser":
-            return average_velocity_from_mean_denoiser(x, s, out)
-        return out
+        return self._average_velocity(x, s, t, condition)
 
     def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
         """delta_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
@@ -150,10 +147,7 @@ class FlowMapPolicy(FlowMap):
         time, state = context
         # at time 0 the state says nothing, and the map is the unconditional one
         state = torch.where(expand_time(time > 0, state), state, 0.0)
-        out = self._call(x, s, t, condition, (time, state))
-        if self.parametrization == "mean_denoiser":
-            return average_velocity_from_mean_denoiser(x, s, out)
-        return out
+        return self._average_velocity(x, s, t, condition, (time, state))
 
     def with_context(self) -> "FlowMapPolicy":
         """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
@@ -208,6 +202,12 @@ class FlowMapPolicy(FlowMap):
             "facts": self.facts,
         }
         return save_folder(folder, tensors, facts)
+
+    def _average_velocity(self, x: Tensor, s: Tensor, t: Tensor, *given) -> Tensor:
+        out = self._call(x, s, t, *given)
+        if self.parametrization == "mean_denoiser":
+            return average_velocity_from_mean_denoiser(x, s, out)
+        return out
 
     def _call(self, x: Tensor, s: Tensor, t: Tensor, condition, context=None) -> Tensor:
         if self.stochastic and context is None:

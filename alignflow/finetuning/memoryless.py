@@ -98,17 +98,15 @@ class MemorylessRollout:
 def memoryless_step(x: Tensor, velocity: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (N, *E) and standard deviation (N, 1...) of a step from s to t, times (N,), s < t."""
     s, t = expand_time(s, x), expand_time(t, x)
-    r = s * (1 - t) / (t * (1 - s))
-    pull = t * (1 - r**2)
-    mean = (r * (1 - t) / (1 - s) + pull) * x + pull * (1 - s) * velocity
-    variance = (1 - t) ** 2 * (1 - r**2) + (pull * (1 - s)) ** 2 / _white(s)
+    r, factor = _correlation(s, t), velocity_factor(s, t)
+    mean = (r * (1 - t) + factor) / (1 - s) * x + factor * velocity
+    variance = (1 - t) ** 2 * (1 - r**2) + factor**2 / _white(s)
     return mean, variance.sqrt()
 
 
 def velocity_factor(s: Tensor, t: Tensor) -> Tensor:
-    """B (1-s), by which the mean of the step from s to t moves with the velocity, (N,)."""
-    r = s * (1 - t) / (t * (1 - s))
-    return t * (1 - r**2) * (1 - s)
+    """B (1-s), by which the mean of the step from s to t moves with the velocity, like s and t."""
+    return t * (1 - _correlation(s, t) ** 2) * (1 - s)
 
 
 def kl_weight(s: Tensor, t: Tensor) -> Tensor:
@@ -119,8 +117,12 @@ def kl_weight(s: Tensor, t: Tensor) -> Tensor:
     is :math:`(t-s)/c_s`. For standard normal data and a linear reward the optimum of the steps is
     the tilted velocity at every node, whatever their number; in general it is so to first order.
     """
-    r = s * (1 - t) / (t * (1 - s))
-    return t**2 * (1 - r**2) / 2 * _white(s) / _white(t)
+    return t**2 * (1 - _correlation(s, t) ** 2) / 2 * _white(s) / _white(t)
+
+
+def _correlation(s: Tensor, t: Tensor) -> Tensor:
+    """r, of the noise in x_s with that in x_t."""
+    return s * (1 - t) / (t * (1 - s))
 
 
 def _white(t: Tensor) -> Tensor:

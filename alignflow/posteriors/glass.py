@@ -115,7 +115,8 @@ class GLASSPosterior(DrawnPosterior):
         draws: K, endpoints of each row.
         inner_steps: Steps of the inner flow.
         solver: "heun" (two forwards a step but for the last), or "euler". On the ring and on an 8-D
-            mixture 4 steps of the one are at the sampling floor, where 16 of the other are not yet.
+            mixture 4 steps of the one, 7 forwards, are at the sampling floor, where 8 of the other
+            are not.
     """
 
     def __init__(self, model: FlowMap, draws: int = 1, inner_steps: int = 4, solver: str = "heun"):
