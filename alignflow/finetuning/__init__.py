@@ -7,7 +7,8 @@ from .itm import ITM
 from .levels import AdaptiveLevels, EqualLevels
 from .memoryless import MemorylessRollout
 from .mfm import MFM
-from .regularizers import EndpointDistance, PathKL
+from .ode_rollout import ODERollout
+from .regularizers import MMD, EndpointDistance, EndpointKL, PathKL
 from .rollouts import MapRollout
 from .tilt import Tilt
 from .tilt_matching import TiltMatching
@@ -20,13 +21,16 @@ __all__ = [
     "ITM",
     "MFM",
     "METHODS",
+    "MMD",
     "AdaptiveLevels",
     "AdjointMatching",
     "Direct",
     "EndpointDistance",
+    "EndpointKL",
     "EqualLevels",
     "MapRollout",
     "MemorylessRollout",
+    "ODERollout",
     "PathKL",
     "Tilt",
     "TiltMatching",

@@ -2,8 +2,8 @@ r"""Direct reward backpropagation: the reward's gradient walks back through the 
 
 .. math:: \max_\theta \; \lambda\, \mathbb{E}\, r(x_1^\theta) - D(\theta)
 
-With the path KL for D the optimum is the tilt. Without D the best the model can do is to put all
-samples where the reward is highest, and it will.
+With the path KL or the endpoint's for D the optimum is the tilt. Without D the best the model can
+do is to put all samples where the reward is highest, and it will.
 
 Source: Clark et al. 2023 (2309.17400), DRaFT and DRaFT-K, for backpropagation without D;
 Domingo-Enrich et al. 2024 (2409.08861) for the memoryless path KL.
@@ -17,8 +17,7 @@ from torch import Tensor
 
 from alignflow.flow_map import FlowMap
 
-from .memoryless import MemorylessRollout
-from .regularizers import EndpointDistance, PathKL
+from .regularizers import PathKL, Regularizer, Rollout
 from .rollout_tuner import RolloutTuner
 from .rollouts import MapRollout, Path
 
@@ -26,17 +25,17 @@ __all__ = ["Direct"]
 
 
 class Direct(RolloutTuner):
-    """Reward backpropagation through the map or the memoryless SDE; the path KL makes it the tilt.
+    """Reward backpropagation through the map, the SDE or the ODE; a KL makes it the tilt.
 
     All losses are divided by the size of an event, which puts them on the scale of flow matching.
     The tuned model's own endpoints then keep it one flow map: off the diagonal by `rule`, and,
     where the map itself was moved, on the diagonal by flow matching.
 
     Args:
-        regularizer: D: `PathKL()`, `EndpointDistance(beta)`, or None; the strength is what a unit
-            of reward is worth against it.
-        rollout: `MemorylessRollout` or `MapRollout`; by default the one its regularizer is for,
-            and the map where there is none.
+        regularizer: D: `PathKL()`, `EndpointKL()`, `MMD(beta)`, `EndpointDistance(beta)`, or None;
+            the strength is what a unit of reward is worth against it.
+        rollout: `MemorylessRollout`, `ODERollout` or `MapRollout`; by default the one its
+            regularizer is for, and the map where there is none.
     """
 
     def __init__(
@@ -45,8 +44,8 @@ class Direct(RolloutTuner):
         reward: Any,
         strength: float,
         *,
-        regularizer: PathKL | EndpointDistance | None = PathKL(),  # noqa: B008 (it has no state)
-        rollout: MapRollout | MemorylessRollout | None = None,
+        regularizer: Regularizer | None = PathKL(),  # noqa: B008 (it has no state)
+        rollout: Rollout | None = None,
         **options,
     ):
         if rollout is None:

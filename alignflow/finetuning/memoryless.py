@@ -49,6 +49,8 @@ class MemorylessRollout:
         recompute: As in `MapRollout`.
     """
 
+    trains_velocity = True
+
     def __init__(
         self,
         jumps: int = 16,

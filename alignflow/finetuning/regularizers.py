@@ -3,15 +3,40 @@ r"""What holds a tuned model to its base; `None` in their place holds nothing.
 Each is called with a rollout's path, the frozen base and the condition, and gives a cost (N,).
 """
 
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
 import torch
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
+from alignflow.metrics import default_bandwidths, gaussian_kernel
 
 from .memoryless import MemorylessRollout
+from .ode_rollout import ODERollout
 from .rollouts import MapRollout, Path
 
-__all__ = ["EndpointDistance", "PathKL"]
+__all__ = ["MMD", "EndpointDistance", "EndpointKL", "PathKL", "Regularizer", "Rollout"]
+
+Rollout = MapRollout | MemorylessRollout | ODERollout
+
+
+class Regularizer(Protocol):
+    """What `Direct` asks of one."""
+
+    @property
+    def rollout(self) -> Callable[[], Rollout]:
+        """The class of rollouts that it is for."""
+        ...
+
+    @property
+    def accepts(self) -> tuple[type, ...]:
+        """Those that it is defined on."""
+        ...
+
+    def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
+        """Cost (N,) of a path."""
+        ...
 
 
 class PathKL:
@@ -40,6 +65,53 @@ class PathKL:
         return torch.stack(costs).sum(0)
 
 
+class EndpointKL:
+    r"""The KL of the tuned law to the base's, by the ODE's divergence: its optimum is the tilt.
+
+    .. math:: \mathrm{KL}(\rho_\theta \,\|\, \rho) = \mathbb{E}\, \log
+        \frac{\rho_\theta(x_1)}{\rho(x_1)}, \qquad
+        \log \rho_\theta(x_1) = \log \mathcal{N}(x_0) - \int_0^1 \nabla \cdot b_\theta\, dt
+
+    The base's density at the same endpoint is found by its own ODE run backwards.
+    """
+
+    rollout = ODERollout
+    accepts = (ODERollout,)
+
+    def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
+        return cast(Any, path.log_ratio)(base)
+
+
+class MMD:
+    r""":math:`\beta\,\mathrm{MMD}^2` between endpoints and the base's from the same starts.
+
+    It holds the law and lets single samples go where they like; its optimum is not the tilt. The
+    kernel is that of `metrics.mmd`; pairs of one start are left out, so that it is unbiased.
+
+    Args:
+        beta: Cost of a unit of squared discrepancy, which is at most 2, in units of strength times
+            reward.
+    """
+
+    rollout = MapRollout
+    accepts = (MapRollout, MemorylessRollout, ODERollout)
+
+    def __init__(self, beta: float = 10.0):
+        self.beta = _checked(beta)
+
+    def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
+        with torch.no_grad():
+            y = path.replay(base).flatten(1)
+        x, n = path.endpoint.flatten(1), len(y)
+        if n < 2:
+            raise ValueError("a discrepancy needs a batch of at least 2")
+        kernel = gaussian_kernel(default_bandwidths(y))
+        cross = kernel(torch.cdist(x, y))
+        pairs = kernel(torch.cdist(x, x)) + kernel(torch.cdist(y, y)) - cross - cross.T
+        others = 1 - torch.eye(n, dtype=x.dtype, device=x.device)
+        return self.beta * (pairs * others).sum(1) / (n - 1)
+
+
 class EndpointDistance:
     r""":math:`\beta \lvert X_\theta - X \rvert^2` between endpoints from the same start and noise.
 
@@ -50,12 +122,10 @@ class EndpointDistance:
     """
 
     rollout = MapRollout
-    accepts = (MapRollout, MemorylessRollout)
+    accepts = (MapRollout, MemorylessRollout, ODERollout)
 
     def __init__(self, beta: float = 1.0):
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"beta must be positive and finite, got {beta}")
-        self.beta = beta
+        self.beta = _checked(beta)
 
     def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
         with torch.no_grad():
@@ -65,3 +135,9 @@ class EndpointDistance:
 
 def _square(x: Tensor) -> Tensor:
     return x.square().flatten(1).sum(1)
+
+
+def _checked(beta: float) -> float:
+    if not 0 < beta < float("inf"):
+        raise ValueError(f"beta must be positive and finite, got {beta}")
+    return beta

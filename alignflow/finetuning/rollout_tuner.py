@@ -14,8 +14,7 @@ from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.reward_module import RewardError
 
-from .memoryless import MemorylessRollout
-from .rollouts import MapRollout
+from .regularizers import Rollout
 from .tuner import Tuner
 
 __all__ = ["RolloutTuner"]
@@ -53,7 +52,7 @@ class RolloutTuner(Tuner):
         reward: Any,
         strength: float,
         *,
-        rollout: MapRollout | MemorylessRollout,
+        rollout: Rollout,
         data: Any = None,
         rule: PSD | LSD | ESD = PSD(),  # noqa: B008 (it has no state)
         times: UniformTimes | None = None,
@@ -64,8 +63,7 @@ class RolloutTuner(Tuner):
         generator = generator or torch.Generator().manual_seed(0)
         if data is not None and rollout.start == "noise":
             raise ValueError("data would do nothing with a rollout that starts at noise")
-        # the memoryless SDE trains the diagonal, the map does not
-        diagonal = 0.0 if isinstance(rollout, MemorylessRollout) else 0.5
+        diagonal = 0.0 if rollout.trains_velocity else 0.5
         super().__init__(
             policy,
             reward,

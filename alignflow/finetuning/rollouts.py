@@ -37,11 +37,14 @@ class Path:
         endpoint: States at time 1, (N, *E), with a graph through the last jumps.
         replay: The endpoint that another model reaches from the same start on the same noise.
         nodes: Of a stochastic path, those that carry a graph.
+        log_ratio: Of an ODE's path, a call of another model that gives log(density / its density)
+            at the endpoint, (N,), with a graph.
     """
 
     endpoint: Tensor
     replay: Callable[[FlowMap], Tensor]
     nodes: list[Node] = field(default_factory=list)
+    log_ratio: Callable[[FlowMap], Tensor] | None = None
 
 
 class MapRollout:
@@ -56,6 +59,8 @@ class MapRollout:
 
     Source: Clark et al. 2023 (2309.17400), DRaFT-K, for the truncation.
     """
+
+    trains_velocity = False
 
     def __init__(
         self,

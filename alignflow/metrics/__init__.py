@@ -5,17 +5,19 @@ from alignflow.resampling import effective_sample_size
 from .distances import frechet_distance, histogram_kl, sampling_floor, sliced_wasserstein
 from .estimate import Estimate, jackknife, mean
 from .evaluation import Evaluation, evaluate
-from .pairwise import diversity, energy_distance, mmd
+from .pairwise import default_bandwidths, diversity, energy_distance, gaussian_kernel, mmd
 from .shares import mode_weights_error, novelty, total_variation
 
 __all__ = [
     "Estimate",
     "Evaluation",
+    "default_bandwidths",
     "diversity",
     "effective_sample_size",
     "energy_distance",
     "evaluate",
     "frechet_distance",
+    "gaussian_kernel",
     "histogram_kl",
     "jackknife",
     "mean",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .estimate import Estimate
 
-__all__ = ["diversity", "energy_distance", "mmd"]
+__all__ = ["default_bandwidths", "diversity", "energy_distance", "gaussian_kernel", "mmd"]
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 ROWS = 1024
@@ -33,12 +33,21 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
     """
     x, y = _rows(x, y)
     if bandwidths is None:
-        pooled = torch.cat([x, y])
-        # where all samples are one point every bandwidth gives the same answer, zero
-        distance = torch.pdist(pooled[:: -(-len(pooled) // ROWS)]).mean().item() or 1.0
-        bandwidths = [scale * distance for scale in SCALES]
+        bandwidths = default_bandwidths(torch.cat([x, y]))
     if not bandwidths or min(bandwidths) <= 0:
         raise ValueError(f"bandwidths must be positive, got {list(bandwidths)}")
+    return _discrepancy(gaussian_kernel(bandwidths), x, y)
+
+
+def default_bandwidths(x: Tensor) -> list[float]:
+    """The mean distance between two of the samples (N, F), times 1/4, 1/2, 1, 2 and 4."""
+    # where all samples are one point every bandwidth gives the same answer, zero
+    distance = torch.pdist(x[:: -(-len(x) // ROWS)]).mean().item() or 1.0
+    return [scale * distance for scale in SCALES]
+
+
+def gaussian_kernel(bandwidths: Sequence[float]) -> Kernel:
+    """The average of exp(-d^2 / (2 h^2)) over bandwidths h."""
 
     def kernel(distance: Tensor) -> Tensor:
         square = distance.square()
@@ -47,7 +56,7 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
             similar += (-square / (2 * h * h)).exp()
         return similar / len(bandwidths)
 
-    return _discrepancy(kernel, x, y)
+    return kernel
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Estimate:

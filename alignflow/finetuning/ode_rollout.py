@@ -1,0 +1,55 @@
+"""The ODE of the velocity, from noise, which gives the density of its endpoint too."""
+
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.likelihood import push, rademacher, standard_normal
+
+from .rollouts import Path, check_rollout, kept
+
+__all__ = ["ODERollout"]
+
+
+class ODERollout:
+    """Equal midpoint steps of the ODE, with the change of the density by the divergence.
+
+    Args:
+        jumps: Steps, of two forwards each.
+        probes: Random probes of the divergence; 0 takes it exactly, at a vjp for each number of a
+            state.
+        recompute: Whether the backward pass computes each velocity again instead of keeping it.
+    """
+
+    trains_velocity = True
+    start = "noise"
+
+    def __init__(self, jumps: int = 8, probes: int = 1, recompute: bool = False):
+        check_rollout(jumps, None, self.start)
+        self.jumps, self.probes, self.recompute = jumps, probes, recompute
+
+    def __call__(
+        self,
+        model: FlowMap,
+        x: Tensor,
+        start: Tensor,
+        condition=None,
+        generator: torch.Generator | None = None,
+    ) -> Path:
+        """From noise (N, *E), at times (N,) that are 0, to endpoints and their density."""
+        # one set for all models: where they agree the log-ratio is the solver's error alone
+        probes = rademacher(self.probes, x, generator)
+
+        def carried(model: FlowMap, x: Tensor, s: float, t: float) -> tuple[Tensor, Tensor]:
+            velocity = kept(lambda x, t: model.velocity(x, t, condition), self.recompute)
+            return push(velocity, x, s, t, probes, steps=self.jumps)
+
+        endpoint, spread = carried(model, x, 0.0, 1.0)
+
+        def log_ratio(other: FlowMap) -> Tensor:
+            noise, gathered = carried(other, endpoint, 1.0, 0.0)
+            return standard_normal(x) - spread - standard_normal(noise) - gathered
+
+        return Path(
+            endpoint, replay=lambda other: carried(other, x, 0.0, 1.0)[0], log_ratio=log_ratio
+        )

@@ -1,0 +1,126 @@
+r"""The density of a flow, by the divergence of its velocity along the ODE.
+
+.. math:: \log \rho_1(x_1) = \log \mathcal{N}(x_0; 0, I) - \int_0^1 \nabla \cdot b_t(x_t)\, dt
+
+Sources: Chen et al. 2018 (1806.07366) for the change of density; FFJORD (1810.01367) for the
+divergence by random probes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.ode import integrate
+
+__all__ = ["divergence", "log_density", "push", "rademacher", "standard_normal"]
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+
+def log_density(
+    model: FlowMap,
+    x: Tensor,
+    condition: Any = None,
+    *,
+    probes: int = 0,
+    tolerance: float | None = None,
+    steps: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """log rho_1(x) of a model's ODE, (N,), in nats, with a gradient in the states.
+
+    Args:
+        model: Gives the velocity.
+        x: States at time 1, (N, *E).
+        condition: Of the model.
+        probes: Random probes of the divergence, which is then unbiased; 0 takes it exactly, at the
+            price of a vjp for each number of a state.
+        tolerance: Of the ODE, as `integrate` takes it.
+        steps: Equal midpoint steps of it in place of a tolerance.
+        generator: Source of the probes.
+
+    Raises:
+        FloatingPointError: If the ODE cannot be followed.
+    """
+    model.check_state(x)
+    drawn = rademacher(probes, x, generator)
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return model.velocity(x, t, condition)
+
+    noise, change = push(velocity, x, 1.0, 0.0, drawn, tolerance, steps)
+    return standard_normal(noise) + change
+
+
+def push(
+    velocity: Velocity,
+    x: Tensor,
+    s: float,
+    t: float,
+    probes: Tensor | None = None,
+    tolerance: float | None = None,
+    steps: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """States (N, *E) carried from s to t, and the integral of the divergence on the way, (N,)."""
+
+    def field(carried: Tensor, time: Tensor) -> Tensor:
+        state = carried[:, :-1].reshape(x.shape)
+        moved, spread = divergence(velocity, state, time, probes)
+        return torch.cat([moved.flatten(1), spread[:, None]], dim=1)
+
+    start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    end = integrate(field, start, s, t, tolerance, steps)
+    return end[:, :-1].reshape(x.shape), end[:, -1]
+
+
+def divergence(
+    velocity: Velocity, x: Tensor, t: Tensor, probes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The velocity (N, *E), and its divergence (N,), which has a graph where one is wanted.
+
+    Args:
+        velocity: `velocity(x, t)`.
+        x: (N, *E).
+        t: (N,).
+        probes: (K, N, *E), of mean 0 and covariance I; None takes the exact trace.
+    """
+    wanted = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        moved = velocity(x, t)
+        total = x.new_zeros(len(x))
+        for probe in _basis(x) if probes is None else probes:
+            (pulled,) = torch.autograd.grad(
+                moved, x, probe, retain_graph=True, create_graph=wanted, materialize_grads=True
+            )
+            total = total + (pulled * probe).flatten(1).sum(1)
+    total = total if probes is None else total / len(probes)
+    return (moved, total) if wanted else (moved.detach(), total.detach())
+
+
+def rademacher(count: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+    """Probes of random signs for states (N, *E), (count, N, *E); none if the count is 0."""
+    if count < 0:
+        raise ValueError(f"probes must not be negative, got {count}")
+    if count == 0:
+        return None
+    return torch.randint(2, (count, *x.shape), generator=generator).to(x) * 2 - 1
+
+
+def standard_normal(x: Tensor) -> Tensor:
+    """Log-density (N,) of noise (N, *E), in nats."""
+    flat = x.flatten(1)
+    return -(flat.square().sum(1) + flat.shape[1] * math.log(2 * math.pi)) / 2
+
+
+def _basis(x: Tensor) -> Any:
+    """Unit vectors of an event, each for all rows."""
+    size = x[0].numel()
+    for i in range(size):
+        unit = x.new_zeros(size)
+        unit[i] = 1
+        yield unit.reshape(x.shape[1:]).expand_as(x)
