@@ -30,7 +30,7 @@ __all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "schedule"]
 
 TRAINER_OPTIONS = (
     "optimizer learning_rate warmup decay clip_norm ema_decay precision "
-    "checkpoint_every log_every evaluate progress"
+    "checkpoint_every log_every evaluate stop progress"
 ).split()
 """What calls that train pass on to `Trainer` as it comes."""
 
@@ -91,6 +91,7 @@ class Trainer:
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics, each a mean over them.
         evaluate: A call of (step, averaged model) -> metrics, at each checkpoint and at the end.
+        stop: A call of (averaged model, metrics) after each evaluation; True ends the run there.
         progress: A call of (step, steps, metrics) after each step; metrics are the newest line's.
     """
 
@@ -113,6 +114,7 @@ class Trainer:
         checkpoint_every: int = 500,
         log_every: int = 50,
         evaluate: Callable[[int, nn.Module], dict[str, float]] | None = None,
+        stop: Callable[[nn.Module, dict[str, float]], bool] | None = None,
         progress: Callable[[int, int, dict[str, float]], None] | None = None,
     ):
         if steps < 1:
@@ -134,8 +136,8 @@ class Trainer:
         self.generator = generator or torch.Generator().manual_seed(0)
         self.folder = Path(folder) if folder is not None else None
         self.checkpoint_every, self.log_every = checkpoint_every, log_every
-        self.evaluate, self.progress = evaluate, progress
-        self.step = 0
+        self.evaluate, self.stop, self.progress = evaluate, stop, progress
+        self.step, self.stopped = 0, False
 
     def run(self) -> nn.Module:
         """Train from the newest checkpoint, or from the start, to the end; the averaged model.
@@ -146,7 +148,7 @@ class Trainer:
             self.resume()
         with _metrics_log(self.folder, self.step) as log:
             sums, count, since, metrics = {}, 0, time.perf_counter(), {}
-            while self.step < self.steps:
+            while self.step < self.steps and not self.stopped:
                 for name, value in self._guarded_step().items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
@@ -201,7 +203,9 @@ class Trainer:
 
     def _checkpoint(self, log: Callable[[int, dict[str, float]], None]) -> None:
         if self.evaluate is not None:
-            log(self.step, self.evaluate(self.step, self.average.module))
+            metrics = self.evaluate(self.step, self.average.module)
+            log(self.step, metrics)
+            self.stopped = self.stop is not None and self.stop(self.average.module, metrics)
         if self.folder is not None:
             self.save()
 
@@ -216,7 +220,12 @@ class Trainer:
                 where = tensors if isinstance(value, Tensor) else scalars
                 where[f"optimizer.{index}.{name}"] = value
         tensors["generator"] = self.generator.get_state()
-        facts = {"step": self.step, "optimizer": scalars, "averaged": int(self.average.n_averaged)}
+        facts = {
+            "step": self.step,
+            "stopped": self.stopped,
+            "optimizer": scalars,
+            "averaged": int(self.average.n_averaged),
+        }
         save_folder(self._checkpoint_folder, tensors, facts)
 
     @property
@@ -251,7 +260,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.average.n_averaged.fill_(facts["averaged"])
         self.generator.set_state(tensors["generator"])
-        self.step = facts["step"]
+        self.step, self.stopped = facts["step"], facts.get("stopped", False)
         return True
 
 

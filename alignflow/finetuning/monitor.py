@@ -7,26 +7,30 @@ import torch
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
-from alignflow.metrics import evaluate
+from alignflow.metrics import evaluate, mean
 from alignflow.reward_module import Reward, as_reward
 
 __all__ = ["Monitor"]
 
 SAMPLES = 256
+EXACT = 2048  # of the exact tilt
+DISTANCES = ("sliced_wasserstein", "mmd", "energy_distance")
 
 
 class Monitor:
     """Metrics of a tuned policy beside its base, from the same noise every time.
 
-    The mean `reward`, each `held_out_<name>`, the `diversity` of samples, and the distance to the
-    base: of the laws (`sliced_wasserstein`, `mmd`, `energy_distance`) and, as
-    `displacement`, the mean square between the endpoints of one noise, a dimension. A reward that
-    rises while a held-out one or the diversity falls is being exploited.
+    The mean `reward`, each `held_out_<name>` with its standard error (`..._error`), the `diversity`
+    of samples, and the distance to the base: of the laws (`sliced_wasserstein`, `mmd`,
+    `energy_distance`) and, as `displacement`, the mean square between the endpoints of one noise, a
+    dimension. A reward that rises while a held-out one or the diversity falls is being exploited.
+    Where the exact tilt is known, the same distances to it as `tilt_<distance>`.
 
     Args:
         base: The untuned policy.
         reward: What is trained on.
         held_out: Rewards by name that are not.
+        tilt: The exact tilt, whose `sample(n, generator=generator)` is exact; None if not known.
         condition: Conditions (C, ...), taken in turn; None for none.
         steps: Jumps of a sample.
         also: Another call of (step, model) whose metrics are added.
@@ -37,6 +41,7 @@ class Monitor:
         base: FlowMap,
         reward: Reward,
         held_out: Mapping[str, Any] | None = None,
+        tilt: Any = None,
         condition: Tensor | None = None,
         steps: int = 4,
         also: Callable[[int, Any], dict[str, float]] | None = None,
@@ -47,6 +52,9 @@ class Monitor:
         if condition is not None:
             self.condition = condition[torch.arange(SAMPLES) % len(condition)].to(base.device)
         self.base_samples = self._sample(base)
+        self.tilted = None
+        if tilt is not None:
+            self.tilted = tilt.sample(EXACT, generator=self._generator()).to(base.device)
 
     @torch.no_grad()
     def __call__(self, step: int, model: Any) -> dict[str, float]:
@@ -62,9 +70,13 @@ class Monitor:
         )
         metrics = {name: estimate.value for name, estimate in found.items()}
         for name, other in self.held_out.items():
-            scores = other.score(samples, self.condition, model.decode)
-            metrics[f"held_out_{name}"] = scores.mean().item()
+            scores = mean(other.score(samples, self.condition, model.decode))
+            metrics[f"held_out_{name}"] = scores.value
+            metrics[f"held_out_{name}_error"] = scores.standard_error
         metrics["displacement"] = (samples - self.base_samples).square().mean().item()
+        if self.tilted is not None:
+            exact = evaluate(samples, reference=self.tilted, generator=self._generator())
+            metrics |= {f"tilt_{name}": exact[name].value for name in DISTANCES}
         return metrics if self.also is None else metrics | self.also(step, model)
 
     @torch.no_grad()

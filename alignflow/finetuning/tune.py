@@ -1,27 +1,26 @@
 """`af.finetune`: a policy in, a tuned policy out, by the name of a method."""
 
-import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
-from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
+from alignflow.training import TRAINER_OPTIONS, check_has_network
 
 from .adjoint_matching import AdjointMatching
 from .direct import Direct
+from .early_stop import EarlyStop
 from .etm import ETM
 from .itm import ITM
 from .levels import AdaptiveLevels, EqualLevels
 from .mfm import MFM
 from .monitor import Monitor
+from .run import Run
 from .tilt import Tilt
 from .tuner import Tuner, as_rows, check_strength
 from .weighted import Weighted
@@ -39,10 +38,9 @@ METHODS: dict[str, type[Tuner]] = {
 }
 
 LEARNING_RATE = 3e-4
-ROUNDING = 1e-9  # of a strength: what is left below it is not another level
 
-# the call takes an evaluation itself, and adds it to the monitor's
-_TRAINER = [name for name in TRAINER_OPTIONS if name != "evaluate"]
+# the call gives these itself
+_TRAINER = [name for name in TRAINER_OPTIONS if name not in ("evaluate", "stop")]
 
 
 def finetune(
@@ -55,8 +53,11 @@ def finetune(
     generator: torch.Generator | None = None,
     *,
     levels: int | EqualLevels | AdaptiveLevels | None = None,
+    recentering: int = 0,
     folder: str | Path | None = None,
     held_out: Mapping[str, Any] | None = None,
+    early_stop: float | None = None,
+    target: Any = None,
     evaluate: Callable[[int, Any], dict[str, float]] | None = None,
     compile: bool = False,
     **options,
@@ -75,9 +76,15 @@ def finetune(
         levels: Reach the tilt in this many tilts by strength / levels, each of the last one's
             result, where the method can: what a strong tilt needs. `AdaptiveLevels` takes as many
             as keep enough candidates effective. By default as many as the method's own.
+        recentering: Steps of distillation after each level on the tuned model's own samples, which
+            make its velocity that of their law again (Tilt Matching, 2512.21829).
         folder: Where metrics and checkpoints go; a run found there is continued.
         held_out: Rewards by name that are not trained on, logged with the monitor's other metrics
             at each checkpoint.
+        early_stop: Stop when a held-out reward has fallen by this many standard errors below its
+            best, and hand back the model of the checkpoint before.
+        target: What has the policy's exact tilt, `target.tilted(reward, strength)`: a closed form,
+            or an `Empirical` of the data. The distance to it is logged.
         evaluate: A call of (step, model) -> metrics, which are logged with them.
         compile: Whether the network runs under `torch.compile`.
         **options: Of the method, as its class in `METHODS` has them, or of `Trainer`
@@ -90,42 +97,37 @@ def finetune(
     check_strength(strength)
     schedule = _schedule(method, levels, steps)
     _check(policy, method, schedule, steps, batch_size, options)
-    if held_out and folder is None:
-        raise ValueError("held_out would do nothing without a folder to log to")
+    conditions = as_rows(options.get("condition"))
+    _check_watch(folder, held_out, early_stop, target, conditions)
     reward, generator = as_reward(reward), generator or torch.Generator().manual_seed(0)
     settings = {name: options.pop(name) for name in _TRAINER if name in options}
-    settings.setdefault("learning_rate", LEARNING_RATE)
-    conditions = as_rows(options.get("condition"))
-    tuned, reached, spent, level = policy, 0.0, 0, 0
+    settings = {"learning_rate": LEARNING_RATE, "evaluate": evaluate} | settings
+    stop = None
     with _untrained(reward):
-        while level == 0 or strength - reached > ROUNDING * strength:
-            part = schedule.step(level, strength - reached, tuned, reward, conditions)
-            reached, level = reached + part, level + 1
-            # a level takes gradient steps in proportion to its strength
-            due = round(steps * reached / strength) if strength else steps
-            student = _student(tuned)
-            loss = METHODS[method](student, reward, part, generator=generator, **options)
-            place, watch = None, evaluate
-            if folder is not None:
-                place = Path(folder) / (f"level_{level}" if schedule.number > 1 else "")
-                watch = Monitor(policy, reward, held_out, conditions, also=evaluate)
-            trainer = Trainer(
-                loss,
-                student,
-                partial(_draw, loss, batch_size),
-                steps=due - spent,
-                generator=generator,
-                folder=place,
-                evaluate=watch,
-                **settings,
-            )
-            if compile:
-                student.module.compile()
-            tuned, spent = cast(FlowMap, trainer.run().eval()), due
-            # averages take no gradient: what the next level trains is what this one did
-            for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
-                parameter.requires_grad_(original.requires_grad)
-    return tuned
+        if folder is not None:
+            tilt = None if target is None else target.tilted(reward, strength)
+            monitor = Monitor(policy, reward, held_out, tilt, conditions, also=evaluate)
+            settings["evaluate"] = monitor
+            if early_stop is not None:
+                stop = EarlyStop(Path(folder) / "kept", early_stop)
+                stop.begin(policy, monitor)
+        run = Run(
+            METHODS[method],
+            reward,
+            strength,
+            steps,
+            batch_size,
+            generator,
+            schedule,
+            recentering,
+            conditions,
+            compile,
+            None if folder is None else Path(folder),
+            stop,
+            options,
+            settings,
+        )
+        return run(policy)
 
 
 def methods() -> dict[str, str]:
@@ -160,7 +162,8 @@ def _check(
     if unknown := sorted(set(options) - own - set(_TRAINER)):
         raise ValueError(
             f"{method} has no option {', '.join(unknown)}; its own are {', '.join(sorted(own))}, "
-            f"and those of every method levels, folder, held_out, evaluate, compile, "
+            "and those of every method levels, recentering, folder, held_out, early_stop, target, "
+            f"evaluate, compile, "
             f"{', '.join(_TRAINER)}"
         )
     if {"learning_rate", "optimizer"} <= set(options):
@@ -176,6 +179,23 @@ def _check(
         )
 
 
+def _check_watch(
+    folder: str | Path | None,
+    held_out: Mapping[str, Any] | None,
+    early_stop: float | None,
+    target: Any,
+    conditions: Any,
+) -> None:
+    given = {"held_out": held_out or None, "early_stop": early_stop, "target": target}
+    idle = [name for name, value in given.items() if value is not None]
+    if idle and folder is None:
+        raise ValueError(f"{', '.join(idle)} would do nothing without a folder to log to")
+    if early_stop is not None and not held_out:
+        raise ValueError("early_stop needs held_out rewards: it stops when one of them falls")
+    if target is not None and conditions is not None:
+        raise ValueError("target has one tilt, and a policy with conditions has one for each")
+
+
 def _options(tuner: type[Tuner]) -> Iterator[str]:
     """Keyword arguments of a tuner, and of what it passes others on to."""
     for kind in tuner.__mro__:
@@ -183,18 +203,6 @@ def _options(tuner: type[Tuner]) -> Iterator[str]:
         yield from (p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return
-
-
-def _student(policy: FlowMap) -> Any:
-    student = copy.deepcopy(policy).train()
-    if not any(p.requires_grad for p in student.parameters()):
-        student.requires_grad_(True)
-    return student
-
-
-def _draw(loss: Tuner, n: int, generator: torch.Generator) -> TensorDictBase:
-    # the loss holds the generator that the trainer offers
-    return loss.sample_batch(n)
 
 
 @contextmanager

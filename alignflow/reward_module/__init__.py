@@ -3,10 +3,11 @@
 from .adapters import from_scores
 from .check import RewardReport, check_reward
 from .composite import Sum
-from .interface import Reward, RewardError, as_reward, reward
+from .interface import NotFiniteError, Reward, RewardError, as_reward, reward
 from .tilt import log_tilt
 
 __all__ = [
+    "NotFiniteError",
     "Reward",
     "RewardError",
     "RewardReport",

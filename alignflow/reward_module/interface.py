@@ -26,6 +26,10 @@ class RewardError(ValueError):
     """A reward raised, or returned what is not one finite number for each sample."""
 
 
+class NotFiniteError(RewardError, FloatingPointError):
+    """A reward, or its gradient back through the model, is NaN or infinite."""
+
+
 class Reward(TensorDictModuleBase):
     """A named reward around a function.
 
@@ -102,8 +106,9 @@ class Reward(TensorDictModuleBase):
             step: Named in errors.
 
         Raises:
-            RewardError: If the function raises, answers in a wrong shape, or with NaN or infinity
-                under on_invalid="raise"; it names the reward, the step and the samples.
+            RewardError: If the function raises or answers in a wrong shape, and `NotFiniteError`
+                if with NaN or infinity under on_invalid="raise"; it names the reward, the step and
+                the samples.
         """
         where = f"reward {self.name!r}" + (f" at step {step}" if step is not None else "")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
@@ -142,7 +147,9 @@ class Reward(TensorDictModuleBase):
             invalid = (~valid).nonzero().flatten().tolist()
             shown = ", ".join(f"{i} ({reward[i].item()})" for i in invalid[:8])
             more = f" and {len(invalid) - 8} more" if len(invalid) > 8 else ""
-            raise RewardError(f"{where} is not finite for samples {shown}{more} of {len(reward)}")
+            raise NotFiniteError(
+                f"{where} is not finite for samples {shown}{more} of {len(reward)}"
+            )
         if isinstance(endpoint, Tensor) and endpoint.requires_grad:
             # zero times a NaN derivative is NaN, so the invalid samples are cut out of the graph
             rows = valid.view(-1, *[1] * (endpoint.ndim - 1))

@@ -42,7 +42,7 @@ def run_group(
             parts.append(_run_rows(group, part, most))
         except RewardError as error:
             message = f"{error}, counted from row {index * size} of {len(tensordict)}"
-            raise RewardError(message) from (error.__cause__ or error)
+            raise type(error)(message) from (error.__cause__ or error)
     return cast(TensorDictBase, torch.cat(parts))
 
 
@@ -102,4 +102,4 @@ def naming_step(step: int, time: float) -> Iterator[None]:
         yield
     except RewardError as error:
         message = f"at step {step} (time {time:.4g}): {error}"
-        raise RewardError(message) from (error.__cause__ or error)
+        raise type(error)(message) from (error.__cause__ or error)

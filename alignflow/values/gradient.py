@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from alignflow.cost import Cost
-from alignflow.reward_module import RewardError, log_tilt
+from alignflow.reward_module import NotFiniteError, RewardError, log_tilt
 
 from .estimator import Estimator
 
@@ -104,7 +104,7 @@ class Gradient(Estimator):
             return gradient
         if self.reward.on_invalid == "raise":
             shown = ", ".join(map(str, invalid.nonzero().flatten().tolist()[:8]))
-            raise RewardError(
+            raise NotFiniteError(
                 f"the gradient of reward {self.reward.name!r} is not finite for samples {shown}"
                 f" of {len(gradient)}"
             )

@@ -54,6 +54,10 @@ def weigh_twice(**options):
     return weigh(levels=2, **options)
 
 
+def weigh_and_recenter(**options):
+    return weigh(levels=2, recentering=3, **options)
+
+
 def walk_back(**options):
     generator = torch.Generator().manual_seed(1)
     options |= {"rollout": MemorylessRollout(2)}
@@ -65,7 +69,7 @@ def same(a, b):
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-@pytest.mark.parametrize("run", [learn, weigh, weigh_twice, walk_back])
+@pytest.mark.parametrize("run", [learn, weigh, weigh_twice, weigh_and_recenter, walk_back])
 def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     whole = run(**SETTINGS)
     for step in (3, 6):

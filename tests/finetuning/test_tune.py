@@ -14,6 +14,7 @@ from alignflow.distillation import FlowMapLoss
 from alignflow.finetuning import METHODS, Tuner
 from alignflow.finetuning.monitor import Monitor
 from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.targets import GaussianMixture, Linear
 
 TINY = {"steps": 2, "batch_size": 8, "levels": 1}
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetuner"
@@ -112,6 +113,72 @@ def test_the_monitor_sees_a_shift_for_what_it_is(normal, first):
     assert further["reward"] == pytest.approx(still["reward"] + 0.5, abs=1e-4)
 
 
+def test_the_monitor_knows_how_far_the_exact_tilt_is(normal, first):
+    """N(1, 1) is the tilt of N(0, 1), whose samples are 1 away, and whose own are at it: 256 of
+    them and 2,048, in one dimension; distances of means are five standard errors off at most."""
+    target = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
+    tilted = target.tilted(Linear(torch.ones(1)), 1.0)
+    monitor = Monitor(normal, first, tilt=tilted)
+    far = monitor(0, normal)["tilt_sliced_wasserstein"]
+    near = monitor(0, FlowMapPolicy(lambda x, s, t: normal.module(x, s, t) + 1.0, (1,)))
+    assert far == pytest.approx(1.0, abs=5 / 256**0.5)
+    assert near["tilt_sliced_wasserstein"] < 5 / 256**0.5 and abs(near["tilt_mmd"]) < 0.05
+
+
+def held_out_rewards():
+    return {"negative": lambda x: -x[:, 0]}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_fall_of_a_held_out_reward_stops_it_and_hands_back_what_was_before(
+    again, normal, first, tmp_path
+):
+    calls = []
+    options = {"steps": 400, "batch_size": 32, "learning_rate": 1e-2, "checkpoint_every": 10}
+    options |= {"held_out": held_out_rewards(), "early_stop": 3.0, "ema_decay": 0.5}
+    options |= {"folder": tmp_path, "progress": lambda step, steps, metrics: calls.append(step)}
+    with pytest.warns(UserWarning, match="stopped: held_out_negative has fallen from"):
+        tuned = af.finetune(normal, first, "tilt", 4.0, **options)
+    assert max(calls) < 400
+    if again:  # a run that has stopped is not trained on
+        calls.clear()
+        same = af.finetune(normal, first, "tilt", 4.0, **options)
+        assert not calls
+        torch.testing.assert_close(dict(same.state_dict()), dict(tuned.state_dict()))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    means = [row["held_out_negative"] for row in rows if "held_out_negative" in row]
+    found = Monitor(normal, first, held_out_rewards())(0, tuned)["held_out_negative"]
+    # the checkpoint before the last, or the base where that was the first
+    assert found == pytest.approx(means[-2] if len(means) > 1 else 0.0, abs=0.1)
+    assert found > means[-1]
+
+
+def test_without_a_fall_nothing_stops(normal, first, tmp_path):
+    options = {"held_out": {"same": first}, "early_stop": 3.0, "checkpoint_every": 1}
+    tuned = af.finetune(normal, first, folder=tmp_path, **TINY, **options)
+    assert not torch.equal(tuned.module.change.first.weight, normal.module.change.first.weight)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_recentering_learns_the_tuned_law_again(levels, normal, first, tmp_path):
+    options = {"steps": 4, "batch_size": 8, "recentering": 3, "folder": tmp_path, "levels": levels}
+    tuned = af.finetune(normal, first, "tilt", 1.0, log_every=1, **options)
+    place = tmp_path / "level_2" if levels == 2 else tmp_path
+    lines = (place / "recentering" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and "loss_diagonal" in lines[0]
+    assert all(p.requires_grad for p in tuned.parameters())
+
+
+def test_recentering_leaves_the_frozen_alone_and_knows_conditions(first, generator):
+    policy = FlowMapPolicy(MLP(1, width=8, depth=2, classes=3), (1,))
+    policy.module.first.requires_grad_(False)
+    conditions = torch.tensor([0, 2])
+    options = {"condition": conditions, "recentering": 2, "generator": generator}
+    tuned = af.finetune(policy, first, "tilt", **options, **TINY)
+    assert torch.equal(tuned.module.first.weight, policy.module.first.weight)
+    assert not tuned.module.first.weight.requires_grad
+
+
 def test_methods_are_listed_with_one_line_each():
     listed = af.finetune.methods()
     assert listed.keys() == METHODS.keys()
@@ -149,6 +216,13 @@ def test_what_would_do_nothing_is_refused(normal, first):
     refused = {
         "weighted has no option jumps; its own are": {"jumps": 3},
         "held_out would do nothing without a folder": {"held_out": {"a": first}},
+        "target would do nothing without a folder": {"target": normal},
+        "early_stop needs held_out rewards": {"early_stop": 1.0, "folder": "never made"},
+        "target has one tilt, and a policy with conditions": {
+            "target": normal,
+            "condition": 1,
+            "folder": "never made",
+        },
         "learning_rate would do nothing with an optimizer": {
             "learning_rate": 1e-3,
             "optimizer": torch.optim.SGD,

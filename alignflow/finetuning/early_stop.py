@@ -1,0 +1,57 @@
+"""The end of a tuning whose reward is being exploited: a held-out one has fallen."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from alignflow.checkpoint import is_saved, load_folder, load_parameters, save_folder
+
+__all__ = ["EarlyStop"]
+
+
+class EarlyStop:
+    """Stops when a held-out reward falls, and keeps the model from before.
+
+    Args:
+        folder: Where the kept model and the best means lie; a run that goes on finds them there.
+        errors: How many standard errors below its best mean a held-out reward has fallen.
+    """
+
+    def __init__(self, folder: str | Path, errors: float):
+        if not errors > 0:
+            raise ValueError(
+                f"early_stop must be a positive number of standard errors, got {errors}"
+            )
+        self.folder, self.errors = Path(folder), errors
+        self.best: dict[str, float] = {}
+        if is_saved(self.folder):
+            self.best = load_folder(self.folder)[1]["best"]
+
+    def begin(self, base: nn.Module, measure: Callable[[int, Any], dict[str, float]]) -> None:
+        """Keep the base until there is something better; a run that goes on keeps what it has."""
+        if not self.best:
+            self(base, measure(0, base))
+
+    def __call__(self, model: nn.Module, metrics: dict[str, float]) -> bool:
+        """Whether to stop, by what the monitor has measured; if not, the model is kept."""
+        found = {name: metrics[name] for name in metrics if f"{name}_error" in metrics}
+        for name, value in found.items():
+            best, error = self.best.get(name, value), metrics[f"{name}_error"]
+            if value < best - self.errors * error:
+                warnings.warn(
+                    f"stopped: {name} has fallen from {best:.4g} to {value:.4g} (standard error "
+                    f"{error:.2g}); the model from before is handed back",
+                    stacklevel=2,
+                )
+                return True
+        self.best = {name: max(value, self.best.get(name, value)) for name, value in found.items()}
+        save_folder(self.folder, dict(model.state_dict()), {"best": self.best})
+        return False
+
+    def restore(self, model: Any) -> Any:
+        """The model with the weights that were kept."""
+        load_parameters(model, load_folder(self.folder)[0], str(self.folder))
+        return model

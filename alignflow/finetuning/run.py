@@ -1,0 +1,160 @@
+"""One tuning from its base to its tilt: the levels, each trained and perhaps recentered."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from alignflow.distillation import pretrain
+from alignflow.flow_map import FlowMap
+from alignflow.reward_module import Reward
+from alignflow.training import Trainer
+
+from .early_stop import EarlyStop
+from .levels import AdaptiveLevels, EqualLevels
+from .tuner import Tuner
+
+__all__ = ["Run"]
+
+ROUNDING = 1e-9  # of a strength: what is left below it is not another level
+OWN_SAMPLES = 8192  # that a level is recentered on
+OWN_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a tuning is made of; called with a policy it gives the tuned one.
+
+    Args:
+        tuner: Makes the loss of a level.
+        reward: What is maximized.
+        strength: lambda of the tilt.
+        steps: Gradient steps in all, of which a level takes a share in proportion to its strength.
+        batch_size: Rows of a step.
+        generator: Source of all randomness.
+        schedule: How strong the levels are.
+        recentering: Steps of distillation on a level's own samples after it.
+        conditions: To tune for, (C, ...); None for none.
+        compile: Whether the network runs under `torch.compile`.
+        folder: Where metrics and checkpoints go.
+        early_stop: What ends it early.
+        options: Of the tuner.
+        settings: Of the trainer.
+    """
+
+    tuner: type[Tuner]
+    reward: Reward
+    strength: float
+    steps: int
+    batch_size: int
+    generator: torch.Generator
+    schedule: EqualLevels | AdaptiveLevels
+    recentering: int = 0
+    conditions: Tensor | None = None
+    compile: bool = False
+    folder: Path | None = None
+    early_stop: EarlyStop | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, policy: FlowMap) -> FlowMap:
+        tuned, reached, level = policy, 0.0, 0
+        while level == 0 or self.strength - reached > ROUNDING * self.strength:
+            part = self.schedule.step(
+                level, self.strength - reached, tuned, self.reward, self.conditions
+            )
+            steps = self._due(reached + part) - (self._due(reached) if level else 0)
+            reached, level = reached + part, level + 1
+            tuned, stopped = self._level(tuned, part, steps, self._place(f"level_{level}"))
+            if self.early_stop is not None and stopped:
+                return _as_frozen_as(policy, self.early_stop.restore(tuned))
+            tuned = _as_frozen_as(policy, tuned)
+            if self.recentering:
+                place = self._place(f"level_{level}", "recentering")
+                tuned = _as_frozen_as(policy, self._recentered(tuned, place))
+        return tuned
+
+    def _level(
+        self, policy: FlowMap, strength: float, steps: int, folder: Path | None
+    ) -> tuple[FlowMap, bool]:
+        """The policy tilted by a part of the strength, and whether that was stopped early."""
+        student = _student(policy).train()
+        loss = self.tuner(student, self.reward, strength, generator=self.generator, **self.options)
+        trainer = Trainer(
+            loss,
+            student,
+            partial(_draw, loss, self.batch_size),
+            steps=steps,
+            generator=self.generator,
+            folder=folder,
+            stop=self.early_stop,
+            **self.settings,
+        )
+        if self.compile:
+            cast(Any, student).module.compile()
+        return cast(FlowMap, trainer.run().eval()), trainer.stopped
+
+    def _recentered(self, policy: FlowMap, folder: Path | None) -> FlowMap:
+        settings = {name: value for name, value in self.settings.items() if name != "evaluate"}
+        return pretrain(
+            _student(policy),
+            _OwnSamples(policy, self.conditions, self.generator),
+            steps=self.recentering,
+            batch_size=self.batch_size,
+            generator=self.generator,
+            folder=folder,
+            compile=self.compile,
+            **settings,
+        )
+
+    def _due(self, reached: float) -> int:
+        """Gradient steps by the time that so much of the strength is reached."""
+        return round(self.steps * reached / self.strength) if self.strength else self.steps
+
+    def _place(self, level: str, *more: str) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder.joinpath(*([level] if self.schedule.number > 1 else []), *more)
+
+
+class _OwnSamples:
+    """Samples of a model, drawn once, as `pretrain` takes data."""
+
+    @torch.no_grad()
+    def __init__(self, model: FlowMap, conditions: Tensor | None, generator: torch.Generator):
+        self.rows = TensorDict(batch_size=OWN_SAMPLES)
+        if conditions is not None:
+            conditions = conditions[torch.arange(OWN_SAMPLES) % len(conditions)].to(model.device)
+            self.rows["condition"] = conditions
+        self.rows["data"] = model.sample(OWN_SAMPLES, OWN_STEPS, conditions, generator=generator)
+
+    def sample(self, n: int, generator: torch.Generator) -> TensorDictBase:
+        """n of them, with their conditions."""
+        rows = torch.randint(OWN_SAMPLES, (n,), generator=generator)
+        return cast(TensorDictBase, self.rows[rows])
+
+
+def _student(policy: FlowMap) -> FlowMap:
+    """A copy to train: what takes a gradient in it, or all of it where nothing does."""
+    student = copy.deepcopy(policy)
+    if not any(p.requires_grad for p in student.parameters()):
+        student.requires_grad_(True)
+    return student
+
+
+def _as_frozen_as(policy: FlowMap, tuned: FlowMap) -> FlowMap:
+    """Averages take no gradient: what is trained next is what was trained before."""
+    for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
+        parameter.requires_grad_(original.requires_grad)
+    return tuned
+
+
+def _draw(loss: Tuner, n: int, generator: torch.Generator) -> TensorDictBase:
+    # the loss holds the generator that the trainer offers
+    return loss.sample_batch(n)
