@@ -23,7 +23,7 @@ Run a pipeline from a config: its stages in order, into a folder under outputs/.
   alignflow run experiment=avatars_glasses                   the demo: steer, tune, judge, report
   alignflow run experiment=ring seed=1 steerer.strength=4    any key can be set
   alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of your own
-  alignflow run experiment=ring seed=1,2,3 --multirun        a sweep
+  alignflow run experiment=ring steerer.strength=1,2,4 --multirun     a sweep, for `report`
   alignflow run experiment=ring --cfg job --resolve          the config, and nothing run
 
 `alignflow list` shows what there is to choose from; --hydra-help has every flag of Hydra's.
@@ -95,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     run = "outputs/ring/2026-01-01_12-00-00"
     resume = add(commands.resume, "continue a run that was cut", f"resume {run}")
     resume.add_argument("folder", help="of the run")
-    report = add(commands.report, "write the report of a run anew", f"report {run}")
-    report.add_argument("folder", help="of the run")
+    report = add(commands.report, "write the report of a run, or of a sweep, anew", f"report {run}")
+    report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
     return parser
 
 

@@ -102,10 +102,11 @@ def resume(options: Namespace) -> None:
 
 
 def report(options: Namespace) -> None:
-    """Write the report of a run anew."""
-    from alignflow.report import build_report
+    """Write the report of a run, or of a sweep, anew."""
+    from alignflow.report import build_report, build_sweep_report, is_sweep
 
-    print(f"report: {build_report(options.folder)}")
+    build = build_sweep_report if is_sweep(options.folder) else build_report
+    print(f"report: {build(options.folder)}")
 
 
 def sample(options: Namespace) -> None:

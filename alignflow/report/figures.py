@@ -8,25 +8,31 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from .run_folder import Curve, Model, Tilt
+from .value import Estimate
 from .words import plain
 
 __all__ = [
+    "Plot",
     "attribute_rates",
     "curve",
+    "plot",
     "points",
     "reward_histograms",
     "reward_vs_distance",
+    "series",
     "svg",
 ]
 
@@ -80,6 +86,20 @@ def svg(figure: Figure, title: str) -> str:
     for color, variable in VARIABLES.items():
         drawn = drawn.replace(color, f"var({variable})")
     return drawn.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its title and what to see in it."""
+
+    title: str
+    caption: str
+    drawing: Markup
+
+
+def plot(title: str, caption: str, figure: Figure, spoken: str | None = None) -> Plot:
+    """A figure for the page; screen readers say its title, or what is given to be said."""
+    return Plot(title, caption, Markup(svg(figure, spoken or title)))
 
 
 def reward_histograms(models: list[Model], tilt: Tilt | None) -> Figure:
@@ -148,6 +168,38 @@ def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) ->
             axes.axhline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
         axes.set(xlabel=f"distance to the base ({plain(distance)})", ylabel="mean reward")
         axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+        axes.grid()
+    return figure
+
+
+def series(
+    lines: dict[str, list[tuple[Estimate, Estimate, str]]],
+    exact: list[tuple[float, float]],
+    level: float | None,
+    labels: tuple[str, str],
+) -> Figure:
+    """Lines of points with standard errors both ways, each point with a word beside it.
+
+    Args:
+        lines: Points (x, y, word) of each, by name, in their order.
+        exact: Points of a dashed line; none for none.
+        level: Of a gray line across.
+        labels: Of the axes.
+    """
+    with _figure(WIDTH, 3.3) as figure:
+        axes = figure.subplots()
+        if level is not None:
+            axes.axhline(level, color=MODELS[0], linewidth=1.2)
+        for points, color, marker in zip(lines.values(), _colors(1), _markers(), strict=False):
+            xs, ys, names = zip(*points, strict=True)
+            (x, dx), (y, dy) = zip(*xs, strict=True), zip(*ys, strict=True)
+            axes.errorbar(x, y, dy, dx, color=color, marker=marker, markersize=5, linewidth=1.2)
+            for name, place in zip(names, zip(x, y, strict=True), strict=True):
+                axes.annotate(name, place, xytext=(5, -9), fontsize=7, color=MUTED,
+                              textcoords="offset points")  # fmt: skip
+        if exact:
+            axes.plot(*zip(*exact, strict=True), color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.grid()
     return figure
 

@@ -1,17 +1,16 @@
 """The page: a run's content put into the template, in one file that needs nothing beside it."""
 
-import os
-from dataclasses import dataclass
 from math import hypot, pi, sqrt
 from pathlib import Path
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
 from . import figures, graph, pictures, words
+from .figures import Plot, plot
 from .run_folder import Model, Run, Tilt, read_run
+from .template import template, write
 from .value import ReportError
 
 __all__ = ["build_report"]
@@ -23,15 +22,6 @@ COSTS = {
     "reward_vjps": "reward vjps",
     "seconds": "seconds",
 }
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with its title and what to see in it."""
-
-    title: str
-    caption: str
-    drawing: Markup
 
 
 def build_report(run_folder: str | Path) -> Path:
@@ -49,30 +39,14 @@ def build_report(run_folder: str | Path) -> Path:
         CheckpointError: If the samples are truncated or altered.
     """
     run = read_run(run_folder)
-    page = run.folder / "report.html"
-    temporary = page.with_name(".report.html")
-    temporary.write_text(render(run), "utf-8")
-    os.replace(temporary, page)
-    return page
+    return write(run.folder / "report.html", render(run))
 
 
 def render(run: Run) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=PackageLoader("alignflow.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": words.percent,
-        "plain": words.plain,
-        "with_error": words.with_error,
-    }
     colors = {model.name: i % len(figures.MODELS) for i, model in enumerate(run.models)}
     is_image = run.event == "image" and bool(run.samples)
-    return environment.get_template("page.html.jinja").render(
+    return template("page.html.jinja").render(
         run=run,
         colors=colors,
         headline=words.headline(run),
@@ -98,9 +72,7 @@ def _distribution(run: Run) -> list[Plot]:
     title = f"Reward: {words.plain(run.reward_name)}"
     drawing = figures.reward_histograms(run.models, run.tilt)
     count = _counts(run.models)
-    plots = [
-        _plot(title, f"Rewards of {count} samples a model, in the same bins. {means}", drawing)
-    ]
+    plots = [plot(title, f"Rewards of {count} samples a model, in the same bins. {means}", drawing)]
     if any(model.rates for model in run.models):
         targets = words.targets(run)
         caption = "What the judge sees, with 95% intervals."
@@ -110,7 +82,7 @@ def _distribution(run: Run) -> list[Plot]:
         if targets:
             caption += f" The reward asks for {words.listed([words.plain(t) for t in targets])}."
         drawing = figures.attribute_rates(run.models, run.tilt, targets)
-        plots.append(_plot("Rates of the attributes", caption, drawing))
+        plots.append(plot("Rates of the attributes", caption, drawing))
     return plots
 
 
@@ -126,7 +98,7 @@ def _distances(run: Run) -> list[Plot]:
     if run.tilt:
         caption += " The dashed line is the exact tilt's: above it is too much."
     return [
-        _plot(
+        plot(
             f"Reward against {words.plain(name)}",
             caption,
             figures.reward_vs_distance(run.models, run.tilt, name),
@@ -149,7 +121,7 @@ def _clouds(run: Run, colors: dict[str, int]) -> list[Plot]:
         caption = f"{len(cloud):,} samples."
         if origins is not None and name != run.base.name:
             caption += " Threads start where the base put the same noise."
-        plots.append(_plot(name, caption, figures.points(cloud, start, colors[name], limits)))
+        plots.append(plot(name, caption, figures.points(cloud, start, colors[name], limits)))
     return plots
 
 
@@ -164,7 +136,7 @@ def _limits(cloud: Tensor) -> tuple[float, ...]:
 def _curves(run: Run) -> dict[str, list[Plot]]:
     return {
         stage: [
-            _plot(words.plain(name), "", figures.curve(points), f"{stage}: {name}")
+            plot(words.plain(name), "", figures.curve(points), f"{stage}: {name}")
             for name, points in series.items()
         ]
         for stage, series in run.curves.items()
@@ -195,10 +167,6 @@ def _rate_gap(model: Model, tilt: Tilt | None) -> tuple[float, float] | None:
     # a normal error of standard deviation s has mean absolute value s sqrt(2 / pi)
     deviations = [hypot(a.half_width, b.half_width) / 1.96 for a, b in pairs]
     return gap, sqrt(2 / pi) * sum(deviations) / len(pairs)
-
-
-def _plot(title: str, caption: str, figure, spoken: str | None = None) -> Plot:
-    return Plot(title, caption, Markup(figures.svg(figure, spoken or title)))
 
 
 def _names(mappings) -> list[str]:

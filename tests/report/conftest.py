@@ -180,3 +180,15 @@ def make_result():
 def write():
     """A call of (folder, result) that writes a result."""
     return write_result
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Path:
+    """Runs of three strengths, one of them cut before it had a result."""
+    for number, strength in enumerate((1.0, 2.0, 4.0)):
+        content = result(200)
+        content["strength"] = strength
+        content["models"][1]["mean_reward"][0] = 0.2 * strength
+        write_result(tmp_path / str(number), content)
+    (tmp_path / "3" / "stages").mkdir(parents=True)
+    return tmp_path
