@@ -14,6 +14,8 @@ from alignflow.interpolants import as_time, expand_time
 __all__ = ["integrate"]
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+# ten times what smooth flows take; where a gradient is wanted, each step keeps its activations
+MOST_STEPS = {torch.float64: 1000, torch.float32: 250}
 
 
 def integrate(
@@ -44,7 +46,8 @@ def integrate(
         parameters.
 
     Raises:
-        FloatingPointError: If no step is short enough: a state or the velocity there is too large.
+        FloatingPointError: If no step is short enough, or too many are needed: a state or the
+            velocity there is too large.
     """
     from torchdiffeq import odeint  # late, for it imports scipy
 
@@ -60,6 +63,7 @@ def integrate(
         return cast(Tensor, odeint(field, x, clock, method="midpoint"))[-1]
     clock = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
     options = {"norm": _largest_error, "dtype": torch.float64}
+    options["max_num_steps"] = MOST_STEPS.get(x.dtype, 250)
     try:
         path = odeint(
             field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options

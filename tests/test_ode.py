@@ -49,6 +49,13 @@ def test_a_time_outside_of_the_path_is_refused():
         integrate(growth, torch.ones(1, 1), 0.0, 1.5)
 
 
+def test_a_way_of_too_many_steps_is_refused():
+    """A velocity that turns 10,000 times on the way."""
+    x = torch.ones(1, 1)
+    with pytest.raises(FloatingPointError, match="cannot be followed .max_num_steps exceeded"):
+        integrate(lambda x, t: 1e4 * (6e4 * t)[:, None].sin(), x, 0.0, 1.0)
+
+
 def test_states_that_cannot_be_followed_are_refused_with_their_size():
     x = torch.tensor([[1.0], [1e30]])
     with pytest.raises(FloatingPointError, match="largest number in its 2 states is 1e\\+30"):
