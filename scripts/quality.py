@@ -1,10 +1,13 @@
 """How good a shipped image model is, by its judge: for the model's card."""
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from alignflow.metrics import frechet_distance
-from alignflow.policies import FlowMapPolicy, load_judge
+from alignflow.policies import FlowMapPolicy, load, load_judge
+from alignflow.posteriors import GLASSPosterior, StochasticMapPosterior
+from alignflow.rewards import Attribute
 from alignflow.targets import ATTRIBUTES, Images, avatars
 
 BATCH = 500
@@ -52,6 +55,40 @@ def class_accuracy(policy: FlowMapPolicy, judge_name: str, real: Images) -> dict
         ]
         accuracy = _right(judge, torch.cat(drawn), condition)
         measured[f"judge on {len(condition)} samples at {steps} steps"] = f"{accuracy:.1%}"
+    return measured
+
+
+@torch.no_grad()
+def value_correlation(policy: FlowMapPolicy, states: int = 64, draws: int = 64) -> dict[str, str]:
+    """Correlation of the value of glasses by one-forward draws with that by GLASS, at each time.
+
+    The value is the log-mean of e^{2 r} over the draws at a state of the path to real portraits; by
+    GLASS of the unconditional map, in 8 Heun steps, whose error is about that of 64 of Euler.
+    """
+    base, reward = load("avatars"), Attribute("glasses")
+    x1 = _pixels(avatars(states, first=400_000)) * 2 - 1
+    measured = {}
+    for time in (0.1, 0.3, 0.5, 0.7):
+        generator = torch.Generator().manual_seed(1)
+        noise = torch.randn(x1.shape, generator=generator)
+        batch = TensorDict(
+            {"state": torch.lerp(noise, x1, time), "time": torch.full((states,), time)},
+            batch_size=states,
+        )
+        values = []
+        for posterior in (
+            StochasticMapPosterior(policy, draws),
+            GLASSPosterior(base, draws, inner_steps=8),
+        ):
+            rows = []
+            for part in batch.split(8):
+                part = posterior.draw(part.clone(), generator)
+                endpoint = posterior(part)["endpoint"]
+                scores = reward.score(endpoint.flatten(0, 1), decode=policy.decode)
+                rows.append((2 * scores).exp().unflatten(0, (-1, draws)).mean(1).log())
+            values.append(torch.cat(rows))
+        found = torch.corrcoef(torch.stack(values))[0, 1].item()
+        measured[f"correlation of values at time {time:g}, {states} states"] = f"{found:.3f}"
     return measured
 
 

@@ -50,7 +50,10 @@ CARD = """\
 
 
 def train_and_ship(
-    name: str, what: str, quality: Callable[[FlowMapPolicy], dict[str, str]] | None = None
+    name: str,
+    what: str,
+    quality: Callable[[FlowMapPolicy], dict[str, str]] | None = None,
+    stage: str = "pretrain",
 ) -> None:
     """Run `experiment=train_<name>` in outputs/train_<name>, then write policies/shipped/<name>.
 
@@ -58,6 +61,7 @@ def train_and_ship(
         name: Of the model.
         what: What it is, for the card.
         quality: A call of (policy) that measures it, for the card.
+        stage: Of the run, that makes it.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the config")
@@ -66,23 +70,23 @@ def train_and_ship(
         config = compose("config", overrides=overrides)
     command = shlex.join(["alignflow", "run", *overrides])
     run = pipeline.run(config, Path("outputs") / f"train_{name}", command)
-    policy = load(run / "stages" / "pretrain" / "model")
+    policy = load(run / "stages" / stage / "model")
     folder = policy.save(SHIPPED / name, dtype=torch.float16)
     # measured on what is shipped, in half precision, not on what was trained
     measured = quality(load(folder)) if quality is not None else {}
     parameters = sum(p.numel() for p in policy.parameters())
     facts = {"name": name, "what": what, "parameters": parameters, "quality": measured}
-    policy.facts = facts | _history(run) | {"before": _before(policy.facts)}
+    policy.facts = facts | _history(run, stage) | {"before": _before(policy.facts)}
     policy.save(folder, dtype=torch.float16)
     (folder / "README.md").write_text(_card(policy.facts))
     print(f"shipped: {folder}")
 
 
-def _history(run: Path) -> dict[str, Any]:
+def _history(run: Path, stage: str) -> dict[str, Any]:
     """How a model came about, from its run folder."""
-    kept, stage = RunFolder(run), run / "stages" / "pretrain"
+    kept, metrics = RunFolder(run), run / "stages" / stage / "metrics.jsonl"
     versions = json.loads((run / "versions.json").read_text())
-    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines = [line for line in lines if "seconds_per_step" in line]
     # by the steps themselves, so that a run that was cut counts as a whole
     starts = [0, *(line["step"] for line in lines)]

@@ -176,6 +176,25 @@ def test_a_model_that_a_run_trains_is_the_one_it_aligns(tmp_path):
     torch.testing.assert_close(samples["base"], expected)
 
 
+@pytest.mark.parametrize("data", ["data=ring", "~data"])
+def test_a_posterior_that_a_run_learns_is_the_one_it_steers_by(data, tmp_path):
+    overrides = [word for word in TRAINING[:-1] if not word.startswith("data")]
+    overrides += [] if data == "~data" else [data]
+    config = composed(
+        *overrides,
+        "training.steps=3",
+        "reward=ring",
+        "steerer=mfm_gf",
+        "steerer.steps=2",
+        "evaluation={samples: 4, base_samples: 4, steps: 1, batch_size: 4}",
+        "stages=[learn_posterior, steer, evaluate]",
+    )
+    folder = pipeline.run(config, tmp_path / "run")
+    assert alignflow.load(folder / "stages/learn_posterior/model").has_posterior_flow
+    result = json.loads((folder / "stages/steer/result.json").read_text())
+    assert result["method"] == "mfm_gf" and result["n"] == 4
+
+
 def test_a_tuned_model_is_judged_beside_its_base(tmp_path):
     config = composed(
         "policy=mlp",

@@ -77,6 +77,7 @@ def learn_posterior(
     batch_size: int = 1024,
     generator: torch.Generator | None = None,
     folder: str | Path | None = None,
+    compile: bool = False,
     *,
     diagonal_fraction: float = 0.5,
     times: UniformTimes = UniformTimes(boundary=0.25),  # noqa: B008 (it has no state)
@@ -93,6 +94,7 @@ def learn_posterior(
         batch_size: Rows of a step.
         generator: Source of all randomness.
         folder: Where metrics and checkpoints go; a run found there is continued.
+        compile: Whether the network runs under `torch.compile`.
         diagonal_fraction: Share of rows that learn the inner flow; the rest learns its jumps.
         times: Sampler of inner times; a quarter of the jumps are the whole way, as draws are.
         **options: As `pretrain` takes.
@@ -120,6 +122,8 @@ def learn_posterior(
     trainer = Trainer(
         objective, student, draw, steps=steps, generator=generator, folder=folder, **settings
     )
+    if compile:
+        student.module.compile()
     return cast(FlowMap, trainer.run().eval())
 
 

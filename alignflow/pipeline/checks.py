@@ -7,12 +7,14 @@ __all__ = ["ConfigError", "check_config", "tilt_strength", "without_remnants"]
 # what each stage cannot do without, and what it reads besides
 NEEDS = {
     "pretrain": {"policy", "data", "training"},
+    "learn_posterior": {"policy", "training"},
     "finetune": {"policy", "reward", "finetuner"},
     "steer": {"policy", "reward", "steerer"},
     "evaluate": {"policy", "reward"},
     "report": set(),
 }
 READS = NEEDS | {
+    "learn_posterior": NEEDS["learn_posterior"] | {"data"},
     "finetune": NEEDS["finetune"] | {"held_out"},
     "evaluate": NEEDS["evaluate"] | {"judge", "held_out"},
 }
@@ -98,7 +100,7 @@ def _check_settings(config: DictConfig) -> None:
 
 def _check_use(config: DictConfig) -> None:
     stages = set(config.stages)
-    if config.compile and not stages & {"pretrain", "finetune"}:
+    if config.compile and not stages & {"pretrain", "learn_posterior", "finetune"}:
         raise ConfigError("compile is set, but no stage trains: only training is compiled")
     if config.condition is not None and not stages & {"finetune", "steer", "evaluate"}:
         raise ConfigError("condition is set, but no stage tunes or samples")

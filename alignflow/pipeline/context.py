@@ -42,7 +42,12 @@ class Context:
 
     @cached_property
     def policy(self) -> FlowMap:
-        """The base model of alignment: what this run pretrained, or else the config's."""
+        """The base model of alignment: what this run trained before, or else the config's."""
+        return self.model("learn_posterior") or self.pretrained
+
+    @cached_property
+    def pretrained(self) -> FlowMap:
+        """What this run pretrained, or else the config's policy."""
         return self.model("pretrain") or self.initial_policy
 
     def model(self, stage: str) -> FlowMap | None:

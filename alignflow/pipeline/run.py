@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from alignflow.reward_module import RewardError
 from alignflow.steering import steer
+from alignflow.training import check_has_network
 
 from .build import build
 from .checks import check_config, without_remnants
@@ -16,12 +17,19 @@ from .context import Context
 from .display import console
 from .evaluation import evaluate_stage
 from .folder import RunFolder
-from .stages import finetune_stage, pretrain_stage, report_stage, steer_stage
+from .stages import (
+    finetune_stage,
+    learn_posterior_stage,
+    pretrain_stage,
+    report_stage,
+    steer_stage,
+)
 
 __all__ = ["resume", "run"]
 
 STAGES: dict[str, Callable[[Context], dict[str, Any]]] = {
     "pretrain": pretrain_stage,
+    "learn_posterior": learn_posterior_stage,
     "finetune": finetune_stage,
     "steer": steer_stage,
     "evaluate": evaluate_stage,
@@ -71,7 +79,10 @@ def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
 def rehearse(context: Context) -> None:
     """Build the parts once, so that what cannot be built stops a run before it begins."""
     config = context.config
-    policy = context.initial_policy
+    policy: Any = context.initial_policy
+    if "learn_posterior" in config.stages:
+        check_has_network(policy, "learn_posterior")
+        policy = policy.with_context()
     if config.get("judge"):
         build(config.judge)
     if config.get("reward"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alignflow.distillation import pretrain
+from alignflow.distillation import learn_posterior, pretrain
 from alignflow.finetuning import finetune
 from alignflow.report import build_report
 
@@ -16,13 +16,27 @@ from .context import Context
 from .display import training_bar
 from .sampling import build_steerer, sample_steered
 
-__all__ = ["finetune_stage", "pretrain_stage", "report_stage", "steer_stage"]
+__all__ = [
+    "finetune_stage",
+    "learn_posterior_stage",
+    "pretrain_stage",
+    "report_stage",
+    "steer_stage",
+]
 
 
 def pretrain_stage(context: Context) -> dict[str, Any]:
     """Learn the flow map of a data set."""
     train = partial(pretrain, context.initial_policy, build(context.config.data))
     return _train(context, "pretrain", train, build(context.config.training))
+
+
+def learn_posterior_stage(context: Context) -> dict[str, Any]:
+    """Make the model a stochastic flow map, from the data or, without any, by GLASS."""
+    node = context.config.get("data")
+    data = build(node) if node else None
+    train = partial(learn_posterior, context.pretrained, data)
+    return _train(context, "learn_posterior", train, build(context.config.training))
 
 
 def finetune_stage(context: Context) -> dict[str, Any]:
