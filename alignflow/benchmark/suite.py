@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from alignflow.flow_map import FlowMap
@@ -74,7 +75,10 @@ def build_suite(config: DictConfig) -> Suite:
 
 def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:
     target = build(node.target)
-    policy = build(node.policy) if "policy" in node else target
+    # a policy that is trained here draws its first weights from torch's own generator
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        policy = build(node.policy) if "policy" in node else target
     reward = build_reward(node.reward)
     for strength, samples in product(node.strengths, sizes):
         yield Case(name, policy, target, reward, float(strength), samples)

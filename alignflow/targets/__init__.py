@@ -13,6 +13,7 @@ from .grid import GridDensity
 from .images import Images, cache_folder
 from .modes import ModeJudge, ring_judge
 from .named import (
+    bump_reward,
     cycloid_reward,
     cycloid_ring,
     inverse_problem,
@@ -41,6 +42,7 @@ __all__ = [
     "Quadratic",
     "avatars",
     "avatars_sample",
+    "bump_reward",
     "cache_folder",
     "cycloid_reward",
     "cycloid_ring",

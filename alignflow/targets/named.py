@@ -11,6 +11,7 @@ from .gaussian_mixture import GaussianMixture
 from .rewards import Linear, Quadratic
 
 __all__ = [
+    "bump_reward",
     "cycloid_reward",
     "cycloid_ring",
     "inverse_problem",
@@ -36,6 +37,26 @@ def ring(modes: int = 8, radius: float = 4.0, variance: float = 0.1) -> Gaussian
 def ring_reward() -> Quadratic:
     """-0.15 |x - (3, 2)|^2: it prefers one side of the ring, and points between two modes."""
     return Quadratic(torch.tensor([3.0, 2.0]), 0.3, name="ring")
+
+
+def bump_reward(center: tuple[float, float] = (4.0, 0.0), deviation: float = 2.5) -> Reward:
+    """exp(-|x - c|^2 / (2 s^2)), which is 1 at one mode of the ring and small at the far ones.
+
+    Args:
+        center: c.
+        deviation: s.
+
+    Source: a tutorial of Tilt Matching (xing-mei.github.io/notes/tilt_matching_tutorial.html), on a
+    ring of deviation 0.15 at strengths of 0.5 to 6.
+    """
+    if deviation <= 0:
+        raise ValueError(f"deviation must be positive, got {deviation}")
+
+    def bump(x: Tensor) -> Tensor:
+        offset = (x - x.new_tensor(center)) / deviation
+        return (-offset.square().sum(1) / 2).exp()
+
+    return Reward(bump, differentiable=True)
 
 
 def inverse_problem() -> GaussianMixture:

@@ -184,6 +184,8 @@ def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
     for case in config.suite.cases.values():
         if "data" in case.target:
             case.target.data.n = 8
+        if "steps" in (case.get("policy") or {}):
+            case.policy.steps = 1  # a policy that the suite trains
     suite = build_suite(config.suite)
     assert suite.cases and (suite.methods or suite.tuners)
     for case in suite.cases:

@@ -9,6 +9,7 @@ from alignflow.targets import (
     Checkerboard,
     GaussianMixture,
     GridDensity,
+    bump_reward,
     cycloid_reward,
     cycloid_ring,
     inverse_problem,
@@ -56,6 +57,12 @@ def test_cycloid_ring_is_smooth_along_the_circle_and_narrow_across(generator):
     radius = target.sample(n, generator=generator).norm(dim=1)
     assert (radius.mean() - 0.95).abs() < 5 * 0.035 / n**0.5 + 0.035**2 / 0.95
     assert (radius.std() - 0.035).abs() < 5 * 0.035 / (2 * n) ** 0.5
+
+
+def test_bump_reward_is_a_gaussian_bump():
+    x = torch.tensor([[4.0, 0.0], [4.0, 2.5], [-1.0, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([0.0, -0.5, -2.0], dtype=torch.float64).exp()
+    torch.testing.assert_close(bump_reward().score(x), expected)
 
 
 def test_cycloid_reward_is_one_on_a_line_of_twelve_periods_and_falls_to_both_sides():
@@ -189,6 +196,7 @@ def test_grid_tilts_by_a_black_box_and_reports_its_mean_reward():
     [
         (lambda: ring(modes=0), "at least one mode"),
         (lambda: cycloid_reward(deviation=0.0), "deviation must be positive"),
+        (lambda: bump_reward(deviation=0.0), "deviation must be positive"),
         (lambda: mixture(0), "a positive separation, got 0, 4 and 4.0"),
         (lambda: mixture(2, components=1), "a positive separation, got 2, 1 and 4.0"),
         (lambda: mixture(2, separation=0.0), "a positive separation, got 2, 4 and 0.0"),
