@@ -1,0 +1,145 @@
+"""Tuned avatars: each tuner with a differentiable, a learned and a black-box reward.
+
+    python scripts/bench/tuning_avatars.py [--steps 300] [--samples 1000]
+
+What the reward gained, beside what the exact tilt would give (the base's samples, reweighted), what
+a judge that was never optimized sees, diversity, the distance to the base, and the cost. Every run
+is kept under outputs/tuning_avatars and goes on where it was cut; delete the folder after a change
+of the model.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from page import table, write_page
+from torch import Tensor
+
+import alignflow as af
+from alignflow.cost import Meter, MeteredReward
+from alignflow.finetuning import MapRollout, MemorylessRollout
+from alignflow.metrics import Estimate, diversity, mean, sliced_wasserstein
+from alignflow.pipeline.tilt import reweighted_mean
+from alignflow.policies import load_judge
+from alignflow.rewards import AttributeLogProbability, Color, Compressibility
+from alignflow.targets import ATTRIBUTES
+
+KEPT = Path("outputs/tuning_avatars")
+STEPS = 4  # of samples
+BASE = 10_000
+POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
+TUNERS: dict[str, dict[str, Any]] = {
+    "weighted": {"method": "weighted", **POOL},
+    "itm": {"method": "itm", **POOL},
+    "tilt": {"method": "tilt", **POOL},
+    "etm, 4 levels": {"method": "etm", "levels": 4, **POOL},
+    "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL},
+    "adjoint_matching": {"method": "adjoint_matching", "rollout": MemorylessRollout(8)},
+    "direct, path KL": {"method": "direct", "rollout": MemorylessRollout(8)},
+    "direct, none": {"method": "direct", "regularizer": None, "rollout": MapRollout(2)},
+}
+GRADIENT = {"adjoint_matching", "direct"}
+REWARDS = {
+    "redness (differentiable)": (lambda: Color([1.0, 0.0, 0.0], "redness"), 20.0),
+    "log p(glasses) (learned)": (lambda: AttributeLogProbability("glasses"), 1.0),
+    "PNG size (black box)": (lambda: Compressibility("png"), 20.0),
+}
+
+
+def tuned(policy, reward, strength: float, name: str, folder: Path, steps: int):
+    """The tuned policy and what it cost, kept in a folder."""
+    if (folder / "model").exists():
+        return af.load(folder / "model"), json.loads((folder / "cost.json").read_text())
+    meter, start = Meter(), time.perf_counter()
+    model = af.finetune(
+        policy, MeteredReward(reward, meter), strength=strength, steps=steps, batch_size=32,
+        precision="bf16", **TUNERS[name],
+    )  # fmt: skip
+    found: dict[str, float] = {"calls": meter.total.reward_calls, "vjps": meter.total.reward_vjps}
+    found["minutes"] = (time.perf_counter() - start) / 60
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cost.json").write_text(json.dumps(found))
+    cast(Any, model).save(folder / "model")
+    return model, found
+
+
+@torch.no_grad()
+def samples(policy, n: int) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    sizes = [min(250, n - start) for start in range(0, n, 250)]
+    return torch.cat([policy.sample(size, STEPS, generator=generator) for size in sizes])
+
+
+class Judged:
+    """What is told of samples."""
+
+    @torch.no_grad()
+    def __init__(self, policy, reward, states: Tensor):
+        judge = load_judge("avatars")
+        parts = states.split(500)
+        logits = torch.cat([judge(policy.decode(part)) for part in parts])
+        self.reward = torch.cat([reward.score(part, decode=policy.decode) for part in parts])
+        self.glasses = (logits[:, list(ATTRIBUTES).index("glasses")] > 0).float()
+        self.states = states
+
+
+def shown(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
+
+
+def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> str:
+    make, strength = REWARDS[title]
+    reward = make()
+    before = Judged(policy, reward, base)
+    rows = [
+        ["base", shown(mean(before.reward)), shown(mean(before.glasses)),
+         shown(diversity(base[:2000])), "", "", "", ""],
+        ["exact tilt", shown(reweighted_mean(before.reward, before.reward, strength)),
+         shown(reweighted_mean(before.glasses, before.reward, strength)), "", "", "", "", ""],
+    ]  # fmt: skip
+    for name, settings in TUNERS.items():
+        if settings["method"] in GRADIENT and not reward.differentiable:
+            continue
+        folder = KEPT / f"{reward.name}-{name}-{options.steps}".replace(" ", "_")
+        model, cost = tuned(policy, reward, strength, name, folder, options.steps)
+        after = Judged(model, reward, samples(model, options.samples))
+        generator = torch.Generator().manual_seed(0)
+        distance = sliced_wasserstein(after.states, base[-options.samples :], generator=generator)
+        rows.append(
+            [name, shown(mean(after.reward)), shown(mean(after.glasses)),
+             shown(diversity(after.states)), shown(distance), f"{cost['calls']:,}",
+             f"{cost['vjps']:,}", f"{cost['minutes']:.1f}"]
+        )  # fmt: skip
+    head = ["", "mean reward", "rate of glasses (judge)", "diversity", "sliced W2 to the base"]
+    head += ["reward calls", "reward vjps", "minutes"]
+    return f"## {title}, strength {strength:g}\n\n{table(head, rows)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="of each tuner")
+    parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    policy = af.load("avatars")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    file = KEPT / f"base-{BASE}.pt"
+    if not file.exists():
+        torch.save(samples(policy, BASE), file)
+    base = torch.load(file)
+    about = (
+        f"{options.steps} steps of batch 32 each, in bfloat16; {options.samples:,} samples at "
+        f"{STEPS} steps, of the base {BASE:,}. The judge of glasses is another network than the "
+        "reward's, trained on other portraits. Distances to the base are between independent "
+        "samples. Standard errors behind ±."
+    )
+    sections = [section(title, policy, base, options) for title in REWARDS]
+    write_page("tuning_avatars", "Tuners on portraits", about, *sections)
+
+
+if __name__ == "__main__":
+    main()
