@@ -127,8 +127,9 @@ def sample(options: Namespace) -> None:
 def steer(options: Namespace) -> None:
     """Steer a frozen model and write its samples before and after."""
     from alignflow.pictures import save_picture
+    from alignflow.pipeline import find_reward
 
-    policy, reward = af.load(options.policy), _reward(options.reward)
+    policy, reward = af.load(options.policy), find_reward(options.reward)
     settings = _steerer(options)
     steerer = af.steer(policy, reward, **settings)
     condition = _condition(options)
@@ -146,7 +147,9 @@ def steer(options: Namespace) -> None:
 
 def check_reward(options: Namespace) -> int:
     """Say what is wrong with a reward; the exit status says whether anything is."""
-    verdict = af.check_reward(_reward(options.reward), af.load(options.policy), n=options.n)
+    from alignflow.pipeline import find_reward
+
+    verdict = af.check_reward(find_reward(options.reward), af.load(options.policy), n=options.n)
     print(verdict)
     return 0 if verdict.ok else 1
 
@@ -176,17 +179,9 @@ def _condition(options: Namespace):
     return build_condition(options.condition, slice(options.n))
 
 
-def _reward(name: str):
-    """A reward by import path, by the name of a config or of an installed entry point."""
-    from alignflow.listing import names
-    from alignflow.pipeline import build_reward
-
-    return build_reward(_compose(f"reward={name}").reward if name in names("reward") else name)
-
-
 def _steerer(options: Namespace) -> dict[str, Any]:
     """The method's own config with what the command line sets."""
-    from alignflow.pipeline import build
+    from alignflow.pipeline import build, compose
 
     given = [
         f"{key}={getattr(options, key)}"
@@ -194,11 +189,4 @@ def _steerer(options: Namespace) -> dict[str, Any]:
         if getattr(options, key) is not None
     ]
     changes = [f"++steerer.{change}" for change in [*given, *options.options]]
-    return build(_compose(f"steerer={options.method}", *changes).steerer)
-
-
-def _compose(*overrides: str):
-    from hydra import compose, initialize_config_module
-
-    with initialize_config_module(CONFIGS, version_base="1.3"):
-        return compose("config", overrides=[*overrides])
+    return build(compose(f"steerer={options.method}", *changes).steerer)

@@ -1,6 +1,6 @@
 """Pipelines: stages run from a config, each recorded, so that a run can be cut and continued."""
 
-from .build import build, build_condition, build_reward
+from .build import build, build_condition, build_reward, compose, find_reward
 from .checks import ConfigError, check_config, without_remnants
 from .run import resume, run
 
@@ -10,6 +10,8 @@ __all__ = [
     "build_condition",
     "build_reward",
     "check_config",
+    "compose",
+    "find_reward",
     "resume",
     "run",
     "without_remnants",

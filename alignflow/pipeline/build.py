@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import hydra
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from alignflow.listing import installed_rewards
+from alignflow.listing import installed_rewards, names
 from alignflow.reward_module import Reward, as_reward
 
 from .checks import ConfigError
 
-__all__ = ["build", "build_condition", "build_reward"]
+__all__ = ["build", "build_condition", "build_reward", "compose", "find_reward"]
 
 
 def build(node: DictConfig) -> Any:
@@ -40,6 +41,21 @@ def build_reward(node: DictConfig | Mapping[str, Any] | str) -> Reward:
     if not given.get("_target_"):
         raise ConfigError("a reward needs a _target_: an import path such as my_module.my_reward")
     return as_reward(_make(given))
+
+
+def find_reward(name: str) -> Reward:
+    """A reward by import path, by the name of a config, or of an installed entry point.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    return build_reward(compose(f"reward={name}").reward if name in names("reward") else name)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The config of a run with these choices."""
+    with hydra.initialize_config_module("alignflow.configs", version_base="1.3"):
+        return hydra.compose("config", overrides=[*overrides])
 
 
 def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor | None:

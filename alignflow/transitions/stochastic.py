@@ -82,7 +82,8 @@ class SDE(GaussianTransition):
         self.share = 1.0 if noise == "memoryless" else noise
 
     def moments(self, tensordict):
-        x, t, target, _, velocity = (self.read(tensordict, key) for key in self.reads)
+        keys = ("state", "time", "target_time", "velocity")
+        x, t, target, velocity = (self.read(tensordict, key) for key in keys)
         spread = self._share(t) * memoryless_spread(t, target)
         spread = torch.minimum(spread, 1 - target)
         rest = ((1 - target).square() - spread.square()).clamp_min(0).sqrt()
@@ -129,7 +130,7 @@ class Anchored(GaussianTransition):
         return Cost(nfe=forwards_of_call(self.model))
 
     def moments(self, tensordict):
-        x, t, target, _ = (self.read(tensordict, key) for key in self.reads)
+        x, t, target = (self.read(tensordict, key) for key in self.reads[:3])
         anchor = target + self.anchor * (1 - target)
         moved = self.model.flow_map(x, t, anchor, self.read(tensordict, "condition"))
         kept = target / anchor

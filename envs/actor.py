@@ -1,0 +1,127 @@
+"""A flow map as a stochastic actor: each action is drawn of a Gaussian whose density is known."""
+
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import InteractionType, TensorDictModuleBase
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.distribution import Distribution
+from torchrl.modules import ProbabilisticActor
+
+from alignflow.flow_map import FlowMap
+from alignflow.transitions import SDE, Anchored
+
+__all__ = ["StepDistribution", "StepMoments", "denoising_actor"]
+
+
+class StepDistribution(Distribution):
+    """Round Gaussians over whole states; one without spread is its mean, of log-density 0.
+
+    Args:
+        loc: Means (*B, *E).
+        scale: Standard deviations, (*B,), at least 0.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None):
+        self.loc, self.scale = loc, scale
+        batch = scale.shape
+        super().__init__(batch, loc.shape[len(batch) :], validate_args)
+
+    @property
+    def arg_constraints(self) -> dict[str, Any]:
+        return {"loc": constraints.real, "scale": constraints.nonnegative}
+
+    @property
+    def support(self) -> Any:
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def deterministic_sample(self) -> Tensor:
+        """What torchrl takes where it does not explore: the mean."""
+        return self.loc
+
+    def rsample(self, sample_shape=()) -> Tensor:
+        shape = torch.Size(sample_shape) + self.loc.shape
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self._wide(self.scale) * noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(*B,), in nats; 0 where there is no spread."""
+        spread = torch.where(self.scale > 0, self.scale, 1.0)
+        white = (value - self.loc) / self._wide(spread)
+        normal = torch.distributions.Normal(torch.zeros_like(white), 1.0, validate_args=False)
+        size = len(self.event_shape)
+        total = normal.log_prob(white).flatten(-size).sum(-1)
+        total = total - self.event_shape.numel() * spread.log()
+        return torch.where(self.scale > 0, total, 0.0)
+
+    def entropy(self) -> Tensor:
+        """(*B,), in nats; 0 where there is no spread."""
+        spread = torch.where(self.scale > 0, self.scale, 1.0)
+        each = 0.5 + 0.5 * torch.log(torch.tensor(2 * torch.pi)) + spread.log()
+        return torch.where(self.scale > 0, self.event_shape.numel() * each, 0.0)
+
+    def _wide(self, scale: Tensor) -> Tensor:
+        return scale.reshape(*scale.shape, *[1] * len(self.event_shape))
+
+
+class StepMoments(TensorDictModuleBase):
+    """Mean `loc` (*B, *E) and spread `scale` (*B,) of a stochastic step, under any batch shape.
+
+    Args:
+        policy: Makes the step.
+        transition: `SDE` or `Anchored`.
+    """
+
+    def __init__(self, policy: FlowMap, transition: SDE | Anchored):
+        super().__init__()
+        self.policy, self.transition = policy, transition
+        self.in_keys = ["state", "time", "target_time"]
+        self.out_keys = ["loc", "scale"]
+
+    def forward(self, tensordict):
+        batch = tensordict["time"].shape[:-1]
+        state = tensordict["state"].reshape(-1, *self.policy.event_shape)
+        rows = {"state": state}
+        rows |= {key: tensordict[key].reshape(-1) for key in ("time", "target_time")}
+        condition = tensordict.get("condition", None)
+        if condition is not None:
+            condition = rows["condition"] = condition.reshape(-1, *condition.shape[len(batch) :])
+        if "velocity" in self.transition.reads:
+            rows["velocity"] = self.policy.velocity(state, rows["time"], condition)
+        mean, spread, _ = self.transition.moments(TensorDict(rows, batch_size=len(state)))
+        tensordict["loc"] = mean.reshape(*batch, *self.policy.event_shape)
+        tensordict["scale"] = spread.reshape(batch)
+        return tensordict
+
+
+def denoising_actor(policy: FlowMap, transition: SDE | Anchored | None = None) -> Any:
+    """A torchrl actor for `DenoisingEnv`: its parameters are the policy's.
+
+    It writes `action`, and `action_log_prob` (*B,), which is 0 for the last step: the one to time 1
+    has no noise. Its draws are of torch's own generator, as all of torchrl's are.
+
+    Args:
+        policy: A flow map.
+        transition: `SDE(noise)`, the memoryless one by default, for many steps; or
+            `Anchored(policy, anchor)`, which keeps the marginals of a few-step map.
+    """
+    return ProbabilisticActor(
+        cast(Any, StepMoments(policy, transition or SDE())),
+        in_keys=["loc", "scale"],
+        out_keys=["action"],
+        distribution_class=StepDistribution,
+        default_interaction_type=InteractionType.RANDOM,
+        return_log_prob=True,
+        log_prob_key="action_log_prob",
+    )

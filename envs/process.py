@@ -1,0 +1,82 @@
+"""What a step of denoising is: where states start, when they are, and what their end is worth."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.interpolants import check_grid, uniform_grid
+from alignflow.reward_module import as_reward
+
+__all__ = ["DenoisingProcess"]
+
+
+class DenoisingProcess:
+    """The Markov decision process that every environment of this folder is.
+
+    A state is x at one of the times of a grid from 0 to 1, the first one noise. An action is the
+    next state, whatever it is. The end, the state at time 1, is worth its reward; nothing before it
+    is worth anything.
+
+    Args:
+        policy: The flow map that is denoised by; here it gives noise and decodes ends.
+        reward: Of the end; any reward, or any callable as a black box.
+        steps: Actions of an episode, evenly spaced in time.
+        grid: Their times in place of these, increasing from 0 to 1.
+        condition: One for all episodes, or several (C, ...), one of them drawn for each.
+    """
+
+    def __init__(
+        self,
+        policy: FlowMap,
+        reward: Any,
+        steps: int = 8,
+        grid: Tensor | None = None,
+        condition: Any = None,
+    ):
+        self.policy, self.reward = policy, as_reward(reward)
+        times = uniform_grid(steps) if grid is None else torch.as_tensor(grid)
+        check_grid(times)
+        if times[0] != 0 or times[-1] != 1:
+            raise ValueError(f"an episode goes from time 0 to time 1, got {times.tolist()}")
+        self.times = times.to(torch.float32)
+        self.conditions = None
+        if condition is not None:
+            self.conditions = torch.atleast_1d(torch.as_tensor(condition))
+
+    @property
+    def steps(self) -> int:
+        """Actions of an episode."""
+        return len(self.times) - 1
+
+    def start(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Noise (n, *E) and conditions (n, ...)."""
+        state = self.policy.noise(n, generator)
+        if self.conditions is None:
+            return state, None
+        rows = torch.randint(len(self.conditions), (n,), generator=generator)
+        return state, self.conditions[rows].to(state.device)
+
+    @torch.no_grad()
+    def finish(self, state: Tensor, condition: Tensor | None) -> Tensor:
+        """Rewards (n,) of ends (n, *E).
+
+        Raises:
+            RewardError: If the reward fails.
+        """
+        return self.reward.score(state, condition, self.policy.decode)
+
+    def check_action(self, action: Tensor) -> None:
+        """Refuse actions (n, *E) that are no states."""
+        if action.shape[1:] != self.policy.event_shape:
+            raise ValueError(
+                f"an action is the next state, of shape {tuple(self.policy.event_shape)}, "
+                f"got {tuple(action.shape[1:])}"
+            )
+        lost = ~torch.isfinite(action).flatten(1).all(1)
+        if lost.any():
+            raise ValueError(
+                f"{int(lost.sum())} of {len(action)} actions hold NaN or infinity: an action is "
+                "the next state"
+            )

@@ -1,0 +1,145 @@
+"""The denoising process as a torchrl environment, batched."""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Bounded, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from alignflow.flow_map import FlowMap
+from alignflow.transitions import SDE, Anchored
+
+from .actor import StepDistribution, StepMoments
+from .process import DenoisingProcess
+
+__all__ = ["DenoisingEnv"]
+
+
+class DenoisingEnv(EnvBase):
+    """Episodes of denoising, many at once, as `DenoisingProcess` has them.
+
+    Reads `action` (N, *E), the next state. Writes `state` (N, *E), its `time` and the
+    `target_time` of the action that is due (N, 1), `step` (N, 1) counted from 0, perhaps
+    `condition` (N, ...), and `reward` (N, 1). All that a step needs is in the tensordict, so that
+    rows may stand at different steps.
+
+    Args:
+        policy: The flow map that is denoised by.
+        reward: Of the end; any reward, or any callable as a black box.
+        steps: Actions of an episode.
+        grid: Their times in place of even ones.
+        condition: One for all episodes, or several, one drawn for each.
+        num_envs: N, episodes at once.
+        kl_weight: Taken from each reward times log q - log p of the action, q the actor's density
+            (`action_log_prob`, as its own actor writes it) and p the policy's own under
+            `transition`: summed over an episode its mean is a KL to the policy's paths.
+        transition: Of that p; by default the memoryless `SDE()`.
+        seed: Of starts and conditions.
+
+    Raises:
+        ValueError: If an action is no finite state.
+        RewardError: If the reward fails.
+    """
+
+    def __init__(
+        self,
+        policy: FlowMap,
+        reward: Any,
+        steps: int = 8,
+        grid: Tensor | None = None,
+        condition: Any = None,
+        num_envs: int = 1,
+        kl_weight: float = 0.0,
+        transition: SDE | Anchored | None = None,
+        seed: int = 0,
+    ):
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if not kl_weight >= 0:
+            raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
+        super().__init__(device=policy.device, batch_size=torch.Size([num_envs]))
+        self.process = DenoisingProcess(policy, reward, steps, grid, condition)
+        self.kl_weight = kl_weight
+        self._moments = StepMoments(policy, transition or SDE())
+        self._set_seed(seed)
+        self._make_specs()
+
+    def _make_specs(self) -> None:
+        batch, device = self.batch_size, self.device
+        event, column = batch + self.process.policy.event_shape, batch + (1,)
+        observed: dict[str, Any] = {
+            "state": Unbounded(event, device=device),
+            "time": Bounded(0.0, 1.0, column, device),
+            "target_time": Bounded(0.0, 1.0, column, device),
+            "step": Bounded(0, self.process.steps, column, device, torch.int64),
+        }
+        conditions = self.process.conditions
+        if conditions is not None:
+            width = batch + conditions.shape[1:]
+            observed["condition"] = Unbounded(width, device, conditions.dtype)
+        self.observation_spec = Composite(observed, shape=batch)
+        # a step needs no more than what was observed
+        self.state_spec = self.observation_spec.clone()
+        self.action_spec = Unbounded(event, device=device)
+        self.reward_spec = Unbounded(column, device=device)
+        done = {key: Binary(1, column, device, torch.bool) for key in ("done", "terminated")}
+        self.done_spec = Composite(done, shape=batch)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_) -> TensorDict:
+        n = self.batch_size[0]
+        state, condition = self.process.start(n, self.generator)
+        fresh = self._observed(state, torch.zeros(n, 1, dtype=torch.int64), condition)
+        again = None if tensordict is None else tensordict.get("_reset", None)
+        if tensordict is not None and again is not None and not again.all():
+            rows = again.reshape(n)
+            for key in fresh.keys():
+                kept, new = tensordict[key], fresh[key]
+                fresh[key] = torch.where(rows.reshape(n, *[1] * (new.ndim - 1)), new, kept)
+        return fresh
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        action, condition = tensordict["action"], tensordict.get("condition", None)
+        self.process.check_action(action)
+        step = tensordict["step"] + 1
+        if (step > self.process.steps).any():
+            raise ValueError("an episode is stepped beyond its end: reset it first")
+        ended = step[:, 0] == self.process.steps
+        reward = torch.zeros_like(step, dtype=torch.float32)
+        if ended.any():
+            given = None if condition is None else condition[ended]
+            worth = self.process.finish(action[ended], given)
+            reward[ended] = worth.to(reward)[:, None]
+        if self.kl_weight:
+            reward = reward - self.kl_weight * self._log_ratio(tensordict)[:, None]
+        done = ended[:, None]
+        out = self._observed(action, step, condition)
+        return out.update({"reward": reward, "done": done, "terminated": done.clone()})
+
+    def _observed(self, state: Tensor, step: Tensor, condition: Tensor | None) -> TensorDict:
+        times, step = self.process.times.to(state.device), step.to(state.device)
+        found = {
+            "state": state,
+            "time": times[step],
+            "target_time": times[(step + 1).clamp(max=self.process.steps)],
+            "step": step,
+        }
+        if condition is not None:
+            found["condition"] = condition
+        return TensorDict(found, batch_size=self.batch_size, device=self.device)
+
+    @torch.no_grad()
+    def _log_ratio(self, tensordict: TensorDictBase) -> Tensor:
+        """log q - log p of the actions, (N,)."""
+        if "action_log_prob" not in tensordict.keys():
+            raise ValueError(
+                "kl_weight needs the actor's `action_log_prob` (N,) beside its action: "
+                "return_log_prob=True of ProbabilisticActor writes it"
+            )
+        base = self._moments(tensordict.exclude("loc", "scale", inplace=False))
+        density = StepDistribution(base["loc"], base["scale"], validate_args=False)
+        return tensordict["action_log_prob"] - density.log_prob(tensordict["action"])
+
+    def _set_seed(self, seed: int | None) -> None:
+        self.generator = torch.Generator().manual_seed(seed or 0)

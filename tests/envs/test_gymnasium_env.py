@@ -1,0 +1,128 @@
+"""The gymnasium environment: its checker, its registration, its vector form, its pictures."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+
+import alignflow as af
+from alignflow.targets import ring, ring_reward
+
+NAME = "alignflow.envs:alignflow/Denoising-v0"
+ROOT = Path(__file__).parents[2]
+
+
+def make(**options):
+    options = {"policy": ring(), "reward": ring_reward(), "steps": 3} | options
+    return gymnasium.make(NAME, **options)
+
+
+@pytest.mark.parametrize("render_mode", [None, "rgb_array"])
+def test_its_checker_has_nothing_to_say_but_of_boxes_without_bounds(render_mode):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        check_env(make(render_mode=render_mode).unwrapped)
+    unbounded = ("infinity", "symmetric and normalized")
+    assert [
+        str(w.message) for w in said if not any(word in str(w.message) for word in unbounded)
+    ] == []
+
+
+def test_it_is_made_by_name_without_an_import():
+    code = (
+        "import gymnasium; env = gymnasium.make("
+        f"{NAME!r}, policy='ring', reward='ring', steps=2); "
+        "env.reset(seed=0); print(env.step(env.action_space.sample())[2])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_an_episode_is_the_way_that_its_actions_say():
+    env = make()
+    observed, _ = env.reset(seed=3)
+    again, _ = env.reset(seed=3)
+    np.testing.assert_array_equal(observed["state"], again["state"])
+    assert observed["time"] == 0
+    for k in range(3):
+        action = np.array([3.0 - k, 2.0], dtype=np.float32)
+        observed, reward, terminated, truncated, _ = env.step(action)
+        np.testing.assert_array_equal(observed["state"], action)
+        assert observed["time"] == pytest.approx((k + 1) / 3)
+        assert terminated == (k == 2) and not truncated
+        assert reward == pytest.approx(-0.15 * 4 if k == 2 else 0.0)
+
+
+def test_many_at_once_are_the_same_process_and_start_anew():
+    envs = gymnasium.make_vec(
+        NAME, num_envs=5, vectorization_mode="vector_entry_point",
+        policy=ring(), reward=ring_reward(), steps=2,
+    )  # fmt: skip
+    observed, _ = envs.reset(seed=1)
+    assert observed["state"].shape == (5, 2)
+    actions = np.arange(10, dtype=np.float32).reshape(5, 2)
+    _, rewards, ended, _, _ = envs.step(actions)
+    assert not ended.any() and (rewards == 0).all()
+    _, rewards, ended, _, _ = envs.step(actions)
+    assert ended.all()
+    expected = ring_reward().score(torch.from_numpy(actions)).numpy()
+    np.testing.assert_allclose(rewards, expected, rtol=1e-6)
+    observed, rewards, ended, _, _ = envs.step(actions)
+    assert (observed["time"] == 0).all() and not ended.any() and (rewards == 0).all()
+    with pytest.raises(ValueError, match="num_envs must be at least 1"):
+        gymnasium.make_vec(
+            NAME, num_envs=0, vectorization_mode="vector_entry_point",
+            policy=ring(), reward=ring_reward(),
+        )  # fmt: skip
+
+
+def test_conditions_are_observed():
+    env = make(
+        condition=torch.tensor([1, 3]), reward=af.reward(lambda x, condition: condition.float())
+    )
+    observed, _ = env.reset(seed=0)
+    assert observed["condition"] in (1, 3)
+    for _ in range(3):
+        _, reward, *_ = env.step(np.zeros(2, dtype=np.float32))
+    assert reward == observed["condition"]
+
+
+def test_states_are_shown_as_what_they_are():
+    env = make(render_mode="rgb_array")
+    env.reset(seed=0)
+    env.step(np.array([4.0, 0.0], dtype=np.float32))
+    shown = env.render()
+    assert shown.shape == (256, 256, 3) and shown.dtype == np.uint8
+    red = (shown == (200, 60, 30)).all(-1)
+    rows, columns = np.nonzero(red)
+    assert abs(rows.mean() - 127) < 2 and columns.mean() > 200  # on the right, in the middle
+
+    image = af.from_velocity(lambda x, t: -x, event_shape=(3, 16, 16))
+    env = make(policy=image, reward=lambda x: x.mean((1, 2, 3)), render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.render().shape == (256, 256, 3)
+
+    other = af.from_velocity(lambda x, t: -x, event_shape=(5,))
+    env = make(policy=other, reward=lambda x: x.mean(1), render_mode="rgb_array")
+    env.reset(seed=0)
+    with pytest.raises(NotImplementedError, match=r"got states of shape \(5,\)"):
+        env.render()
+
+
+def test_actions_that_are_no_states_are_refused():
+    env = make().unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"of shape \(2,\), got \(3,\)"):
+        env.step(np.zeros(3, dtype=np.float32))
+    with pytest.raises(ValueError, match="1 of 1 actions hold NaN"):
+        env.step(np.array([np.nan, 0.0], dtype=np.float32))
+    for _ in range(3):
+        env.step(np.zeros(2, dtype=np.float32))
+    with pytest.raises(ValueError, match="stepped beyond its end"):
+        env.step(np.zeros(2, dtype=np.float32))
