@@ -1,5 +1,6 @@
 """A flow map as a stochastic actor: each action is drawn of a Gaussian whose density is known."""
 
+import math
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,9 @@ from alignflow.flow_map import FlowMap
 from alignflow.transitions import SDE, Anchored
 
 __all__ = ["StepDistribution", "StepMoments", "denoising_actor"]
+
+
+LOG_NORMAL = math.log(2 * math.pi) / 2
 
 
 class StepDistribution(Distribution):
@@ -58,18 +62,16 @@ class StepDistribution(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """(*B,), in nats; 0 where there is no spread."""
         spread = torch.where(self.scale > 0, self.scale, 1.0)
-        white = (value - self.loc) / self._wide(spread)
-        normal = torch.distributions.Normal(torch.zeros_like(white), 1.0, validate_args=False)
-        size = len(self.event_shape)
-        total = normal.log_prob(white).flatten(-size).sum(-1)
-        total = total - self.event_shape.numel() * spread.log()
+        square = (value - self.loc).flatten(-len(self.event_shape)).square().sum(-1)
+        size = self.event_shape.numel()
+        total = -square / (2 * spread.square()) - size * (spread.log() + LOG_NORMAL)
         return torch.where(self.scale > 0, total, 0.0)
 
     def entropy(self) -> Tensor:
         """(*B,), in nats; 0 where there is no spread."""
         spread = torch.where(self.scale > 0, self.scale, 1.0)
-        each = 0.5 + 0.5 * torch.log(torch.tensor(2 * torch.pi)) + spread.log()
-        return torch.where(self.scale > 0, self.event_shape.numel() * each, 0.0)
+        total = self.event_shape.numel() * (0.5 + LOG_NORMAL + spread.log())
+        return torch.where(self.scale > 0, total, 0.0)
 
     def _wide(self, scale: Tensor) -> Tensor:
         return scale.reshape(*scale.shape, *[1] * len(self.event_shape))
@@ -121,6 +123,7 @@ def denoising_actor(policy: FlowMap, transition: SDE | Anchored | None = None) -
         in_keys=["loc", "scale"],
         out_keys=["action"],
         distribution_class=StepDistribution,
+        distribution_kwargs={"validate_args": False},
         default_interaction_type=InteractionType.RANDOM,
         return_log_prob=True,
         log_prob_key="action_log_prob",

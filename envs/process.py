@@ -74,9 +74,9 @@ class DenoisingProcess:
                 f"an action is the next state, of shape {tuple(self.policy.event_shape)}, "
                 f"got {tuple(action.shape[1:])}"
             )
-        lost = ~torch.isfinite(action).flatten(1).all(1)
-        if lost.any():
+        finite = torch.isfinite(action)
+        if not finite.all():
+            lost = len(action) - int(finite.flatten(1).all(1).sum())
             raise ValueError(
-                f"{int(lost.sum())} of {len(action)} actions hold NaN or infinity: an action is "
-                "the next state"
+                f"{lost} of {len(action)} actions hold NaN or infinity: an action is the next state"
             )

@@ -103,11 +103,12 @@ class DenoisingEnv(EnvBase):
         action, condition = tensordict["action"], tensordict.get("condition", None)
         self.process.check_action(action)
         step = tensordict["step"] + 1
-        if (step > self.process.steps).any():
+        latest = int(step.max())
+        if latest > self.process.steps:
             raise ValueError("an episode is stepped beyond its end: reset it first")
         ended = step[:, 0] == self.process.steps
         reward = torch.zeros_like(step, dtype=torch.float32)
-        if ended.any():
+        if latest == self.process.steps:
             given = None if condition is None else condition[ended]
             worth = self.process.finish(action[ended], given)
             reward[ended] = worth.to(reward)[:, None]
