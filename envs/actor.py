@@ -12,7 +12,7 @@ from torch.distributions.distribution import Distribution
 from torchrl.modules import ProbabilisticActor
 
 from alignflow.flow_map import FlowMap
-from alignflow.transitions import SDE, Anchored
+from alignflow.steering.parts import Choice, build_transition
 
 __all__ = ["StepDistribution", "StepMoments", "denoising_actor"]
 
@@ -82,12 +82,17 @@ class StepMoments(TensorDictModuleBase):
 
     Args:
         policy: Makes the step.
-        transition: `SDE` or `Anchored`.
+        transition: As `denoising_actor` takes it.
+
+    Raises:
+        ValueError: If the transition has no density.
     """
 
-    def __init__(self, policy: FlowMap, transition: SDE | Anchored):
+    def __init__(self, policy: FlowMap, transition: Choice):
         super().__init__()
-        self.policy, self.transition = policy, transition
+        self.policy, self.transition = policy, cast(Any, build_transition(transition, policy))
+        if not self.transition.has_density:
+            raise ValueError(f"transition must be 'sde' or 'anchored', got {transition!r}")
         self.in_keys = ["state", "time", "target_time"]
         self.out_keys = ["loc", "scale"]
 
@@ -107,7 +112,7 @@ class StepMoments(TensorDictModuleBase):
         return tensordict
 
 
-def denoising_actor(policy: FlowMap, transition: SDE | Anchored | None = None) -> Any:
+def denoising_actor(policy: FlowMap, transition: Choice = "sde") -> Any:
     """A torchrl actor for `DenoisingEnv`: its parameters are the policy's.
 
     It writes `action`, and `action_log_prob` (*B,), which is 0 for the last step: the one to time 1
@@ -115,11 +120,12 @@ def denoising_actor(policy: FlowMap, transition: SDE | Anchored | None = None) -
 
     Args:
         policy: A flow map.
-        transition: `SDE(noise)`, the memoryless one by default, for many steps; or
-            `Anchored(policy, anchor)`, which keeps the marginals of a few-step map.
+        transition: "sde", the memoryless SDE, or {"name": "sde", "noise": 0.7} for a share of its
+            noise: for many steps. Or "anchored" ({"name": "anchored", "anchor": 0.5}), which keeps
+            the marginals of a few-step map at any step length.
     """
     return ProbabilisticActor(
-        cast(Any, StepMoments(policy, transition or SDE())),
+        cast(Any, StepMoments(policy, transition)),
         in_keys=["loc", "scale"],
         out_keys=["action"],
         distribution_class=StepDistribution,

@@ -25,6 +25,8 @@ class DenoisingProcess:
         steps: Actions of an episode, evenly spaced in time.
         grid: Their times in place of these, increasing from 0 to 1.
         condition: One for all episodes, or several (C, ...), one of them drawn for each.
+        jitter: Whether the inner times of each episode move together, by up to half a gap, so that
+            episodes meet all times.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class DenoisingProcess:
         steps: int = 8,
         grid: Tensor | None = None,
         condition: Any = None,
+        jitter: bool = False,
     ):
         self.policy, self.reward = policy, as_reward(reward)
         times = uniform_grid(steps) if grid is None else torch.as_tensor(grid)
@@ -41,7 +44,7 @@ class DenoisingProcess:
         if times[0] != 0 or times[-1] != 1:
             raise ValueError(f"an episode goes from time 0 to time 1, got {times.tolist()}")
         self.times = times.to(torch.float32)
-        self.conditions = None
+        self.jitter, self.conditions = jitter, None
         if condition is not None:
             self.conditions = torch.atleast_1d(torch.as_tensor(condition))
 
@@ -57,6 +60,20 @@ class DenoisingProcess:
             return state, None
         rows = torch.randint(len(self.conditions), (n,), generator=generator)
         return state, self.conditions[rows].to(state.device)
+
+    def shifts(self, n: int, generator: torch.Generator) -> Tensor:
+        """Of the inner times of episodes, in gaps, (n,)."""
+        if not self.jitter:
+            return torch.zeros(n)
+        return torch.rand(n, generator=generator) - 0.5
+
+    def time(self, step: Tensor, shift: Tensor) -> Tensor:
+        """Times of states, from the steps taken and the episodes' shifts, both (n,)."""
+        times, inner = self.times.to(step.device), (step > 0) & (step < self.steps)
+        # towards the neighbor on that side
+        other = times[(step + shift.sign().long()).clamp(0, self.steps)]
+        moved = torch.lerp(times[step], other, shift.abs())
+        return torch.where(inner, moved, times[step])
 
     @torch.no_grad()
     def finish(self, state: Tensor, condition: Tensor | None) -> Tensor:

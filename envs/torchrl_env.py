@@ -9,9 +9,9 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from alignflow.flow_map import FlowMap
-from alignflow.transitions import SDE, Anchored
+from alignflow.steering.parts import Choice
 
-from .actor import StepDistribution, StepMoments
+from .actor import StepDistribution, StepMoments, denoising_actor
 from .process import DenoisingProcess
 
 __all__ = ["DenoisingEnv"]
@@ -21,9 +21,9 @@ class DenoisingEnv(EnvBase):
     """Episodes of denoising, many at once, as `DenoisingProcess` has them.
 
     Reads `action` (N, *E), the next state. Writes `state` (N, *E), its `time` and the
-    `target_time` of the action that is due (N, 1), `step` (N, 1) counted from 0, perhaps
-    `condition` (N, ...), and `reward` (N, 1). All that a step needs is in the tensordict, so that
-    rows may stand at different steps.
+    `target_time` of the action that is due (N, 1), `step` (N, 1) counted from 0, the `shift` (N, 1)
+    of the episode's inner times, perhaps `condition` (N, ...), and `reward` (N, 1). All that a step
+    needs is in the tensordict, so that rows may stand at different steps.
 
     Args:
         policy: The flow map that is denoised by.
@@ -35,7 +35,8 @@ class DenoisingEnv(EnvBase):
         kl_weight: Taken from each reward times log q - log p of the action, q the actor's density
             (`action_log_prob`, as its own actor writes it) and p the policy's own under
             `transition`: summed over an episode its mean is a KL to the policy's paths.
-        transition: Of that p; by default the memoryless `SDE()`.
+        transition: Of that p, and of `actor`, as `denoising_actor` takes it.
+        jitter: Whether each episode's inner times move together, by up to half a gap.
         seed: Of starts and conditions.
 
     Raises:
@@ -52,7 +53,8 @@ class DenoisingEnv(EnvBase):
         condition: Any = None,
         num_envs: int = 1,
         kl_weight: float = 0.0,
-        transition: SDE | Anchored | None = None,
+        transition: Choice = "sde",
+        jitter: bool = False,
         seed: int = 0,
     ):
         if num_envs < 1:
@@ -60,11 +62,26 @@ class DenoisingEnv(EnvBase):
         if not kl_weight >= 0:
             raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
         super().__init__(device=policy.device, batch_size=torch.Size([num_envs]))
-        self.process = DenoisingProcess(policy, reward, steps, grid, condition)
+        self.process = DenoisingProcess(policy, reward, steps, grid, condition, jitter)
         self.kl_weight = kl_weight
-        self._moments = StepMoments(policy, transition or SDE())
+        self.transition = transition
+        self._moments = StepMoments(policy, transition)
         self._set_seed(seed)
         self._make_specs()
+
+    @property
+    def trains_velocity(self) -> bool:
+        """Whether its actors act by the policy's velocity, and not by its jumps."""
+        return "velocity" in self._moments.transition.reads
+
+    @property
+    def steps(self) -> int:
+        """Actions of an episode."""
+        return self.process.steps
+
+    def actor(self, policy: FlowMap | None = None) -> Any:
+        """A `denoising_actor` of a policy, by default of the environment's own."""
+        return denoising_actor(self.process.policy if policy is None else policy, self.transition)
 
     def _make_specs(self) -> None:
         batch, device = self.batch_size, self.device
@@ -74,6 +91,7 @@ class DenoisingEnv(EnvBase):
             "time": Bounded(0.0, 1.0, column, device),
             "target_time": Bounded(0.0, 1.0, column, device),
             "step": Bounded(0, self.process.steps, column, device, torch.int64),
+            "shift": Bounded(-0.5, 0.5, column, device),
         }
         conditions = self.process.conditions
         if conditions is not None:
@@ -90,7 +108,8 @@ class DenoisingEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **_) -> TensorDict:
         n = self.batch_size[0]
         state, condition = self.process.start(n, self.generator)
-        fresh = self._observed(state, torch.zeros(n, 1, dtype=torch.int64), condition)
+        step, shift = torch.zeros(n, 1, dtype=torch.int64), self.process.shifts(n, self.generator)
+        fresh = self._observed(state, step, shift[:, None], condition)
         again = None if tensordict is None else tensordict.get("_reset", None)
         if tensordict is not None and again is not None and not again.all():
             rows = again.reshape(n)
@@ -115,16 +134,20 @@ class DenoisingEnv(EnvBase):
         if self.kl_weight:
             reward = reward - self.kl_weight * self._log_ratio(tensordict)[:, None]
         done = ended[:, None]
-        out = self._observed(action, step, condition)
+        out = self._observed(action, step, tensordict["shift"], condition)
         return out.update({"reward": reward, "done": done, "terminated": done.clone()})
 
-    def _observed(self, state: Tensor, step: Tensor, condition: Tensor | None) -> TensorDict:
-        times, step = self.process.times.to(state.device), step.to(state.device)
+    def _observed(
+        self, state: Tensor, step: Tensor, shift: Tensor, condition: Tensor | None
+    ) -> TensorDict:
+        step, shift = step.to(state.device), shift.to(state.device)
+        due = (step + 1).clamp(max=self.process.steps)
         found = {
             "state": state,
-            "time": times[step],
-            "target_time": times[(step + 1).clamp(max=self.process.steps)],
+            "time": self.process.time(step, shift),
+            "target_time": self.process.time(due, shift),
             "step": step,
+            "shift": shift,
         }
         if condition is not None:
             found["condition"] = condition

@@ -3,6 +3,7 @@
 from .adjoint_matching import AdjointMatching
 from .direct import Direct
 from .etm import ETM
+from .grpo import GRPO
 from .itm import ITM
 from .levels import AdaptiveLevels, EqualLevels
 from .memoryless import MemorylessRollout
@@ -18,6 +19,7 @@ from .weighted import Weighted
 
 __all__ = [
     "ETM",
+    "GRPO",
     "ITM",
     "MFM",
     "METHODS",

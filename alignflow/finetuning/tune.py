@@ -16,6 +16,7 @@ from .adjoint_matching import AdjointMatching
 from .direct import Direct
 from .early_stop import EarlyStop
 from .etm import ETM
+from .grpo import GRPO
 from .itm import ITM
 from .levels import AdaptiveLevels, EqualLevels
 from .mfm import MFM
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Tuner]] = {
     "tilt": Tilt,
     "mfm": MFM,
     "adjoint_matching": AdjointMatching,
+    "grpo": GRPO,
 }
 
 LEARNING_RATE = 3e-4

@@ -66,20 +66,31 @@ class SDE(GaussianTransition):
     In short steps it is dx = [b + g^2/2 score + (c_t + g^2/2) grad V] dt + g dW with
     g^2 = 2 eta^2 c_t; eta = 0 is Euler's step, and a corrected velocity is a corrected D.
 
+    Long steps lack the spread of x_1 about D, and what they draw is too narrow. For normal data of
+    deviation d it is known, and with it such data keep their marginals at any step length.
+
     Args:
         noise: eta, a share of the memoryless noise; "memoryless" is 1. A call of times (N,) that
             gives g_t (N,) is any other schedule, as far as the noise stays below 1-t'.
+        data_deviation: d, with 0 for none. The step to time 1 stays without noise.
     """
 
     reads = ("state", "time", "target_time", "step_noise", "velocity")
 
-    def __init__(self, noise: float | str | Callable[[Tensor], Tensor] = "memoryless"):
+    def __init__(
+        self,
+        noise: float | str | Callable[[Tensor], Tensor] = "memoryless",
+        data_deviation: float = 0.0,
+    ):
         super().__init__()
+        if not data_deviation >= 0:
+            raise ValueError(f"data_deviation must not be negative, got {data_deviation}")
         if isinstance(noise, str) and noise != "memoryless":
             raise ValueError(f"noise must be a number, 'memoryless' or a call, got {noise!r}")
         if isinstance(noise, float | int) and not noise >= 0:
             raise ValueError(f"noise must not be negative, got {noise}")
         self.share = 1.0 if noise == "memoryless" else noise
+        self.data_deviation = data_deviation
 
     def moments(self, tensordict):
         keys = ("state", "time", "target_time", "velocity")
@@ -91,7 +102,12 @@ class SDE(GaussianTransition):
         # x - t D over 1 - t is x - t b: the noise that the state is taken to hold
         noise = x - expand_time(t, x) * velocity
         mean = expand_time(target, x) * denoiser + expand_time(rest, x) * noise
-        return mean, spread, target * (1 - t) - rest * t
+        factor = target * (1 - t) - rest * t
+        if self.data_deviation:
+            # of x_1 about D it is d (1-t) / hypot(d t, 1-t), and x_1 has the weight factor / (1-t)
+            about = self.data_deviation * factor / torch.hypot(self.data_deviation * t, 1 - t)
+            spread = torch.hypot(spread, torch.where(target < 1, about, 0.0))
+        return mean, spread, factor
 
     def _share(self, t: Tensor) -> Tensor:
         if not callable(self.share):
@@ -100,7 +116,9 @@ class SDE(GaussianTransition):
         return self.share(t) * (t / (2 * (1 - t))).sqrt()
 
     def extra_repr(self) -> str:
-        return "g_t" if callable(self.share) else f"noise={self.share:g}"
+        noise = "g_t" if callable(self.share) else f"noise={self.share:g}"
+        deviation = f", data_deviation={self.data_deviation:g}" if self.data_deviation else ""
+        return noise + deviation
 
 
 class Anchored(GaussianTransition):

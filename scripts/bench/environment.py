@@ -24,7 +24,7 @@ def by_hand(network: torch.nn.Module, batch: int):
 
     @torch.no_grad()
     def episode():
-        x = torch.randn(batch, 2)
+        x, log_prob = torch.randn(batch, 2), None
         for k in range(STEPS):
             s, t = k / STEPS, (k + 1) / STEPS
             time = torch.full((batch,), s)

@@ -9,8 +9,9 @@ from torchrl.envs import ParallelEnv, RewardSum, SerialEnv, TransformedEnv, chec
 import alignflow as af
 from alignflow.envs import DenoisingEnv, StepDistribution, denoising_actor
 from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.steering.parts import build_transition
 from alignflow.targets import ring, ring_reward
-from alignflow.transitions import SDE, Anchored
+from alignflow.transitions import SDE
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +44,16 @@ def test_an_image_is_a_state_too():
     check_env_specs(DenoisingEnv(policy, lambda x: x.mean((1, 2, 3)), 2, num_envs=3))
 
 
-@pytest.mark.parametrize("make", [SDE, lambda: SDE(0.5), lambda: Anchored(ring(), 0.5)])
-def test_a_rollout_of_the_policy_is_the_sampler_s_own_way(make):
+@pytest.mark.parametrize("choice", ["sde", {"name": "sde", "noise": 0.5}, "anchored"])
+def test_a_rollout_of_the_policy_is_the_sampler_s_own_way(choice):
     """The transition's steps by hand, from the same noise and with the same draws."""
     target, n, steps = ring(), 6, 5
     env = DenoisingEnv(target, ring_reward(), steps, num_envs=n, seed=3)
     torch.manual_seed(7)
-    path = env.rollout(100, denoising_actor(target, make()))
+    path = env.rollout(100, denoising_actor(target, choice))
     assert path.batch_size == (n, steps)
 
-    transition = make()
+    transition = build_transition(choice, target)
     torch.manual_seed(7)
     state = target.noise(n, torch.Generator().manual_seed(3))
     times = torch.linspace(0, 1, steps + 1)
@@ -136,6 +137,18 @@ def test_rows_that_ended_are_reset_and_others_go_on(policy):
     assert not torch.equal(fresh["state"][0], moved["state"][0])
 
 
+def test_jitter_moves_inner_times_by_up_to_half_a_gap(policy):
+    env = DenoisingEnv(policy, ring_reward(), grid=[0.0, 0.2, 0.6, 1.0], num_envs=200, jitter=True)
+    check_env_specs(env)
+    path = env.rollout(3)
+    assert (path["time"][:, 0] == 0).all() and (path["next", "time"][:, 2] == 1).all()
+    torch.testing.assert_close(path["next", "time"][:, :2], path["time"][:, 1:])
+    torch.testing.assert_close(path["target_time"], path["next", "time"])
+    for k, (low, high) in ((1, (0.1, 0.4)), (2, (0.4, 0.8))):
+        time = path["time"][:, k, 0]
+        assert low <= time.min() < low + 0.03 and high - 0.03 < time.max() <= high
+
+
 def test_one_seed_is_one_start(policy):
     env = DenoisingEnv(policy, ring_reward(), 3, num_envs=4)
     starts = []
@@ -178,6 +191,7 @@ def test_what_is_no_action_is_refused(policy):
         ({"num_envs": 0}, "num_envs must be at least 1"),
         ({"kl_weight": -1.0}, "kl_weight must not be negative"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"transition": "euler"}, "transition must be 'sde' or 'anchored', got 'euler'"),
         ({"grid": [0.5, 1.0]}, "an episode goes from time 0 to time 1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,26 @@ from hydra.utils import instantiate
 
 import alignflow as af
 from alignflow.distillation import FlowMapLoss
+from alignflow.envs import DenoisingEnv
 from alignflow.finetuning import METHODS, Tuner
 from alignflow.finetuning.monitor import Monitor
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.targets import GaussianMixture, Linear
 
 TINY = {"steps": 2, "batch_size": 8, "levels": 1}
+NEEDED = {"grpo": {"environment": partial(DenoisingEnv, steps=2)}}
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetuner"
+
+
+def tiny(method):
+    """What the shortest run of a method takes."""
+    return TINY | NEEDED.get(method, {})
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_tuned_policy_is_new_and_the_old_one_is_untouched(method, normal, first, generator):
     before = {k: v.clone() for k, v in normal.state_dict().items()}
-    tuned = af.finetune(normal, first, method, generator=generator, **TINY)
+    tuned = af.finetune(normal, first, method, generator=generator, **tiny(method))
     torch.testing.assert_close(dict(normal.state_dict()), before, rtol=0, atol=0)
     assert type(tuned) is type(normal) and not tuned.training
     moved = dict(tuned.named_parameters())
@@ -35,12 +43,12 @@ def test_a_tuned_policy_is_new_and_the_old_one_is_untouched(method, normal, firs
 def test_parameters_that_were_frozen_stay_where_they_are(method, first, generator):
     policy = FlowMapPolicy(MLP(1, width=8, depth=2), (1,))
     policy.module.first.requires_grad_(False)
-    tuned = af.finetune(policy, first, method, generator=generator, **TINY)
+    tuned = af.finetune(policy, first, method, generator=generator, **tiny(method))
     assert torch.equal(tuned.module.first.weight, policy.module.first.weight)
     assert not tuned.module.first.weight.requires_grad
     assert not torch.equal(tuned.module.rest[-1].weight, policy.module.rest[-1].weight)
     policy.requires_grad_(False)
-    tuned = af.finetune(policy, first, method, generator=generator, **TINY)
+    tuned = af.finetune(policy, first, method, generator=generator, **tiny(method))
     assert not torch.equal(tuned.module.first.weight, policy.module.first.weight)
 
 
@@ -56,10 +64,10 @@ def test_conditions_reach_policy_and_reward(method, generator):
         return x[:, 0] / (1 + condition)
 
     conditions = torch.tensor([0, 2])
-    af.finetune(policy, labelled, method, condition=conditions, generator=generator, **TINY)
+    af.finetune(policy, labelled, method, condition=conditions, generator=generator, **tiny(method))
     assert seen == {0, 2}
     seen.clear()
-    af.finetune(policy, labelled, method, condition=1, generator=generator, **TINY)
+    af.finetune(policy, labelled, method, condition=1, generator=generator, **tiny(method))
     assert seen == {1}
 
 
@@ -74,7 +82,7 @@ def test_half_precision_and_any_option_of_the_trainer_are_passed_on(method, norm
         log_every=1,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
         progress=lambda step, steps, metrics: seen.append((step, steps)),
-        **TINY,
+        **tiny(method),
     )
     assert seen == [(1, 2), (2, 2)]
 
@@ -189,9 +197,10 @@ def test_methods_are_listed_with_one_line_each():
 def test_each_config_holds_the_defaults_and_runs(method, normal, first, generator):
     config = yaml.safe_load((CONFIGS / f"{method}.yaml").read_text())
     given = instantiate(config, _convert_="all")
-    af.finetune(normal, first, generator=generator, **{**given, **TINY})
+    af.finetune(normal, first, generator=generator, **{**given, **tiny(method)})
     assert given.pop("method") == method
-    built = METHODS[method](normal, first, 1.0)
+    built = METHODS[method](normal, first, 1.0, **NEEDED.get(method, {}))
+    given.pop("environment", None)  # which has no default: it is handed in
     defaults = {"learning_rate": 3e-4}
     for function in (*(kind.__init__ for kind in METHODS[method].__mro__[::-1]), af.finetune):
         defaults |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
@@ -209,7 +218,7 @@ def described(value):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_strength_that_is_none_is_refused(method, strength, normal, first):
     with pytest.raises(ValueError, match="strength must be finite and not negative"):
-        af.finetune(normal, first, method, strength, **TINY)
+        af.finetune(normal, first, method, strength, **tiny(method))
 
 
 def test_what_would_do_nothing_is_refused(normal, first):
@@ -232,6 +241,7 @@ def test_what_would_do_nothing_is_refused(normal, first):
         "levels is for weighted, etm, itm, tilt, mfm": {"method": "direct", "levels": 2},
         "method must be one of direct, weighted, .*, got 'best'": {"method": "best"},
         "steps must be at least 1": {"steps": 0},
+        "grpo acts in an environment: give environment=": {"method": "grpo"},
     }
     for message, options in refused.items():
         with pytest.raises(ValueError, match=message):

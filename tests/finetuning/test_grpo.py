@@ -1,0 +1,168 @@
+"""Policy gradient: its gradient beside backprop's, its optimum, its groups and its refusals."""
+
+from functools import partial
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+import alignflow as af
+from alignflow.envs import DenoisingEnv
+from alignflow.finetuning import GRPO
+from alignflow.flow_map import FlowMap
+from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.transitions import SDE
+
+STEPS = 4
+
+
+class Nudged(FlowMap):
+    """The velocity of N(0, 1) plus a line, with a parameter for each time of an episode."""
+
+    def __init__(self, nudge):
+        super().__init__((1,))
+        self.nudge = torch.nn.Parameter(torch.as_tensor(nudge, dtype=torch.float64))
+
+    def velocity(self, x, t, condition=None):
+        t = torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+        slope = (2 * t - 1) / (t**2 + (1 - t) ** 2)
+        nudge = self.nudge[(t * STEPS).round().long()]
+        return (slope * x[:, 0] + nudge * (x[:, 0] + 0.5))[:, None]
+
+    def average_velocity(self, x, s, t, condition=None):
+        return self.velocity(x, s * 0)
+
+    def flow_map(self, x, s, t, condition=None):
+        return x
+
+
+def by_backprop(policy, base, reward, strength, noise):
+    """Minus the gradient of E[strength r - KLs], over the steps and the deviation of strength r."""
+    x, kl, times = noise[0], 0.0, torch.linspace(0, 1, STEPS + 1).double()
+    for k in range(STEPS):
+        rows = {
+            "state": x,
+            "time": times[k].expand(len(x)),
+            "target_time": times[k + 1].expand(len(x)),
+        }
+        moments = [
+            SDE().moments(TensorDict({**rows, "velocity": model.velocity(x, times[k])}, [len(x)]))
+            for model in (policy, base)
+        ]
+        (mean, spread, _), (other, _, _) = moments
+        if k < STEPS - 1:
+            kl = kl + (mean - other).square()[:, 0] / (2 * spread.square())
+        x = mean + spread[:, None] * noise[k + 1]
+    worth = strength * reward.score(x)
+    objective = (worth - kl).mean() / worth.detach().std() / (STEPS - 1)
+    return -torch.autograd.grad(objective, policy.nudge)[0]
+
+
+# steps that are exact for standard normal data
+WHITE = partial(DenoisingEnv, transition={"name": "sde", "data_deviation": 1.0})
+
+
+def still(base, reward, jitter, **options):
+    """The environment with the times that the policy's parameters are for."""
+    return DenoisingEnv(base, reward, STEPS, **options)
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.5])
+def test_its_gradient_is_that_of_backprop_on_average(strength):
+    """A reward that is not linear, KLs that depend on the state: 60 batches of 2,000 episodes
+    beside 500,000 reparametrized ones, five standard errors of the first. The last step has no
+    density: its own parameter is not the score's to move."""
+    policy, base = Nudged([0.2, -0.3, 0.4, 0.1]), Nudged([0.0] * STEPS)
+    reward = af.reward(differentiable=True, name="bowl")(lambda x: -(x[:, 0] - 1).square())
+    loss = GRPO(
+        policy, reward, strength, environment=still, episodes=2000, base=base,
+        generator=torch.Generator().manual_seed(0),
+    ).double()  # fmt: skip
+    found = []
+    for _ in range(60):
+        losses = loss(loss.sample_batch(2000))
+        total = losses["loss_objective"] + losses["loss_kl"]
+        found.append(torch.autograd.grad(total, policy.nudge)[0][:-1])
+    found = torch.stack(found)
+    noise = torch.randn(STEPS + 1, 500_000, 1, generator=torch.Generator().manual_seed(1)).double()
+    exact = by_backprop(policy, base, reward, strength, noise)[:-1]
+    error = (found.mean(0) - exact).abs()
+    assert (error < 5 * found.std(0) / 60**0.5).all()
+    assert exact.abs().max() > 20 * (found.std(0) / 60**0.5).min()  # there is something to see
+
+
+def test_a_normal_reaches_its_tilt_by_scores_alone(normal):
+    """N(0, 1) and the reward x as a black box: the tilt is N(1, 1); few steps fall a bit short."""
+    black_box = af.reward(lambda x: x[:, 0].tolist())
+    tuned = af.finetune(
+        normal, black_box, "grpo", 1.0, steps=300, batch_size=256, learning_rate=5e-3,
+        ema_decay=0.98, environment=WHITE, generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    for steps in (1, 4):
+        drawn = tuned.sample(20_000, steps, generator=torch.Generator().manual_seed(1))
+        assert drawn.mean().item() == pytest.approx(1, abs=0.2)
+        assert drawn.std().item() == pytest.approx(1, abs=0.15)
+
+
+def test_a_constant_reward_moves_nothing(normal):
+    loss = GRPO(normal, lambda x: x[:, 0] * 0 + 3, 1.0, environment=DenoisingEnv, episodes=8)
+    losses = loss(loss.sample_batch(8))
+    assert losses["loss_objective"] == 0 and losses["loss_kl"] == 0
+    assert losses["reward"] == 3
+
+
+def test_advantages_compare_episodes_of_one_condition():
+    torch.manual_seed(0)
+    policy = FlowMapPolicy(MLP(1, width=8, depth=1, classes=3), (1,))
+
+    @af.reward
+    def labelled(x, condition=None):
+        return x[:, 0] + 100 * condition
+
+    loss = GRPO(
+        policy, labelled, 1.0, environment=partial(DenoisingEnv, steps=2), episodes=400,
+        condition=torch.tensor([0, 2]),
+    )  # fmt: skip
+    batch = loss.sample_batch(400)
+    for label in (0, 2):
+        chosen = batch["condition"][:, 0] == label
+        advantage = batch["advantage"][chosen]
+        assert advantage.mean(0).abs().max() < 1e-4 and advantage.abs().max() < 10
+
+
+def test_episodes_are_held_and_drawn_anew_when_due(normal, first):
+    loss = GRPO(normal, first, 1.0, environment=DenoisingEnv, episodes=16, refresh_every=2)
+    states = [loss.sample_batch(16)["state"].flatten().sort().values for _ in range(3)]
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
+    assert loss.sample_batch(5).batch_size == (5, 8)
+
+
+def test_a_ratio_is_clipped(normal, first):
+    loss = GRPO(normal, first, 1.0, environment=DenoisingEnv, episodes=64)
+    batch = loss.sample_batch(64)
+    assert loss(batch)["clipped_share"] == 0
+    batch["action_log_prob"] = batch["action_log_prob"] - 1.0
+    assert loss(batch)["clipped_share"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"episodes": 1}, "a group needs at least 2 episodes to compare, got 1"),
+        ({"refresh_every": 0}, "refresh_every must be at least 1"),
+        ({"clip": 1.0}, r"clip must lie in \(0, 1\), got 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message, normal, first):
+    with pytest.raises(ValueError, match=message):
+        GRPO(normal, first, 1.0, environment=DenoisingEnv, **options)
+
+
+def test_groups_of_one_are_refused():
+    policy = FlowMapPolicy(MLP(1, width=8, depth=1, classes=30), (1,))
+    loss = GRPO(
+        policy, lambda x: x[:, 0], 1.0, environment=DenoisingEnv, episodes=2,
+        condition=torch.arange(30), generator=torch.Generator().manual_seed(2),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="a condition of its own"):
+        loss.sample_batch(2)
