@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import alignflow as af
 from alignflow.distillation import pretrain
+from alignflow.envs import DenoisingEnv
 from alignflow.finetuning import MemorylessRollout
 from alignflow.policies import MLP, FlowMapPolicy
 
@@ -64,12 +66,18 @@ def walk_back(**options):
     return af.finetune(policy(), first, "direct", 0.5, generator=generator, **options)
 
 
+def act(**options):
+    generator = torch.Generator().manual_seed(1)
+    options |= {"environment": partial(DenoisingEnv, steps=2), "episodes": 32, "refresh_every": 5}
+    return af.finetune(policy(), first, "grpo", 0.5, generator=generator, **options)
+
+
 def same(a, b):
     pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-@pytest.mark.parametrize("run", [learn, weigh, weigh_twice, weigh_and_recenter, walk_back])
+@pytest.mark.parametrize("run", [learn, weigh, weigh_twice, weigh_and_recenter, walk_back, act])
 def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     whole = run(**SETTINGS)
     for step in (3, 6):
