@@ -1,6 +1,8 @@
-"""The shipped image models, judged: rates, Frechet distance, novelty, accuracy, and the ODE beside.
+"""A shipped image model, judged: rates, Frechet distance, novelty, accuracy, and the ODE beside.
 
-    python scripts/bench/images.py [--samples 20000] [--curve 5000]
+    python scripts/bench/images.py avatars [--samples 20000] [--curve 5000]
+    python scripts/bench/images.py digits
+    python scripts/bench/images.py glyphs
 
 Sampled in bfloat16, as the models were trained. Samples are kept under outputs/images, so a run
 that was cut goes on where it was; delete the folder after a change of the models.
@@ -28,6 +30,7 @@ from alignflow.targets import ATTRIBUTES, CHARACTERS, avatars, digits, glyphs
 BATCH = 250
 STEPS = (1, 2, 4, 8)
 EVALUATIONS = 64  # of the ODE that stands for the flow itself
+GUIDANCE = 1.25
 CURVE = (4, 8, 16, 32, 64)  # evaluations of the ODE on the way to the map's Frechet distance
 KEPT = Path("outputs/images")
 SHOWN = 64
@@ -40,8 +43,10 @@ portraits, which falls with their size while the model's does not, so it is give
 from, every pixel rounded to the nearest of their {colors:,} colors."""
 
 
-def by_map(policy: FlowMap, steps: int) -> Callable[..., Tensor]:
-    return lambda n, condition, generator: policy.sample(n, steps, condition, generator=generator)
+def by_map(policy: FlowMap, steps: int, guidance: float = 1.0) -> Callable[..., Tensor]:
+    return lambda n, condition, generator: policy.sample(
+        n, steps, condition, guidance, generator=generator
+    )
 
 
 def by_ode(policy: FlowMap, evaluations: int) -> Callable[..., Tensor]:
@@ -134,7 +139,6 @@ def faces(n: int, curve: int) -> list[str]:
     save_picture(DOCS / "avatars.png", shown, zoom=2)
     head = ["", *ATTRIBUTES, *(f"Frechet ratio, {m:,}" for m in sizes), "novel"]
     return [
-        "## Avatars",
         ABOUT_FACES.format(
             n=n,
             real=2 * n,
@@ -183,6 +187,7 @@ def classes(name: str, real, n: int) -> list[str]:
     count = len(judge.labels)
     wanted = torch.arange(n) % count
     draws = {f"{steps} steps" if steps > 1 else "1 step": by_map(policy, steps) for steps in STEPS}
+    draws[f"4 steps, guidance {GUIDANCE:g}"] = by_map(policy, 4, GUIDANCE)
     draws[f"ODE, {EVALUATIONS} evaluations"] = by_ode(policy, EVALUATIONS)
     rows, shown = [], {"real": real.pixels[:SHOWN].float() / 255}
     right = (judged(judge, real.pixels)[0].argmax(1) == real.labels[real.condition]).double().mean()
@@ -196,7 +201,6 @@ def classes(name: str, real, n: int) -> list[str]:
         shown[title] = pixels[:SHOWN].float() / 255
     save_picture(DOCS / f"{name}.png", shown, zoom=1)
     return [
-        f"## {name.capitalize()}",
         f"{n:,} samples, equally many of each class; the share that the judge takes for the class "
         "that was asked for" + (", and that Tesseract reads as it." if read else "."),
         table(["", "judge", *(["Tesseract"] if read else [])], rows),
@@ -213,19 +217,19 @@ def _tesseract(pixels: Tensor, wanted: Tensor, n: int = 1080) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=("avatars", "digits", "glyphs"))
     parser.add_argument("--samples", type=int, default=20_000, help="of the avatars")
     parser.add_argument(
         "--curve", type=int, default=5_000, help="by the ODE, and for the comparison with it"
     )
-    arguments = parser.parse_args()
-    write_page(
-        "images",
-        "The shipped image models",
-        "Sampled in bfloat16 with the shipped weights.",
-        *faces(arguments.samples, arguments.curve),
-        *classes("digits", digits("judge_test"), 5_000),
-        *classes("glyphs", glyphs(3_600, first=300_000), 3_600),
-    )
+    options = parser.parse_args()
+    parts = {
+        "avatars": lambda: faces(options.samples, options.curve),
+        "digits": lambda: classes("digits", digits("judge_test"), 5_000),
+        "glyphs": lambda: classes("glyphs", glyphs(3_600, first=300_000), 3_600),
+    }[options.model]()
+    about = "Sampled in bfloat16 with the shipped weights."
+    write_page(f"images_{options.model}", f"The shipped {options.model}", about, *parts)
 
 
 if __name__ == "__main__":
