@@ -24,6 +24,7 @@ from .named import (
     ring,
     ring_reward,
 )
+from .particles import Cluster, double_well, energy_reward, lennard_jones, mean_free
 from .rewards import Linear, Quadratic
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "DIGIT_SPLITS",
     "AugmentedImages",
     "Checkerboard",
+    "Cluster",
     "Empirical",
     "GaussianMixture",
     "Gaussians",
@@ -48,10 +50,14 @@ __all__ = [
     "cycloid_ring",
     "deform",
     "digits",
+    "double_well",
+    "energy_reward",
     "glyphs",
     "image_folder",
     "inverse_problem",
     "inverse_problem_reward",
+    "lennard_jones",
+    "mean_free",
     "mixture",
     "mixture_linear_reward",
     "mixture_quadratic_reward",
