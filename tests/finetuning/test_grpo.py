@@ -111,6 +111,25 @@ def test_a_constant_reward_moves_nothing(normal):
     assert losses["reward"] == 3
 
 
+def test_dropped_episodes_count_for_nothing(normal):
+    """Half of the ends have no reward, and the others' mean and deviation are their own."""
+
+    @af.reward(on_invalid="drop")
+    def half(x):
+        return torch.where(x[:, 0] > 0, x[:, 0], torch.nan)
+
+    loss = GRPO(normal, half, 1.0, environment=DenoisingEnv, episodes=400)
+    batch = loss.sample_batch(400)
+    kept = batch["action"][:, -1, 0] > 0
+    advantage = batch["advantage"][:, 0]
+    assert (advantage[~kept] == 0).all()
+    # at the base there is no KL yet: a group's advantages are its standardized rewards
+    assert advantage[kept].mean().abs() < 1e-5
+    assert advantage[kept].std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    losses = loss(batch)
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
 def test_advantages_compare_episodes_of_one_condition():
     torch.manual_seed(0)
     policy = FlowMapPolicy(MLP(1, width=8, depth=1, classes=3), (1,))
