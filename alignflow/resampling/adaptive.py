@@ -8,7 +8,7 @@ from alignflow.reward_module import log_tilt
 
 from .potentials import Potential, Work
 from .resamplers import Resampler
-from .schemes import SCHEMES, effective_sample_size, normalize_weights, systematic
+from .schemes import SCHEMES, effective_sample_size, normalize_weights, systematic, uniforms
 
 __all__ = ["AdaptiveResampling"]
 
@@ -53,11 +53,8 @@ class AdaptiveResampling(Resampler):
         self.carries = ("log_weight", *self.potential.carries, "log_ratio")
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
-        source = None if generator is None else generator.device
-        uniform = torch.rand(
-            len(tensordict), generator=generator, dtype=torch.float64, device=source
-        )
-        self.write(tensordict, resampling_noise=uniform.to(tensordict["state"].device))
+        uniform = uniforms((len(tensordict),), generator, tensordict["state"].device)
+        self.write(tensordict, resampling_noise=uniform)
 
     def forward(self, tensordict):
         value = self.read(tensordict, "value")

@@ -7,6 +7,9 @@ dropped; a system with nothing but these has no law left and is refused. Every s
 i M w_i times on average; systematic, residual and SSP do so with less chance than multinomial.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,6 +21,7 @@ __all__ = [
     "residual",
     "ssp",
     "systematic",
+    "uniforms",
 ]
 
 
@@ -68,10 +72,9 @@ def systematic(
         ValueError: As `normalize_weights`.
     """
     systems, particles = log_weight.shape
-    source = None if generator is None else generator.device
-    uniform = torch.rand(systems, 1, generator=generator, dtype=torch.float64, device=source)
+    uniform = uniforms((systems, 1), generator, log_weight.device)
     weights = normalize_weights(log_weight.double())
-    return _systematic(weights, uniform.to(weights.device), particles if count is None else count)
+    return _systematic(weights, uniform, particles if count is None else count)
 
 
 def multinomial(log_weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -93,10 +96,14 @@ def ssp(log_weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 def _by(scheme, log_weight: Tensor, generator: torch.Generator | None) -> Tensor:
+    uniform = uniforms(log_weight.shape, generator, log_weight.device)
+    return scheme(normalize_weights(log_weight.double()), uniform)
+
+
+def uniforms(shape: Sequence[int], generator: torch.Generator | None, device: Any) -> Tensor:
+    """Uniform numbers in float64, drawn where the generator is and moved where they are wanted."""
     source = None if generator is None else generator.device
-    uniform = torch.rand(log_weight.shape, generator=generator, dtype=torch.float64, device=source)
-    weights = normalize_weights(log_weight.double())
-    return scheme(weights, uniform.to(weights.device))
+    return torch.rand(*shape, generator=generator, dtype=torch.float64, device=source).to(device)
 
 
 def _systematic(weights: Tensor, uniform: Tensor, count: int | None = None) -> Tensor:
