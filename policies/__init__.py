@@ -2,11 +2,12 @@
 
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
-from .networks import MLP, DiT, UNet
+from .networks import EGNN, MLP, DiT, UNet
 from .policy import FlowMapPolicy, load_policy
 from .zoo import load, shipped
 
 __all__ = [
+    "EGNN",
     "MLP",
     "DiT",
     "FlowMapPolicy",

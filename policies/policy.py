@@ -19,6 +19,7 @@ from alignflow.interpolants import (
     flow_map_from_mean_denoiser,
     mean_denoiser_from_average_velocity,
 )
+from alignflow.targets import from_relative
 
 from .networks import NETWORKS
 
@@ -37,7 +38,7 @@ def _image(x: Tensor) -> Tensor:
     return ((x + 1) / 2).clamp(0, 1)
 
 
-DECODERS = {"identity": _identity, "image": _image}
+DECODERS = {"identity": _identity, "image": _image, "particles": from_relative}
 
 
 class FlowMapPolicy(FlowMap):
@@ -48,7 +49,8 @@ class FlowMapPolicy(FlowMap):
         event_shape: Shape *E of one state.
         parametrization: What the network gives: "average_velocity" v_{s,t}, or "mean_denoiser"
             delta_{s,t} = x + (1-s) v_{s,t} (simplex heads).
-        decode: Name of what people and rewards see: "identity", or "image" for [0, 1].
+        decode: Name of what people and rewards see: "identity", "image" for [0, 1], or "particles"
+            for states in relative coordinates.
         invertible: Whether the map was trained to run from data to noise too (t < s).
         stochastic: Whether the network was trained in a context too, as `context=(t, x_t)`, and
             gives posterior draws; an empty context is then the unconditional map.
@@ -156,10 +158,11 @@ class FlowMapPolicy(FlowMap):
             ValueError: If the network is not a registered one.
         """
         kind = type(self.module)
-        if kind not in NETWORKS.values():
+        if kind not in NETWORKS.values() or "context" not in cast(dict, self.module.arguments):
             raise ValueError(
-                f"a network of your own ({kind.__name__}) cannot be given a context: build it with "
-                "one, and hand it in as FlowMapPolicy(module, ..., stochastic=True)"
+                f"this network ({kind.__name__}) cannot be given a context: take a registered one "
+                "that can, or build yours with one, and hand it in as "
+                "FlowMapPolicy(module, ..., stochastic=True)"
             )
         module = self.module
         if not self.stochastic:

@@ -24,7 +24,15 @@ from .named import (
     ring,
     ring_reward,
 )
-from .particles import Cluster, double_well, energy_reward, lennard_jones, mean_free
+from .particles import (
+    Cluster,
+    double_well,
+    energy_reward,
+    from_relative,
+    lennard_jones,
+    mean_free,
+    to_relative,
+)
 from .rewards import Linear, Quadratic
 
 __all__ = [
@@ -52,6 +60,7 @@ __all__ = [
     "digits",
     "double_well",
     "energy_reward",
+    "from_relative",
     "glyphs",
     "image_folder",
     "inverse_problem",
@@ -64,4 +73,5 @@ __all__ = [
     "ring",
     "ring_judge",
     "ring_reward",
+    "to_relative",
 ]

@@ -2,11 +2,14 @@ r"""Energies of small clusters of particles, whose Boltzmann laws are what a flo
 
 .. math:: \rho(x) \propto e^{-E(x) / T}, \qquad \sum_i x_i = 0
 
-States are (n, D), n particles in D dimensions, free of their mean: no energy changes when all of
-them move together. A flow of a hot law becomes that of a cold one by the tilt of the reward -E, of
-strength 1 / T_cold - 1 / T_hot.
+Clusters are (n, D), n particles in D dimensions, free of their mean: no energy changes when all of
+them move together. Flows run in relative coordinates (n-1, D), in which normal noise is normal and
+a density is one: an orthonormal basis of what is free of the mean, which `decode="particles"`
+undoes. A flow of a hot law becomes that of a cold one by the tilt of the reward -E, of strength
+1 / T_cold - 1 / T_hot.
 """
 
+from functools import cache
 from itertools import combinations
 
 import torch
@@ -14,13 +17,21 @@ from torch import Tensor, nn
 
 from alignflow.reward_module import Reward
 
-__all__ = ["Cluster", "double_well", "energy_reward", "lennard_jones", "mean_free"]
+__all__ = [
+    "Cluster",
+    "double_well",
+    "energy_reward",
+    "from_relative",
+    "lennard_jones",
+    "mean_free",
+    "to_relative",
+]
 
 
 class Cluster(nn.Module):
     """Particles with a potential between each two of them, and perhaps a spring to their mean.
 
-    Called on states (N, n, D) it is their energy (N,).
+    Called on clusters (N, n, D) it is their energy (N,).
 
     Args:
         particles: n.
@@ -128,8 +139,27 @@ def energy_reward(cluster: Cluster) -> Reward:
     return Reward(_Negative(cluster), "energy", differentiable=True)
 
 
+def to_relative(x: Tensor) -> Tensor:
+    """Relative coordinates (N, n-1, D) of clusters (N, n, D), whatever their means."""
+    return _basis(x.shape[1]).to(x) @ x
+
+
+def from_relative(y: Tensor) -> Tensor:
+    """Clusters (N, n, D) of mean 0, of relative coordinates (N, n-1, D); lengths are kept."""
+    return _basis(y.shape[1] + 1).to(y).mT @ y
+
+
+@cache
+def _basis(particles: int) -> Tensor:
+    """Helmert's: each row the mean of those before against the next, (n-1, n), orthonormal."""
+    rows = torch.tril(torch.ones(particles - 1, particles, dtype=torch.float64))
+    count = torch.arange(1, particles, dtype=torch.float64)
+    rows[torch.arange(particles - 1), torch.arange(1, particles)] = -count
+    return rows / (count * (count + 1)).sqrt()[:, None]
+
+
 def mean_free(x: Tensor) -> Tensor:
-    """States (N, n, D) about the mean of their particles."""
+    """Clusters (N, n, D) about the mean of their particles."""
     return x - x.mean(1, keepdim=True)
 
 

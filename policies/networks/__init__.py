@@ -4,9 +4,10 @@ The table names those that a saved folder may ask for; nothing else is ever buil
 keeps its constructor's `arguments`, from which it is built again."""
 
 from .dit import DiT
+from .egnn import EGNN
 from .mlp import MLP
 from .unet import UNet
 
-__all__ = ["NETWORKS", "DiT", "MLP", "UNet"]
+__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "UNet"]
 
-NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT}
+NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT, "egnn": EGNN}

@@ -121,7 +121,7 @@ def test_a_network_of_one_s_own_is_refused_with_the_way_out():
         def forward(self, x, s, t):
             return x
 
-    with pytest.raises(ValueError, match=r"a network of your own \(Own\).*stochastic=True"):
+    with pytest.raises(ValueError, match=r"this network \(Own\) cannot.*stochastic=True"):
         af.learn_posterior(FlowMapPolicy(Own(), (1,)), torch.zeros(4, 1), steps=1)
 
 

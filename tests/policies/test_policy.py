@@ -217,7 +217,7 @@ def test_running_a_learned_map_backwards_is_refused_unless_it_was_trained_for_it
 def test_mistakes_at_the_door_are_named(tmp_path):
     with pytest.raises(ValueError, match="parametrization must be one of"):
         FlowMapPolicy(MLP(2), (2,), parametrization="epsilon")
-    with pytest.raises(ValueError, match="decode must be one of identity, image"):
+    with pytest.raises(ValueError, match="decode must be one of identity, image, particles"):
         FlowMapPolicy(MLP(2), (2,), decode="jpeg")
     with pytest.raises(ValueError, match=r"\(N, 2\), got \(3, 4\)"):
         FlowMapPolicy(MLP(2), (2,)).flow_map(torch.zeros(3, 4), 0.0, 1.0)

@@ -1,0 +1,90 @@
+"""An equivariant graph network for clusters of like particles, in their relative coordinates."""
+
+import torch
+from torch import Tensor, nn
+
+from alignflow.targets import from_relative, to_relative
+
+from .embedding import TimePairEmbedding
+
+__all__ = ["EGNN"]
+
+
+class EGNN(nn.Module):
+    """Average velocity of clusters: it turns, reflects and renames as the cluster does.
+
+    Args:
+        particles: n.
+        dimension: D.
+        width: Of the features of particles and messages.
+        depth: Layers.
+        scale: Standard deviation of the data; inputs are divided and outputs multiplied by it.
+
+    Source: Satorras et al. 2021 (2102.09844), with a message for each two particles, times in place
+    of the particles' features, and tanh on the weights of directions, as its flows have it.
+    """
+
+    def __init__(
+        self,
+        particles: int,
+        dimension: int = 3,
+        width: int = 64,
+        depth: int = 4,
+        scale: float = 1.0,
+    ):
+        super().__init__()
+        self.arguments = {
+            "particles": particles,
+            "dimension": dimension,
+            "width": width,
+            "depth": depth,
+            "scale": scale,
+        }
+        self.scale = scale
+        self.times = TimePairEmbedding(width)
+        self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """State (N, n-1, D) and times (N,) -> average velocity (N, n-1, D)."""
+        start = place = from_relative(x / self.scale)
+        features = self.times(s, t)[:, None].expand(-1, place.shape[1], -1)
+        first = _square_distances(start)
+        for layer in self.layers:
+            place, features = layer(place, features, first)
+        return to_relative(place - start) * self.scale
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.message = nn.Sequential(
+            nn.Linear(2 * width + 2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+        last = nn.Linear(width, 1)
+        self.weight = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
+        self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
+        # a step starts small, or the places of many particles run away
+        nn.init.xavier_uniform_(last.weight, gain=1e-2)
+
+    def forward(self, place: Tensor, features: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        n = place.shape[1]
+        square = _square_distances(place)
+        pairs = [
+            features[:, :, None].expand(-1, -1, n, -1),
+            features[:, None].expand(-1, n, -1, -1),
+            square[..., None],
+            first[..., None],
+        ]
+        others = 1 - torch.eye(n, dtype=place.dtype, device=place.device)[..., None]
+        message = self.message(torch.cat(pairs, dim=-1)) * others
+        offset = place[:, :, None] - place[:, None]
+        # unit directions but for close pairs, where a direction means nothing
+        unit = offset / (square[..., None] + 1).sqrt()
+        place = place + (unit * torch.tanh(self.weight(message)) * others).sum(2)
+        gathered = torch.cat([features, message.sum(2)], dim=-1)
+        return place, features + self.update(gathered)
+
+
+def _square_distances(place: Tensor) -> Tensor:
+    """Between each two particles, (N, n, n)."""
+    return (place[:, :, None] - place[:, None]).square().sum(-1)
