@@ -37,7 +37,8 @@ class Nodes:
         corrections: How that moves the velocity: the first from a value gradient, others change
             what came before. None for a value that is only known, or gives the correction itself.
         particles: M, of each system.
-        t_min: Steps that start earlier are the base's own: no posterior, no value, no cost of them.
+        t_min: Steps that start earlier are the base's own: no value, and no posterior but where the
+            transition goes by its endpoint.
         t_max: Nor have steps that start then or later.
         ascent: Climbs in the noise before the first step, by posterior and value; the steps are
             then the base's own.
@@ -144,13 +145,16 @@ def step_groups(
         first: Whether the step starts from noise.
         last: Whether it ends at time 1.
     """
-    lookahead = tuple(node for node in (nodes.posterior, nodes.value) if node is not None)
+    posterior = () if nodes.posterior is None else (nodes.posterior,)
+    lookahead: Group = posterior if nodes.value is None else (*posterior, nodes.value)
     groups: list[Group] = []
     if nodes.ascent is not None:
         guided = False
         if first:
             groups += [lookahead, (nodes.ascent,)] * nodes.ascent.iterations + [(KeepBest(),)]
-    lookahead = lookahead if guided else ()
+    if not guided:
+        # a straight line leads to the lookahead's endpoint, whatever that is worth
+        lookahead = posterior if "endpoint" in nodes.transition.needs else ()
     # a move without noise has no density: particles that are weighed by it are not corrected there
     bare = last and nodes.resampler.weighs_moves
     corrections = nodes.corrections if guided and not bare else ()

@@ -115,6 +115,23 @@ def test_the_cost_of_an_integrated_flow_is_that_of_its_velocity():
     assert 0 <= out["vjps"] - hooks.counts["vjps"] / 4 <= 3
 
 
+@pytest.mark.parametrize("method", ["fmrg_j", "fmrg_e", "lookahead"])
+def test_on_straight_lines_a_step_takes_one_forward_guided_or_not(policy, method):
+    """Whose endpoint an unguided step, here the last, goes to by itself: it is the map's jump."""
+    hooks = Hooks(policy.module)
+    steerer = af.steer(policy, hooks.reward, method=method, steps=12, transition="straight")
+    condition = torch.tensor([0, 1, 2])
+    seen = []
+    out = steerer.sample(
+        3, condition=condition, callback=lambda k, batch: seen.append(batch["state"])
+    )
+    assert out["nfe"] == 12 == hooks.counts["nfe"] / 3 == steerer.cost.nfe
+    if method == "lookahead":
+        return  # guided to its end
+    expected = policy.flow_map(seen[-2], steerer.times[-2], 1.0, condition)
+    torch.testing.assert_close(seen[-1], expected)
+
+
 def test_the_default_is_the_lookahead_with_one_network_call_for_each_of_its_two_jumps(policy):
     out = af.steer(policy, smooth()).sample(2)
     counts = [out[name].item() for name in ("nfe", "vjps", "reward_calls", "reward_vjps")]
