@@ -55,7 +55,8 @@ def test_exact_draws_are_at_the_floor_and_the_base_is_not(truth):
 
 
 @pytest.mark.parametrize("step_size", [1e4, 1e30])  # its gradient is no number, or its state
-def test_a_method_that_diverges_is_measured_as_such(step_size, truth, tmp_path):
+def test_a_method_that_diverges_is_measured_as_such(step_size, tmp_path):
+    truth = Truth(Case("ring", ring(), ring(), ring_reward(), 1.0, 8))
     far = {"method": "lookahead", "steps": 4, "step_size": step_size}
     found = measure(truth, far, seed=0)
     assert math.isnan(found["sliced_w2"]) and "nfe" not in found
