@@ -162,7 +162,7 @@ def test_the_slope_of_errors_is_that_of_a_power_law_with_its_error(tmp_path):
 
 def test_a_tuner_is_trained_once_and_judged_at_several_steps(tmp_path):
     tuner = "+suite.tuners.tilt={method: tilt, steps: 3, batch_size: 8, pool: 64}"
-    config = composed("suite=finetune", "~suite.tuners", tuner)
+    config = composed("suite=etm", "~suite.tuners", tuner)
     page = run_suite(config, tmp_path / "run", "alignflow benchmark")
     lines = (page.parent / "results.jsonl").read_text().splitlines()
     found = [entry for entry in map(json.loads, lines) if entry["method"] != FLOOR]
