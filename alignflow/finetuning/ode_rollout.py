@@ -1,10 +1,13 @@
 """The ODE of the velocity, from noise, which gives the density of its endpoint too."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
 from alignflow.likelihood import push, rademacher, standard_normal
+from alignflow.ode import integrate
 
 from .rollouts import Path, check_rollout, kept
 
@@ -40,9 +43,14 @@ class ODERollout:
         # one set for all models: where they agree the log-ratio is the solver's error alone
         probes = rademacher(self.probes, x, generator)
 
+        def velocity_of(model: FlowMap) -> Callable[..., Tensor]:
+            return kept(lambda x, t: model.velocity(x, t, condition), self.recompute)
+
         def carried(model: FlowMap, x: Tensor, s: float, t: float) -> tuple[Tensor, Tensor]:
-            velocity = kept(lambda x, t: model.velocity(x, t, condition), self.recompute)
-            return push(velocity, x, s, t, probes, steps=self.jumps)
+            return push(velocity_of(model), x, s, t, probes, steps=self.jumps)
+
+        def replay(other: FlowMap) -> Tensor:
+            return integrate(velocity_of(other), x, 0.0, 1.0, steps=self.jumps)
 
         endpoint, spread = carried(model, x, 0.0, 1.0)
 
@@ -50,6 +58,4 @@ class ODERollout:
             noise, gathered = carried(other, endpoint, 1.0, 0.0)
             return standard_normal(x) - spread - standard_normal(noise) - gathered
 
-        return Path(
-            endpoint, replay=lambda other: carried(other, x, 0.0, 1.0)[0], log_ratio=log_ratio
-        )
+        return Path(endpoint, replay, log_ratio=log_ratio)
