@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-__all__ = ["condition_rows", "repeat_rows"]
+__all__ = ["condition_rows", "dealt", "repeat_rows"]
 
 
 def condition_rows(condition: Any, n: int, device: torch.device) -> Tensor | TensorDictBase | None:
@@ -29,6 +29,13 @@ def condition_rows(condition: Any, n: int, device: torch.device) -> Tensor | Ten
     if len(condition) != n:
         raise ValueError(f"{n} samples need one condition or {n}, got {len(condition)}")
     return condition.to(device)
+
+
+def dealt(conditions: Tensor | None, n: int, device: Any) -> Tensor | None:
+    """Conditions (C, ...) dealt out in turn to n samples, (n, ...), on a device; None for none."""
+    if conditions is None:
+        return None
+    return conditions[torch.arange(n) % len(conditions)].to(device)
 
 
 def repeat_rows(condition: Any, times: int) -> Any:

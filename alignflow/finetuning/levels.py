@@ -6,6 +6,7 @@ r"""How a tilt is reached in parts: each level tilts what the last one left by a
 import torch
 from torch import Tensor
 
+from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, log_tilt
 
@@ -59,8 +60,7 @@ class AdaptiveLevels:
     ) -> float:
         """Strength of a level (counted from 0), of what is left."""
         least = left / (self.number - level)
-        if condition is not None:
-            condition = condition[torch.arange(self.candidates) % len(condition)].to(model.device)
+        condition = dealt(condition, self.candidates, model.device)
         # a generator of the level's own, so that a run that goes on finds the same step
         generator = torch.Generator().manual_seed(level)
         state = model.sample(self.candidates, self.steps, condition, generator=generator)

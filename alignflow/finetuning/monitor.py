@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import evaluate, mean
 from alignflow.reward_module import Reward, as_reward
@@ -48,9 +49,7 @@ class Monitor:
     ):
         self.reward, self.steps, self.also = reward, steps, also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
-        self.condition = condition
-        if condition is not None:
-            self.condition = condition[torch.arange(SAMPLES) % len(condition)].to(base.device)
+        self.condition = dealt(condition, SAMPLES, base.device)
         self.base_samples = self._sample(base)
         self.tilted = None
         if tilt is not None:

@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from alignflow.conditions import dealt
 from alignflow.distillation import pretrain
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
@@ -129,8 +130,8 @@ class _OwnSamples:
     @torch.no_grad()
     def __init__(self, model: FlowMap, conditions: Tensor | None, generator: torch.Generator):
         self.rows = TensorDict(batch_size=OWN_SAMPLES)
+        conditions = dealt(conditions, OWN_SAMPLES, model.device)
         if conditions is not None:
-            conditions = conditions[torch.arange(OWN_SAMPLES) % len(conditions)].to(model.device)
             self.rows["condition"] = conditions
         self.rows["data"] = model.sample(OWN_SAMPLES, OWN_STEPS, conditions, generator=generator)
 
