@@ -2,6 +2,7 @@
 
 from .augmentation import AugmentedImages, deform
 from .avatars import ATTRIBUTES, avatars, avatars_sample
+from .boltzmann import Boltzmann, boltzmann
 from .checkerboard import Checkerboard
 from .digits import DIGIT_SPLITS, digits
 from .empirical import Empirical
@@ -25,7 +26,9 @@ from .named import (
     ring_reward,
 )
 from .particles import (
+    CLUSTERS,
     Cluster,
+    build_cluster,
     double_well,
     energy_reward,
     from_relative,
@@ -38,8 +41,10 @@ from .rewards import Linear, Quadratic
 __all__ = [
     "ATTRIBUTES",
     "CHARACTERS",
+    "CLUSTERS",
     "DIGIT_SPLITS",
     "AugmentedImages",
+    "Boltzmann",
     "Checkerboard",
     "Cluster",
     "Empirical",
@@ -52,6 +57,8 @@ __all__ = [
     "Quadratic",
     "avatars",
     "avatars_sample",
+    "boltzmann",
+    "build_cluster",
     "bump_reward",
     "cache_folder",
     "cycloid_reward",

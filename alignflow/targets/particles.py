@@ -9,7 +9,8 @@ undoes. A flow of a hot law becomes that of a cold one by the tilt of the reward
 1 / T_cold - 1 / T_hot.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from itertools import combinations
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from alignflow.reward_module import Reward
 
 __all__ = [
+    "CLUSTERS",
     "Cluster",
+    "build_cluster",
     "double_well",
     "energy_reward",
     "from_relative",
@@ -134,8 +137,28 @@ def double_well(particles: int = 4) -> Cluster:
     return Cluster(particles, 2, DoubleWellPair(square=-4.0, fourth=0.9, center=4.0))
 
 
-def energy_reward(cluster: Cluster) -> Reward:
+CLUSTERS: dict[str, Callable[[], Cluster]] = {
+    "dw4": double_well,
+    "lj13": lennard_jones,
+    "lj55": partial(lennard_jones, 55),
+}
+
+
+def build_cluster(name: str) -> Cluster:
+    """A cluster by name.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    if name not in CLUSTERS:
+        raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, got {name!r}")
+    return CLUSTERS[name]()
+
+
+def energy_reward(cluster: Cluster | str) -> Reward:
     """-E, in the units of E: of strength 1 / T - 1 / T_0 it tilts the law of T_0 to that of T."""
+    if isinstance(cluster, str):
+        cluster = build_cluster(cluster)
     return Reward(_Negative(cluster), "energy", differentiable=True)
 
 

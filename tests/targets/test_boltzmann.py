@@ -1,0 +1,50 @@
+"""Reference laws of clusters: what is shipped, its density, and what is refused."""
+
+import pytest
+import torch
+
+from alignflow.checkpoint import CheckpointError
+from alignflow.targets import Boltzmann, boltzmann, double_well, from_relative
+
+
+@pytest.mark.parametrize("level", ["cold", "hot"])
+def test_shipped_dw4_has_equal_pair_distances_and_the_virial_of_its_temperature(level):
+    """E[x . grad E] = d T: an identity of every Boltzmann law, n samples, five standard errors."""
+    law = boltzmann("dw4", level)
+    x = law.samples.double().requires_grad_()
+    (slope,) = torch.autograd.grad(law.cluster(from_relative(x)).sum(), x)
+    virial = (x * slope).sum((1, 2)).detach()
+    error = virial.std() / len(virial) ** 0.5
+    assert abs(virial.mean() - 6 * law.temperature) < 5 * error
+    distances = law.observables["pair distance"](from_relative(x)).detach()
+    each = distances.std(0) / len(distances) ** 0.5
+    assert (distances.mean(0) - distances.mean()).abs().max() < 5 * each.max()
+
+
+def test_the_density_is_the_energy_over_the_temperature(generator):
+    x = torch.randn(5, 3, 2, generator=generator)
+    law = Boltzmann(double_well(), 4.0, x)
+    expected = -double_well()(from_relative(x.double())) / 4
+    torch.testing.assert_close(law.log_density(x), expected)
+
+
+def test_samples_are_different_rows_of_it(generator):
+    law = Boltzmann(double_well(), 1.0, torch.arange(60.0).reshape(10, 3, 2))
+    drawn = law.sample(10, generator=generator)
+    assert sorted(drawn[:, 0, 0].tolist()) == law.samples[:, 0, 0].tolist()
+    assert law.event_shape == (3, 2) and len(law) == 10
+    with pytest.raises(ValueError, match="asked for 11 samples of the reference, which has 10"):
+        law.sample(11)
+
+
+def test_what_is_no_reference_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"relative coordinates \(N, 3, 2\).*got \(5, 4, 2\)"):
+        Boltzmann(double_well(), 1.0, torch.zeros(5, 4, 2))
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+        Boltzmann(double_well(), 0.0, torch.zeros(5, 3, 2))
+    with pytest.raises(ValueError, match="cluster must be one of dw4, lj13, lj55, got 'lj38'"):
+        boltzmann("lj38")
+    with pytest.raises(ValueError, match="level must be one of cold, hot, got 'warm'"):
+        boltzmann("dw4", "warm")
+    with pytest.raises(CheckpointError):
+        boltzmann("dw4", folder=tmp_path / "nowhere")
