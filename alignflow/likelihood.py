@@ -16,7 +16,14 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap
 from alignflow.ode import integrate
 
-__all__ = ["divergence", "log_density", "push", "rademacher", "standard_normal"]
+__all__ = [
+    "divergence",
+    "log_density",
+    "push",
+    "rademacher",
+    "sample_with_density",
+    "standard_normal",
+]
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -54,6 +61,27 @@ def log_density(
 
     noise, change = push(velocity, x, 1.0, 0.0, drawn, tolerance, steps)
     return standard_normal(noise) + change
+
+
+@torch.no_grad()
+def sample_with_density(
+    model: FlowMap,
+    n: int,
+    generator: torch.Generator | None = None,
+    condition: Any = None,
+    *,
+    tolerance: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """n samples of a model's ODE, (n, *E), and their exact log-densities in nats, (n,).
+
+    Weights rho / rho_1 of an unnormalized law rho then make averages over the samples unbiased up
+    to the normalizer.
+    """
+    noise = model.noise(n, generator)
+    states, change = push(
+        lambda x, t: model.velocity(x, t, condition), noise, 0.0, 1.0, tolerance=tolerance
+    )
+    return states, standard_normal(noise) - change
 
 
 def push(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alignflow.likelihood import divergence, log_density, push, rademacher
+from alignflow.likelihood import divergence, log_density, push, rademacher, sample_with_density
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.targets import mixture, ring
 
@@ -16,6 +16,13 @@ def test_the_density_of_a_mixture_is_its_own(dimension, generator):
     x = target.sample(20, generator=generator)
     found = log_density(target, x, tolerance=1e-8)
     torch.testing.assert_close(found, target.log_density(x, 1.0), rtol=0, atol=1e-5)
+
+
+def test_samples_come_with_their_own_density(generator):
+    target = mixture(3).double()
+    x, density = sample_with_density(target, 50, generator, tolerance=1e-8)
+    assert x.shape == (50, 3)
+    torch.testing.assert_close(density, target.log_density(x, 1.0), rtol=0, atol=1e-5)
 
 
 def test_steps_converge_to_it_in_second_order(generator):

@@ -60,6 +60,37 @@ def own_modules(tmp_path, monkeypatch):
     return write
 
 
+# --- beside a reference ---
+
+
+def test_a_model_that_is_the_reference_is_as_near_as_chance_has_it(tmp_path):
+    sizes = "evaluation={samples: 400, base_samples: 400, steps: 2, batch_size: 200, weighed: 300}"
+    config = composed(
+        *RING[:-1],
+        sizes,
+        "reference={_target_: alignflow.targets.ring}",
+        "stages=[evaluate,report]",
+    )
+    run = pipeline.run(config, tmp_path / "run")
+    found = json.loads((run / "stages/evaluate/result.json").read_text())["reference"]
+    assert set(found["distances"]) == {"reference", "base"}
+    for what in ("state", "reward"):
+        best, own = (found["distances"][name][what] for name in ("reference", "base"))
+        assert own[0] < 3 * best[0] + 5 * own[1]
+    shares = found["histograms"]["reward"]["shares"]
+    assert all(sum(share) == pytest.approx(1) for share in shares.values())
+    # the flow is the reference's own, so its weights are all the same
+    weighed = found["weighed"]["base"]
+    assert weighed["n"] == 300 and weighed["ess"] == pytest.approx(1, abs=0.01)
+    assert "Against the reference" in (run / "report.html").read_text("utf-8")
+
+
+def test_weighing_without_a_reference_is_refused():
+    config = composed(*RING, "stages=[evaluate]", "evaluation.weighed=5")
+    with pytest.raises(ConfigError, match="evaluation.weighed needs a reference"):
+        pipeline.check_config(config)
+
+
 # --- the exact tilt ---
 
 

@@ -2,6 +2,7 @@
 
 from alignflow.resampling import effective_sample_size
 
+from .clusters import cluster_wasserstein
 from .distances import frechet_distance, histogram_kl, sampling_floor, sliced_wasserstein
 from .estimate import Estimate, jackknife, mean
 from .evaluation import Evaluation, evaluate
@@ -11,6 +12,7 @@ from .shares import mode_weights_error, novelty, total_variation
 __all__ = [
     "Estimate",
     "Evaluation",
+    "cluster_wasserstein",
     "default_bandwidths",
     "diversity",
     "effective_sample_size",

@@ -16,13 +16,13 @@ NEEDS = {
 READS = NEEDS | {
     "learn_posterior": NEEDS["learn_posterior"] | {"data"},
     "finetune": NEEDS["finetune"] | {"held_out"},
-    "evaluate": NEEDS["evaluate"] | {"judge", "held_out"},
+    "evaluate": NEEDS["evaluate"] | {"judge", "held_out", "reference"},
 }
 SETTINGS = set("name seed device precision compile condition stages evaluation loader".split())
 # parts that one key makes what they are; all else in them are its arguments
-WHOLE = {"policy", "data", "reward", "judge", "steerer", "finetuner"}
+WHOLE = {"policy", "data", "reward", "judge", "reference", "steerer", "finetuner"}
 # whole numbers, with the least that makes sense: errors of means need two samples
-EVALUATION = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1}
+EVALUATION = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1, "weighed": 0}
 PARTS = set().union(*READS.values())
 
 
@@ -89,6 +89,8 @@ def _check_settings(config: DictConfig) -> None:
             raise ConfigError(
                 f"evaluation.{key} must be a whole number of at least {least}, got {value!r}"
             )
+    if config.evaluation.weighed and not config.get("reference"):
+        raise ConfigError("evaluation.weighed needs a reference, whose density weighs the samples")
     labels = config.condition
     if (
         labels is not None

@@ -66,6 +66,12 @@ class Context:
         return build_reward(self.config.reward).to(self.config.device)
 
     @cached_property
+    def reference(self) -> Any:
+        """The law that is aimed at, by samples; None if the run has none."""
+        node = self.config.get("reference")
+        return build(node) if node else None
+
+    @cached_property
     def held_out(self) -> dict[str, Reward]:
         """Rewards that are only measured; one that is not installed is left out, and said so."""
         rewards = {}

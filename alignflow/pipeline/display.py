@@ -62,8 +62,9 @@ def training_bar(stage: str, device: str) -> Iterator[Update]:
         def update(step: int, steps: int, metrics: dict[str, float]) -> None:
             nonlocal first, told
             now = time.perf_counter()
-            # the first step is left out of the rate: whatever happens once happens in it
-            if first is None:
+            # the first step is left out of the rate: whatever happens once happens in it; a tuning
+            # in parts counts each from its own first step
+            if first is None or step <= first[0]:
                 first = step, now
             elif not told and now - first[1] > TIMED:
                 told = True

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from alignflow.checkpoint import save_folder
+from alignflow.flow_map import FlowMap
 from alignflow.metrics import (
     Estimate,
     diversity,
@@ -17,12 +18,15 @@ from alignflow.metrics import (
 
 from .checks import tilt_strength
 from .context import Context
+from .episodes import keep_episodes
 from .judging import Verdict, decoded, judge_samples
+from .reference import against_reference
 from .sampling import COSTS, build_steerer, sample_model, sample_steered
 from .tilt import interval, reweighted_mean, share
 
 __all__ = ["evaluate_stage"]
 
+BASE = "base"
 SHOWN = 64  # samples kept to be looked at
 PAIRED = 2048  # samples whose pairs are compared, at a cost that is quadratic
 
@@ -31,44 +35,49 @@ Drawn = dict[str, Tensor]
 
 def evaluate_stage(context: Context) -> dict[str, Any]:
     """Judge the base, the steered samples and the tuned model, and keep some samples of each."""
-    samples = _draw(context)
+    models = _models(context)
+    samples = _draw(context, models)
     verdicts = {name: judge_samples(context, drawn["state"]) for name, drawn in samples.items()}
-    base, strength = samples["base"], tilt_strength(context.config)
+    base, strength = samples[BASE], tilt_strength(context.config)
     event = _keep_some(context, samples)
+    keep_episodes(context, models)
+    states = {name: drawn["state"] for name, drawn in samples.items()}
     return {
         "models": [
             _model(name, drawn, verdicts[name])
             | {
                 "distance_to_base": {}
                 if drawn is base
-                else _distances(context, drawn, verdicts[name], base, verdicts["base"])
+                else _distances(context, drawn, verdicts[name], base, verdicts[BASE])
             }
             for name, drawn in samples.items()
         ],
-        "tilt": None
-        if strength is None
-        else _tilt(base["reward"], verdicts["base"].held, strength),
+        "tilt": None if strength is None else _tilt(base["reward"], verdicts[BASE].held, strength),
+        "reference": against_reference(context, states, models),
         "reward_name": context.reward.name,
         "strength": strength or 0.0,
         "event": event,
     }
 
 
-def _draw(context: Context) -> dict[str, Drawn]:
-    """Samples of each model of the run by name; the first ones of all are from the same noise."""
+def _models(context: Context) -> dict[str, FlowMap]:
+    """The base and, if there is one, the tuned model, by name."""
+    tuned = context.model("finetune")
+    found = {} if tuned is None else {f"tuned: {context.config.finetuner.method}": tuned}
+    return {BASE: context.policy, **found}
+
+
+def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
+    """Samples of each model and of the steerer; the first ones of all are from the same noise."""
     settings, folder = context.config.evaluation, context.folder.stage("evaluate")
-    samples = {
-        "base": sample_model(
-            context, context.policy, settings.base_samples, folder / "base", "sample the base"
-        )
-    }
-    if "steer" in context.config.stages:
-        steered = sample_steered(context, build_steerer(context))
-        samples[f"steered: {context.config.steerer.method}"] = steered
-    if (tuned := context.model("finetune")) is not None:
-        samples[f"tuned: {context.config.finetuner.method}"] = sample_model(
-            context, tuned, settings.samples, folder / "tuned", "sample the tuned"
-        )
+    samples = {}
+    for name, model in models.items():
+        kind = name.partition(":")[0]
+        n = settings.base_samples if name == BASE else settings.samples
+        samples[name] = sample_model(context, model, n, folder / kind, f"sample the {kind}")
+        if name == BASE and "steer" in context.config.stages:
+            steered = sample_steered(context, build_steerer(context))
+            samples[f"steered: {context.config.steerer.method}"] = steered
     return samples
 
 
@@ -117,7 +126,7 @@ def _keep_some(context: Context, samples: dict[str, Drawn]) -> str:
         name: [part for part in decoded(context, drawn["state"][:count])]
         for name, drawn in samples.items()
     }
-    first = shown["base"][0]
+    first = shown[BASE][0]
     if not isinstance(first, Tensor):
         return "other"
     kept = {name: torch.cat(parts) for name, parts in shown.items()}

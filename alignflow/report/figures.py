@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from .run_folder import Curve, Model, Tilt
+from .run_folder import Curve, Episodes, Histogram, Model, Tilt
 from .value import Estimate
 from .words import plain
 
@@ -28,8 +28,10 @@ __all__ = [
     "Plot",
     "attribute_rates",
     "curve",
+    "episodes",
     "plot",
     "points",
+    "reference_histograms",
     "reward_histograms",
     "reward_vs_distance",
     "series",
@@ -118,6 +120,28 @@ def reward_histograms(models: list[Model], tilt: Tilt | None) -> Figure:
             row.grid(axis="y")
         rows[-1].set_xlabel("reward")
         figure.supylabel("share of samples (%)", fontsize=8.5, color=MUTED)
+    return figure
+
+
+def reference_histograms(histogram: Histogram, reference: str, label: str) -> Figure:
+    """One row a model, the reference's outline in each.
+
+    Args:
+        histogram: Shares by model.
+        reference: The name of the reference among them.
+        label: Of the axis.
+    """
+    shares = {name: 100 * np.array(of) for name, of in histogram.shares.items()}
+    outline = shares.pop(reference)
+    with _figure(WIDTH, 0.5 + 1.0 * len(shares)) as figure:
+        rows = figure.subplots(len(shares), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for row, of, color in zip(rows, shares.values(), _colors(), strict=False):
+            row.stairs(of, histogram.edges, fill=True, color=color, alpha=0.35)
+            row.stairs(of, histogram.edges, color=color, linewidth=1.0)
+            row.stairs(outline, histogram.edges, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
+            row.grid(axis="y")
+        rows[-1].set_xlabel(label)
+        figure.supylabel("share (%)", fontsize=8.5, color=MUTED)
     return figure
 
 
@@ -240,6 +264,26 @@ def points(samples: Tensor, origins: Tensor, index: int, limits: tuple[float, ..
         axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
         axes.set(xlabel="first coordinate", ylabel="second coordinate")
         axes.grid()
+    return figure
+
+
+def episodes(shown: Episodes, steps: list[int], limits: tuple[float, ...]) -> Figure:
+    """Points in the plane on their way from noise: a row a model, a column a time.
+
+    Args:
+        shown: States (n, T + 1, 2) by model.
+        steps: Which of the times.
+        limits: Left, right, bottom and top, the same for all.
+    """
+    width, height = 1.75 * len(steps), 1.75 * len(shown.states) + 0.3
+    with _figure(width, height) as figure:
+        grid = figure.subplots(len(shown.states), len(steps), squeeze=False)
+        for row, path, color in zip(grid, shown.states.values(), _colors(), strict=False):
+            for axes, step in zip(row, steps, strict=True):
+                axes.scatter(*path[:, step].double().numpy().T, s=6, color=color, linewidths=0)
+                axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal", xticks=[], yticks=[])
+        for axes, step in zip(grid[0], steps, strict=True):
+            axes.set_title(f"time {shown.times[step]:.2g}", fontsize=8.5, color=MUTED)
     return figure
 
 

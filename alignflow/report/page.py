@@ -15,6 +15,8 @@ from .value import ReportError
 
 __all__ = ["build_report"]
 
+REFERENCE = "reference"
+EPISODES = 4  # shown of images
 COSTS = {
     "nfe": "network passes",
     "vjps": "network vjps",
@@ -56,7 +58,10 @@ def render(run: Run) -> str:
         portraits=pictures.same_noise_rows(run.samples) if is_image else [],
         pixelated=is_image and pictures.is_pixel_art(run.samples),
         clouds=_clouds(run, colors) if run.event == "points" and run.samples else [],
+        episode_rows=_episode_rows(run) if is_image else [],
+        episode_points=_episode_points(run) if run.event == "points" else None,
         distribution=_distribution(run),
+        reference=_reference(run),
         distances=_distances(run),
         costs={key: name for key, name in COSTS.items() if any(key in m.cost for m in run.models)},
         gaps={model.name: _rate_gap(model, run.tilt) for model in run.models},
@@ -84,6 +89,42 @@ def _distribution(run: Run) -> list[Plot]:
         drawing = figures.attribute_rates(run.models, run.tilt, targets)
         plots.append(plot("Rates of the attributes", caption, drawing))
     return plots
+
+
+def _reference(run: Run) -> list[Plot]:
+    if run.reference is None:
+        return []
+    return [
+        plot(
+            f"{words.plain(run.reward_name if what == 'reward' else what)} against the reference",
+            "The dashed outline is the reference. The outermost bins hold all beyond them.",
+            figures.reference_histograms(histogram, REFERENCE, words.plain(what)),
+        )
+        for what, histogram in run.reference.histograms.items()
+    ]
+
+
+def _episode_rows(run: Run) -> list:
+    if run.episodes is None:
+        return []
+    steps = _spread(len(run.episodes.times), pictures.COLUMNS)
+    return pictures.episode_rows(run.episodes.states, steps, EPISODES)
+
+
+def _episode_points(run: Run) -> Plot | None:
+    if run.episodes is None:
+        return None
+    steps = _spread(len(run.episodes.times), 5)
+    ends = torch.cat([path[:, -1] for path in run.episodes.states.values()])
+    drawing = figures.episodes(run.episodes, steps, _limits(ends))
+    count = len(next(iter(run.episodes.states.values())))
+    caption = f"{count} episodes of each model, from the same noise."
+    return plot("State by state", caption, drawing)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """At most so many of the places of a path, evenly, the first and the last among them."""
+    return torch.linspace(0, length - 1, min(length, count)).round().int().tolist()
 
 
 def _counts(models: list[Model]) -> str:

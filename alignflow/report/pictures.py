@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .value import ReportError
 
-__all__ = ["COLUMNS", "is_pixel_art", "png_uri", "same_noise_rows"]
+__all__ = ["COLUMNS", "episode_rows", "is_pixel_art", "png_uri", "same_noise_rows"]
 
 COLUMNS = 8
 SHOWN = 128  # px; browsers keep the pixels of what they enlarge themselves, printers do not
@@ -43,6 +43,22 @@ def same_noise_rows(samples: dict[str, Tensor]) -> list[list[tuple[str, list[str
     return [
         [(name, row[start : start + COLUMNS]) for name, row in uris.items()]
         for start in range(0, count, COLUMNS)
+    ]
+
+
+def episode_rows(
+    states: dict[str, Tensor], steps: list[int], count: int
+) -> list[list[tuple[str, list[str]]]]:
+    """Blocks of episodes, each a row of images for each model, from its noise to its end.
+
+    Args:
+        states: (n, T + 1, C, H, W) by model.
+        steps: Which of the T + 1, at most `COLUMNS`.
+        count: Episodes.
+    """
+    return [
+        [(name, [png_uri(image) for image in path[i, steps]]) for name, path in states.items()]
+        for i in range(min(count, *map(len, states.values())))
     ]
 
 

@@ -5,6 +5,7 @@ metrics.jsonl, stages/<name>/metrics.jsonl      training curves, {"step": int, n
 stages/<name>/graph.mmd, graph.txt              the graph of nodes, as mermaid and as text
 stages/evaluate/result.json                     the outcome; the one part that must be there
 stages/evaluate/samples/                        samples by model, all from the same noise
+stages/evaluate/episodes/                       states of episodes by model, likewise
 """
 
 import math
@@ -18,7 +19,18 @@ from alignflow.checkpoint import load_folder
 
 from .value import Estimate, Interval, ReportError, Value, read_json, read_json_lines
 
-__all__ = ["Curve", "Graph", "Model", "Run", "Tilt", "read_run"]
+__all__ = [
+    "Curve",
+    "Episodes",
+    "Graph",
+    "Histogram",
+    "Model",
+    "Reference",
+    "Run",
+    "Tilt",
+    "Weighed",
+    "read_run",
+]
 
 BASE = "base"
 EVENTS = ("image", "points", "other")
@@ -50,6 +62,41 @@ class Tilt:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """Shares of the bins between the edges, by model, the reference among them."""
+
+    edges: list[float]
+    shares: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """n samples of an ODE under the reference's density: effective share, weighed mean reward."""
+
+    n: int
+    ess: float
+    mean_reward: Estimate
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Samples of the law that was aimed at, and how near each model, by name, comes to them."""
+
+    mean_reward: Estimate
+    distances: dict[str, dict[str, Estimate]]
+    histograms: dict[str, Histogram]
+    weighed: dict[str, Weighed]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Decoded states (n, T + 1, ...) of episodes by model, and their times."""
+
+    states: dict[str, Tensor]
+    times: list[float]
+
+
+@dataclass(frozen=True)
 class Graph:
     """A graph of nodes, as mermaid and as printed; either may be missing."""
 
@@ -67,10 +114,12 @@ class Run:
     folder: Path
     models: list[Model]
     tilt: Tilt | None
+    reference: Reference | None
     reward_name: str
     strength: float
     event: str
     samples: dict[str, Tensor]
+    episodes: Episodes | None
     curves: dict[str, dict[str, Curve]]
     graphs: dict[str, Graph]
     config: str | None
@@ -111,10 +160,12 @@ def read_run(folder: str | Path) -> Run:
         folder=folder,
         models=models,
         tilt=_tilt(result.get("tilt")),
+        reference=_reference(result.get("reference")),
         reward_name=result["reward_name"].text(),
         strength=result["strength"].number(),
         event=result["event"].one_of(EVENTS),
         samples=_samples(folder / "stages/evaluate/samples", names),
+        episodes=_episodes(folder / "stages/evaluate/episodes", names),
         curves=_curves(folder),
         graphs=_graphs(folder),
         config=_text(folder / "config.yaml"),
@@ -154,6 +205,42 @@ def _tilt(entry: Value | None) -> Tilt | None:
         rates={} if rates is None else {k: v.interval() for k, v in rates.by_name().items()},
         ess=entry["ess"].number(),
     )
+
+
+def _reference(entry: Value | None) -> Reference | None:
+    if entry is None:
+        return None
+
+    def named(value: Value, read) -> dict:
+        return {name: read(inner) for name, inner in value.by_name().items()}
+
+    return Reference(
+        mean_reward=entry["mean_reward"].estimate(),
+        distances=named(entry["distances"], lambda of: named(of, Value.estimate)),
+        histograms=named(
+            entry["histograms"],
+            lambda of: Histogram(of["edges"].numbers(), named(of["shares"], Value.numbers)),
+        ),
+        weighed=named(
+            entry["weighed"],
+            lambda of: Weighed(
+                int(of["n"].number()), of["ess"].number(), of["mean_reward"].estimate()
+            ),
+        ),
+    )
+
+
+def _episodes(folder: Path, names: list[str]) -> Episodes | None:
+    if not folder.exists():
+        return None
+    states, facts = load_folder(folder)
+    lengths = {path.shape[1] for path in states.values() if path.ndim > 2}
+    if not set(states) <= set(names) or lengths != {len(facts.get("times", []))}:
+        raise ReportError(
+            f"{folder} must hold states (n, T + 1, ...) of the models {', '.join(names)} with "
+            f"their times, got { ({name: tuple(path.shape) for name, path in states.items()}) }"
+        )
+    return Episodes({name: states[name] for name in names if name in states}, facts["times"])
 
 
 def _samples(folder: Path, names: list[str]) -> dict[str, Tensor]:

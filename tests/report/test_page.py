@@ -127,6 +127,62 @@ def test_points_are_drawn_on_one_pair_of_axes_each(bare_run, make_result, write)
     assert page.labels[:3] == list(samples)
 
 
+REFERENCE = {
+    "mean_reward": [0.4, 0.01],
+    "distances": {
+        name: {"state": [0.1, 0.02], "pair distance": [0.2, 0.01]}
+        for name in ("reference", "base", "steered: lookahead", "tuned: weighted")
+    },
+    "histograms": {
+        "pair distance": {
+            "edges": [0.0, 1.0, 2.0],
+            "shares": {"reference": [0.5, 0.5], "base": [0.9, 0.1], "tuned: weighted": [0.4, 0.6]},
+        }
+    },
+    "weighed": {"base": {"n": 100, "ess": 0.07, "mean_reward": [1.5, 0.2]}},
+}
+
+
+def test_a_reference_stands_beside_the_models(bare_run, make_result, write):
+    write(bare_run, make_result(n=50) | {"reference": REFERENCE})
+    page = Page(build_report(bare_run).read_text("utf-8"))
+    assert "reference" in page.sections and "pair distance against the reference" in page.labels
+    assert "7.0%" in page.words and "1.50 ± 0.20" in page.words
+
+
+def test_what_is_no_reference_is_refused_by_its_key(bare_run, make_result, write):
+    broken = REFERENCE | {"distances": {"base": {"state": 3}}}
+    write(bare_run, make_result(n=50) | {"reference": broken})
+    with pytest.raises(ReportError, match=r"reference\.distances\.base\.state must be a list"):
+        build_report(bare_run)
+
+
+@pytest.mark.parametrize(("event", "shape"), [("points", (2,)), ("image", (3, 8, 8))])
+def test_episodes_are_shown_from_noise_to_their_ends(event, shape, bare_run, make_result, write):
+    content = make_result(n=50) | {"event": event}
+    write(bare_run, content)
+    names = ("base", "tuned: weighted")
+    paths = {name: torch.rand(6, 11, *shape) for name in names}
+    folder = bare_run / "stages/evaluate"
+    ends = {name: path[:, -1] for name, path in paths.items()}
+    save_folder(folder / "samples", ends | {"steered: lookahead": ends["base"]}, {})
+    save_folder(folder / "episodes", paths, {"times": [k / 10 for k in range(11)]})
+    html = build_report(bare_run).read_text("utf-8")
+    page = Page(html)
+    assert page.sections[:2] == ["samples", "episodes"]
+    if event == "points":
+        assert "State by state" in page.labels and "time 0.5" in html
+    else:  # four episodes of two models at eight of the times, after six noises of three models
+        assert html.count("<img ") == 6 * 3 + 4 * 2 * 8
+
+
+def test_episodes_without_their_times_are_refused(bare_run):
+    paths = {"base": torch.rand(6, 5, 2)}
+    save_folder(bare_run / "stages/evaluate/episodes", paths, {"times": [0.0, 1.0]})
+    with pytest.raises(ReportError, match="must hold states"):
+        build_report(bare_run)
+
+
 def test_names_and_configs_cannot_write_html(bare_run, make_result, write):
     evil = "<script>alert(1)</script>&\"'$x$"
     content = make_result(n=50)

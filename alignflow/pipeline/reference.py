@@ -1,0 +1,128 @@
+"""How near each model comes to the law that a run aims at, where samples of that law are at hand.
+
+A reference has `sample(n, generator)`, states (n, *E) of the law. It may have `log_density(states)`
+up to a constant, by which samples of an ODE are weighed, and `observables`, calls by name from
+decoded samples to numbers (n, ...) whose laws are compared.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alignflow.flow_map import FlowMap
+from alignflow.likelihood import sample_with_density
+from alignflow.metrics import (
+    Estimate,
+    cluster_wasserstein,
+    effective_sample_size,
+    mean,
+    sliced_wasserstein,
+)
+
+from .context import Context
+from .judging import decoded
+from .tilt import reweighted_mean
+
+__all__ = ["against_reference"]
+
+NAME = "reference"
+BINS = 40
+ALIGNED = 500  # clusters that are aligned with each other, at a cost that is quadratic
+TOLERANCE = 1e-3  # of weighed ODEs, whose log-densities are then good to a few hundredths
+TAILS = (0.005, 0.995)  # quantiles of all that is shown, beyond which the outermost bins reach
+
+
+def against_reference(
+    context: Context, samples: dict[str, Tensor], models: dict[str, FlowMap]
+) -> dict[str, Any] | None:
+    """Distances to the reference, histograms beside it, and the weights of ODEs under its density.
+
+    Args:
+        context: Of the run.
+        samples: States (n, *E) by model.
+        models: Those of them that have an ODE.
+
+    Returns:
+        What the result records, or None if the run has no reference.
+    """
+    if context.reference is None:
+        return None
+    count = context.config.evaluation.samples
+    drawn = context.reference.sample(2 * count, generator=context.sample_generator(0))
+    # as many others of the reference show what the distances are at best
+    samples = {NAME: drawn[count:]} | {name: states[:count] for name, states in samples.items()}
+    seen = {name: _seen(context, states) for name, states in samples.items()}
+    judge = _seen(context, drawn[:count])
+    return {
+        "mean_reward": _pair(mean(judge["reward"][:, 0])),
+        "distances": {name: _distances(context, found, judge) for name, found in seen.items()},
+        "histograms": {
+            what: _histogram({name: found[what] for name, found in seen.items()})
+            for what in judge
+            if judge[what].shape[1] == 1
+        },
+        "weighed": {name: _weighed(context, model) for name, model in models.items()}
+        if context.config.evaluation.weighed
+        else {},
+    }
+
+
+def _seen(context: Context, states: Tensor) -> dict[str, Tensor]:
+    """What is compared of states: themselves, or the clusters (n, N, D) they are, their rewards and
+    observables (n, 1)."""
+    calls: dict[str, Callable[[Any], Tensor]] = getattr(context.reference, "observables", {})
+    shown = [part.cpu() for part in decoded(context, states)]
+    reward = context.reward.score(states, None, context.policy.decode)
+    whole = torch.cat(shown)
+    first = {"cluster": whole} if whole.ndim == 3 else {"state": states.flatten(1)}
+    observed = {name: call(whole).reshape(-1, 1) for name, call in calls.items()}
+    return first | {"reward": reward[:, None].cpu()} | observed
+
+
+def _distances(context: Context, found: dict[str, Tensor], judge: dict[str, Tensor]) -> dict:
+    measured = {}
+    for what, values in found.items():
+        if what == "cluster":
+            distance = cluster_wasserstein(values[:ALIGNED], judge[what][:ALIGNED])
+        else:
+            projections = 1 if values.shape[1] == 1 else 128
+            generator = context.sample_generator(0)
+            distance = sliced_wasserstein(values, judge[what], projections, generator)
+        measured[what] = _pair(distance)
+    return measured
+
+
+def _histogram(found: dict[str, Tensor]) -> dict[str, Any]:
+    values = {name: column.double().flatten().numpy() for name, column in found.items()}
+    low, high = np.quantile(np.concatenate(list(values.values())), TAILS)
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    shares = {
+        name: (np.histogram(column.clip(edges[0], edges[-1]), edges)[0] / len(column)).tolist()
+        for name, column in values.items()
+    }
+    return {"edges": edges.tolist(), "shares": shares}
+
+
+def _weighed(context: Context, model: FlowMap) -> dict[str, Any]:
+    """Samples of an ODE, weighed by the reference's density over their own."""
+    settings = context.config.evaluation
+    log_weights, rewards = [], []
+    for batch, start in enumerate(range(0, settings.weighed, settings.batch_size)):
+        n = min(settings.batch_size, settings.weighed - start)
+        generator = context.sample_generator(batch)
+        states, density = sample_with_density(model, n, generator, tolerance=TOLERANCE)
+        log_weights.append(context.reference.log_density(states) - density.double())
+        rewards.append(context.reward.score(states, None, context.policy.decode))
+    log_weight = torch.cat(log_weights)
+    return {
+        "n": settings.weighed,
+        "ess": effective_sample_size(log_weight).item() / settings.weighed,
+        "mean_reward": _pair(reweighted_mean(torch.cat(rewards), log_weight, 1.0)),
+    }
+
+
+def _pair(estimate: Estimate) -> list[float]:
+    return [estimate.value, estimate.standard_error]
