@@ -30,13 +30,14 @@ def base(target):
     )
 
 
-@pytest.fixture(scope="module", params=["data", "glass"])
+@pytest.fixture(
+    scope="module", params=[("data", "data"), ("data", "glass"), ("samples", "glass")], ids="-".join
+)
 def learned(request, base, target):
-    data = target if request.param == "data" else None
+    rows, teacher = request.param
+    options = {"steps": 1000, "batch_size": 256, "learning_rate": 3e-3, "teacher": teacher}
     seeded = torch.Generator().manual_seed(1)
-    return af.learn_posterior(
-        base, data, steps=1000, batch_size=256, learning_rate=3e-3, generator=seeded
-    )
+    return af.learn_posterior(base, target if rows == "data" else None, generator=seeded, **options)
 
 
 def test_the_teacher_s_velocity_is_that_of_the_flow_to_the_posterior(generator):
@@ -114,6 +115,11 @@ def test_labels_reach_the_network(base, generator):
     noise, state = torch.randn(4, 2, 1, generator=generator), torch.ones(4, 1)
     drawn = learned.posterior_flow(noise, state, 0.5, torch.tensor([0, 1, 0, 1]))
     assert drawn.shape == (4, 2, 1)
+
+
+def test_a_teacher_that_there_is_not_is_refused(base):
+    with pytest.raises(ValueError, match="teacher must be one of glass, data, got 'own'"):
+        af.learn_posterior(base, teacher="own", steps=1)
 
 
 def test_a_network_of_one_s_own_is_refused_with_the_way_out():
