@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from alignflow.benchmark.tables import markdown_table as table
+from alignflow.metrics import Estimate
 
-__all__ = ["DOCS", "table", "write_page"]
+__all__ = ["DOCS", "shown", "table", "write_page"]
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
@@ -24,6 +25,11 @@ def write_page(name: str, title: str, *parts: str) -> Path:
     path.write_text("\n\n".join([*head, *parts]) + "\n")
     print(f"written: {path.relative_to(DOCS.parents[1])}")
     return path
+
+
+def shown(estimate: Estimate) -> str:
+    """A number of a table, with its standard error."""
+    return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
 
 
 def _processor() -> str:

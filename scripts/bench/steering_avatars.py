@@ -13,22 +13,19 @@ change of the model.
 import argparse
 from pathlib import Path
 
-import torch
-from page import table, write_page
-from rich.progress import track
+from page import shown, table, write_page
+from portraits import best_of, forwards, sampled, seen
 from tensordict import TensorDict
 from torch import Tensor
 
 import alignflow as af
-from alignflow.metrics import Estimate, mean
+from alignflow.metrics import mean
 from alignflow.pipeline.tilt import reweighted_mean
-from alignflow.policies import load_judge
 from alignflow.rewards import Attribute
 
 ATTRIBUTE = "glasses"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 STEPS = 8
-BATCH = 64
 KEPT = Path("outputs/steering_avatars")
 METHODS = {
     "lookahead": {},
@@ -46,41 +43,8 @@ class Portraits:
         self.reward, self.held, self.cost = reward.double(), held.double(), cost
 
 
-def sampled(name: str, draw, n: int) -> TensorDict:
-    """n samples of `draw(n, generator)` and their cost, a batch at a time, or those kept."""
-    file = KEPT / f"{name}-{n}.pt"
-    if file.exists():
-        return torch.load(file, weights_only=False)
-    parts = []
-    for start in track(range(0, n, BATCH), name):
-        generator = torch.Generator().manual_seed(start)
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(draw(min(BATCH, n - start), generator))
-    found = TensorDict(
-        {key: torch.cat([part[key].float() for part in parts]) for key in ("state", "reward")}
-    )
-    for key in ("nfe", "vjps", "reward_calls"):
-        found[key] = parts[0][key]
-    KEPT.mkdir(parents=True, exist_ok=True)
-    torch.save(found, file)
-    return found
-
-
 def judged(policy, found: TensorDict) -> Portraits:
-    judge = load_judge("avatars")
-    column = list(judge.labels).index(ATTRIBUTE)
-    with torch.no_grad():
-        logits = torch.cat([judge(policy.decode(x)) for x in found["state"].split(1000)])
-    cost = int(found["nfe"] + 2 * found["vjps"])
-    return Portraits(found["reward"], logits[:, column] > 0, cost)
-
-
-def best_of(base: Portraits, n: int) -> tuple[float, float]:
-    """Mean reward and rate of the best of n samples of the base, exactly for those at hand."""
-    order = base.reward.argsort()
-    rank = torch.arange(len(order) + 1, dtype=torch.float64) / len(order)
-    weight = rank[1:] ** n - rank[:-1] ** n
-    return (weight @ base.reward[order]).item(), (weight @ base.held[order]).item()
+    return Portraits(found["reward"], seen(policy, found, ATTRIBUTE), forwards(found))
 
 
 def chosen_by_weight(base: Portraits, strength: float, n: int = 8) -> Portraits:
@@ -90,10 +54,6 @@ def chosen_by_weight(base: Portraits, strength: float, n: int = 8) -> Portraits:
     return Portraits((weight * reward).sum(1), (weight * held).sum(1), n * STEPS)
 
 
-def shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
-
-
 def section(base: Portraits, found: dict[str, Portraits], strength: float) -> str:
     exact = reweighted_mean(base.held, base.reward, strength)
     worth = reweighted_mean(base.reward, base.reward, strength)
@@ -101,7 +61,7 @@ def section(base: Portraits, found: dict[str, Portraits], strength: float) -> st
     for name, portraits in found.items():
         rate, reward = mean(portraits.held), mean(portraits.reward)
         n = max(round(portraits.cost / STEPS), 1)
-        best, _ = best_of(base, n)
+        (best,) = best_of(n, base.reward, base.reward)
         bias = rate.value - exact.value
         cost = f"{portraits.cost / STEPS:.1f}"
         rows.append([name, shown(rate), f"{bias:+.3f}", shown(reward), cost, f"{best:.3f} (N={n})"])
@@ -120,14 +80,14 @@ def main() -> None:
     def steered(steerer):
         return lambda n, generator: steerer.sample(n, generator=generator)
 
-    base = judged(policy, sampled("base", steered(plain), arguments.base))
+    base = judged(policy, sampled(KEPT, "base", steered(plain), arguments.base))
     sections = []
     for strength in STRENGTHS:
         found = {}
         for name, options in METHODS.items():
             method = name.partition(",")[0]
             steerer = af.steer(policy, reward, method, strength, STEPS, **options)
-            drawn = sampled(f"{name}, {strength:g}", steered(steerer), arguments.samples)
+            drawn = sampled(KEPT, f"{name}, {strength:g}", steered(steerer), arguments.samples)
             found[name] = judged(policy, drawn)
         found["importance, N=8"] = chosen_by_weight(base, strength)
         sections.append(section(base, found, strength))

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from page import table, write_page
+from page import shown, table, write_page
 from torch import Tensor
 
 import alignflow as af
 from alignflow.cost import Meter, MeteredReward
 from alignflow.finetuning import MapRollout, MemorylessRollout
-from alignflow.metrics import Estimate, diversity, mean, sliced_wasserstein
+from alignflow.metrics import diversity, mean, sliced_wasserstein
 from alignflow.pipeline.tilt import reweighted_mean
 from alignflow.policies import load_judge
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
@@ -84,10 +84,6 @@ class Judged:
         self.reward = torch.cat([reward.score(part, decode=policy.decode) for part in parts])
         self.glasses = (logits[:, list(ATTRIBUTES).index("glasses")] > 0).float()
         self.states = states
-
-
-def shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
 
 
 def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> str:
