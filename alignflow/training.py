@@ -9,7 +9,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from alignflow.checkpoint import (
     load_parameters,
     save_folder,
 )
+from alignflow.precision import autocast
 
 __all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "schedule"]
 
@@ -119,8 +119,7 @@ class Trainer:
     ):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+        autocast(precision)  # so that a precision that there is not is refused now
         self.loss, self.model, self.sample_batch, self.steps = loss, model, sample_batch, steps
         self.parameters = [p for p in loss.parameters() if p.requires_grad]
         if not self.parameters:
@@ -171,8 +170,7 @@ class Trainer:
         """
         batch = self.sample_batch(self.generator)
         device = self.parameters[0].device
-        autocast = torch.autocast(device.type, torch.bfloat16)
-        with autocast if self.precision == "bf16" else nullcontext():
+        with autocast(self.precision, device):
             scalars = dict(self.loss(batch.to(device)).items())
         losses = {name: value for name, value in scalars.items() if name.startswith("loss")}
         total = torch.stack(list(losses.values())).sum()

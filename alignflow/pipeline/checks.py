@@ -2,6 +2,8 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+from alignflow.precision import PRECISIONS
+
 __all__ = ["ConfigError", "check_config", "tilt_strength", "without_remnants"]
 
 # what each stage cannot do without, and what it reads besides
@@ -77,7 +79,7 @@ def tilt_strength(config: DictConfig) -> float | None:
 
 
 def _check_settings(config: DictConfig) -> None:
-    if config.precision not in ("fp32", "bf16"):
+    if config.precision not in PRECISIONS:
         raise ConfigError(f"precision must be fp32 or bf16, got {config.precision!r}")
     if unknown := sorted(set(config.evaluation) - EVALUATION.keys()):
         raise ConfigError(

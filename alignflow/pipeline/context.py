@@ -1,7 +1,6 @@
 """What the stages of a run share: its folder, its config, and the parts that it describes."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
+from alignflow.precision import autocast
 from alignflow.reward_module import Reward
 
 from .build import build, build_condition, build_reward
@@ -89,9 +89,7 @@ class Context:
 
     def autocast(self):
         """Where a frozen model is evaluated: in the precision of the run."""
-        if self.config.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(torch.device(self.config.device).type, torch.bfloat16)
+        return autocast(self.config.precision, self.config.device)
 
     def training_generator(self) -> torch.Generator:
         """Source of randomness of a training."""

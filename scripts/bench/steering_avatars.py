@@ -5,7 +5,7 @@
 The exact tilt's numbers come from many samples of the base, weighted by e^{lambda r}. The same
 samples serve the methods that only choose among them: `importance` in groups of 8, and best-of-N at
 equal cost by order statistics. N is what a method's cost buys, a gradient through the network
-counted as two forwards. Sampled in bfloat16. Samples are kept under
+counted as two forwards. Sampled in bfloat16 where the processor has it. Samples are kept under
 outputs/steering_avatars, so a run that was cut goes on where it was; delete the folder after a
 change of the model.
 """

@@ -24,6 +24,7 @@ from alignflow.finetuning import MapRollout, MemorylessRollout
 from alignflow.metrics import diversity, mean, sliced_wasserstein
 from alignflow.pipeline.tilt import reweighted_mean
 from alignflow.policies import load_judge
+from alignflow.precision import bf16_is_slow
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
 from alignflow.targets import ATTRIBUTES
 
@@ -56,7 +57,7 @@ def tuned(policy, reward, strength: float, name: str, folder: Path, steps: int):
     meter, start = Meter(), time.perf_counter()
     model = af.finetune(
         policy, MeteredReward(reward, meter), strength=strength, steps=steps, batch_size=32,
-        precision="bf16", **TUNERS[name],
+        precision="fp32" if bf16_is_slow() else "bf16", **TUNERS[name],
     )  # fmt: skip
     found: dict[str, float] = {"calls": meter.total.reward_calls, "vjps": meter.total.reward_vjps}
     found["minutes"] = (time.perf_counter() - start) / 60
@@ -128,10 +129,10 @@ def main() -> None:
         torch.save(samples(policy, BASE), file)
     base = torch.load(file)
     about = (
-        f"{options.steps} steps of batch 32 each, in bfloat16; {options.samples:,} samples at "
-        f"{STEPS} steps, of the base {BASE:,}. The judge of glasses is another network than the "
-        "reward's, trained on other portraits. Distances to the base are between independent "
-        "samples. Standard errors behind ±."
+        f"{options.steps} steps of batch 32 each, in bfloat16 where the processor has it; "
+        f"{options.samples:,} samples at {STEPS} steps, of the base {BASE:,}. The judge "
+        "of glasses is another network than the reward's, trained on other portraits. Distances to "
+        "the base are between independent samples. Standard errors behind ±."
     )
     sections = [section(title, policy, base, options) for title in REWARDS]
     write_page("tuning_avatars", "Tuners on portraits", about, *sections)

@@ -1,0 +1,35 @@
+"""In which precision networks run."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+__all__ = ["PRECISIONS", "autocast", "bf16_is_slow"]
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def autocast(precision: str, device: torch.device | str = "cpu") -> AbstractContextManager:
+    """A context in which networks run in bf16, or as they are.
+
+    Raises:
+        ValueError: If the precision is none of PRECISIONS.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    if precision == "fp32":
+        return nullcontext()
+    if bf16_is_slow(device):
+        warnings.warn(
+            "this processor has no arithmetic in bf16 and emulates it, several times slower than "
+            "fp32: set precision=fp32",
+            stacklevel=2,
+        )
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def bf16_is_slow(device: torch.device | str = "cpu") -> bool:
+    """Whether a device computes bf16 by conversions to fp32 and back."""
+    on_cpu = torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available()
+    return on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
