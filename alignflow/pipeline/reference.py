@@ -64,7 +64,7 @@ def against_reference(
             for what in judge
             if judge[what].shape[1] == 1
         },
-        "weighed": {name: _weighed(context, model) for name, model in models.items()}
+        "weighed": {name: _weighed(context, model, judge) for name, model in models.items()}
         if context.config.evaluation.weighed
         else {},
     }
@@ -86,7 +86,8 @@ def _distances(context: Context, found: dict[str, Tensor], judge: dict[str, Tens
     measured = {}
     for what, values in found.items():
         if what == "cluster":
-            distance = cluster_wasserstein(values[:ALIGNED], judge[what][:ALIGNED])
+            n = min(len(values), len(judge[what]), ALIGNED)
+            distance = cluster_wasserstein(values[:n], judge[what][:n])
         else:
             projections = 1 if values.shape[1] == 1 else 128
             generator = context.sample_generator(0)
@@ -106,21 +107,24 @@ def _histogram(found: dict[str, Tensor]) -> dict[str, Any]:
     return {"edges": edges.tolist(), "shares": shares}
 
 
-def _weighed(context: Context, model: FlowMap) -> dict[str, Any]:
-    """Samples of an ODE, weighed by the reference's density over their own."""
+def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> dict[str, Any]:
+    """Samples of an ODE: as they are, and weighed by the reference's density over their own."""
     settings = context.config.evaluation
-    log_weights, rewards = [], []
+    drawn, log_weights = [], []
     for batch, start in enumerate(range(0, settings.weighed, settings.batch_size)):
         n = min(settings.batch_size, settings.weighed - start)
         generator = context.sample_generator(batch)
         states, density = sample_with_density(model, n, generator, tolerance=TOLERANCE)
+        drawn.append(states)
         log_weights.append(context.reference.log_density(states) - density.double())
-        rewards.append(context.reward.score(states, None, context.policy.decode))
-    log_weight = torch.cat(log_weights)
+    found, log_weight = _seen(context, torch.cat(drawn)), torch.cat(log_weights)
+    rewards = found["reward"][:, 0]
     return {
         "n": settings.weighed,
+        "mean_reward": _pair(mean(rewards)),
+        "distances": _distances(context, found, judge),
         "ess": effective_sample_size(log_weight).item() / settings.weighed,
-        "mean_reward": _pair(reweighted_mean(torch.cat(rewards), log_weight, 1.0)),
+        "weighed_reward": _pair(reweighted_mean(rewards, log_weight, 1.0)),
     }
 
 

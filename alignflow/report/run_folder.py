@@ -71,11 +71,13 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Weighed:
-    """n samples of an ODE under the reference's density: effective share, weighed mean reward."""
+    """n samples of an ODE as they are, and weighed by the reference's density over their own."""
 
     n: int
-    ess: float
     mean_reward: Estimate
+    distances: dict[str, Estimate]
+    ess: float
+    weighed_reward: Estimate
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,11 @@ def _reference(entry: Value | None) -> Reference | None:
         weighed=named(
             entry["weighed"],
             lambda of: Weighed(
-                int(of["n"].number()), of["ess"].number(), of["mean_reward"].estimate()
+                n=int(of["n"].number()),
+                mean_reward=of["mean_reward"].estimate(),
+                distances=named(of["distances"], Value.estimate),
+                ess=of["ess"].number(),
+                weighed_reward=of["weighed_reward"].estimate(),
             ),
         ),
     )

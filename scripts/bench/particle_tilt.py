@@ -30,22 +30,22 @@ not."""
 }
 
 
-def estimate(pair: list[float] | None) -> str:
-    return "" if pair is None else shown(Estimate(*pair))
+def estimate(pair: list[float]) -> str:
+    return shown(Estimate(*pair))
 
 
 def rows(result: dict[str, Any]) -> list[list[str]]:
     reference = result["reference"]
     means = {model["name"]: model["mean_reward"] for model in result["models"]}
-    found = []
-    for name, distances in reference["distances"].items():
-        weighed = reference["weighed"].get(name)
-        energy = reference["mean_reward"] if name == "reference" else means[name]
-        found.append(
-            [name, estimate(energy), *map(estimate, distances.values()),
-             f"{weighed['ess']:.3f}" if weighed else "",
-             estimate(weighed["mean_reward"]) if weighed else ""]
-        )  # fmt: skip
+    means["reference"] = reference["mean_reward"]
+    found = [
+        [name, estimate(means[name]), *map(estimate, distances.values()), "", ""]
+        for name, distances in reference["distances"].items()
+    ]
+    for name, ode in reference["weighed"].items():
+        apart = map(estimate, ode["distances"].values())
+        weighed = f"{ode['ess']:.3f}", estimate(ode["weighed_reward"])
+        found.append([f"{name}, ODE", estimate(ode["mean_reward"]), *apart, *weighed])
     return found
 
 
@@ -70,9 +70,9 @@ def main() -> None:
         f"{config.finetuner.steps:,} tilt them at strength {config.finetuner.strength:g} "
         f"({minutes['finetune']:.0f} min, {levels} levels). Rewards are minus energies. "
         f"{config.evaluation.samples:,} samples of each model in {config.evaluation.steps} steps; "
-        "the first row is of as many others of the reference. The effective share and the weighed "
-        f"mean are of {config.evaluation.weighed:,} samples of the ODE, weighed by its exact "
-        "density."
+        f"the first row is of as many others of the reference. Rows of an ODE are of "
+        f"{config.evaluation.weighed:,} samples; their effective share and weighed mean are under "
+        "the Boltzmann density over their own, which is exact."
     )
     names = list(result["reference"]["distances"]["reference"])
     head = ["", "mean reward", *(f"W2, {name}" for name in names)]

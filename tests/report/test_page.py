@@ -139,7 +139,15 @@ REFERENCE = {
             "shares": {"reference": [0.5, 0.5], "base": [0.9, 0.1], "tuned: weighted": [0.4, 0.6]},
         }
     },
-    "weighed": {"base": {"n": 100, "ess": 0.07, "mean_reward": [1.5, 0.2]}},
+    "weighed": {
+        "base": {
+            "n": 100,
+            "mean_reward": [0.3, 0.1],
+            "distances": {"state": [0.3, 0.02], "pair distance": [0.4, 0.01]},
+            "ess": 0.07,
+            "weighed_reward": [1.5, 0.2],
+        }
+    },
 }
 
 
