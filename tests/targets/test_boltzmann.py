@@ -8,14 +8,15 @@ from alignflow.targets import Boltzmann, boltzmann, double_well, from_relative
 
 
 @pytest.mark.parametrize("level", ["cold", "hot"])
-def test_shipped_dw4_has_equal_pair_distances_and_the_virial_of_its_temperature(level):
-    """E[x . grad E] = d T: an identity of every Boltzmann law, n samples, five standard errors."""
-    law = boltzmann("dw4", level)
+@pytest.mark.parametrize("cluster", ["dw4", "lj13"])
+def test_shipped_samples_have_like_particles_and_the_virial_of_their_temperature(cluster, level):
+    """E[x . grad E] = d T: an identity of every Boltzmann law; n = 4,000 or 8,000 samples."""
+    law = boltzmann(cluster, level)
     x = law.samples.double().requires_grad_()
     (slope,) = torch.autograd.grad(law.cluster(from_relative(x)).sum(), x)
     virial = (x * slope).sum((1, 2)).detach()
     error = virial.std() / len(virial) ** 0.5
-    assert abs(virial.mean() - 6 * law.temperature) < 5 * error
+    assert abs(virial.mean() - law.event_shape.numel() * law.temperature) < 5 * error
     distances = law.observables["pair distance"](from_relative(x)).detach()
     each = distances.std(0) / len(distances) ** 0.5
     assert (distances.mean(0) - distances.mean()).abs().max() < 5 * each.max()
