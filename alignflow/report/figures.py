@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from .run_folder import Curve, Episodes, Histogram, Model, Tilt
+from .reference import Histogram
+from .run_folder import Curve, Episodes, Model, Tilt
 from .value import Estimate
 from .words import plain
 

@@ -17,18 +17,16 @@ from torch import Tensor
 
 from alignflow.checkpoint import load_folder
 
+from .reference import Reference, read_reference
 from .value import Estimate, Interval, ReportError, Value, read_json, read_json_lines
 
 __all__ = [
     "Curve",
     "Episodes",
     "Graph",
-    "Histogram",
     "Model",
-    "Reference",
     "Run",
     "Tilt",
-    "Weighed",
     "read_run",
 ]
 
@@ -59,35 +57,6 @@ class Tilt:
     mean_reward: Estimate
     rates: dict[str, Interval]
     ess: float
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Shares of the bins between the edges, by model, the reference among them."""
-
-    edges: list[float]
-    shares: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """n samples of an ODE as they are, and weighed by the reference's density over their own."""
-
-    n: int
-    mean_reward: Estimate
-    distances: dict[str, Estimate]
-    ess: float
-    weighed_reward: Estimate
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Samples of the law that was aimed at, and how near each model, by name, comes to them."""
-
-    mean_reward: Estimate
-    distances: dict[str, dict[str, Estimate]]
-    histograms: dict[str, Histogram]
-    weighed: dict[str, Weighed]
 
 
 @dataclass(frozen=True)
@@ -162,7 +131,7 @@ def read_run(folder: str | Path) -> Run:
         folder=folder,
         models=models,
         tilt=_tilt(result.get("tilt")),
-        reference=_reference(result.get("reference")),
+        reference=read_reference(result.get("reference")),
         reward_name=result["reward_name"].text(),
         strength=result["strength"].number(),
         event=result["event"].one_of(EVENTS),
@@ -206,33 +175,6 @@ def _tilt(entry: Value | None) -> Tilt | None:
         mean_reward=entry["mean_reward"].estimate(),
         rates={} if rates is None else {k: v.interval() for k, v in rates.by_name().items()},
         ess=entry["ess"].number(),
-    )
-
-
-def _reference(entry: Value | None) -> Reference | None:
-    if entry is None:
-        return None
-
-    def named(value: Value, read) -> dict:
-        return {name: read(inner) for name, inner in value.by_name().items()}
-
-    return Reference(
-        mean_reward=entry["mean_reward"].estimate(),
-        distances=named(entry["distances"], lambda of: named(of, Value.estimate)),
-        histograms=named(
-            entry["histograms"],
-            lambda of: Histogram(of["edges"].numbers(), named(of["shares"], Value.numbers)),
-        ),
-        weighed=named(
-            entry["weighed"],
-            lambda of: Weighed(
-                n=int(of["n"].number()),
-                mean_reward=of["mean_reward"].estimate(),
-                distances=named(of["distances"], Value.estimate),
-                ess=of["ess"].number(),
-                weighed_reward=of["weighed_reward"].estimate(),
-            ),
-        ),
     )
 
 
