@@ -70,10 +70,13 @@ def main() -> None:
         f"{config.finetuner.steps:,} tilt them at strength {config.finetuner.strength:g} "
         f"({minutes['finetune']:.0f} min, {levels} levels). Rewards are minus energies. "
         f"{config.evaluation.samples:,} samples of each model in {config.evaluation.steps} steps; "
-        f"the first row is of as many others of the reference. Rows of an ODE are of "
-        f"{config.evaluation.weighed:,} samples; their effective share and weighed mean are under "
-        "the Boltzmann density over their own, which is exact."
+        "the first row is of as many others of the reference."
     )
+    if config.evaluation.weighed:
+        about += (
+            f" Rows of an ODE are of {config.evaluation.weighed:,} samples; their effective share "
+            "and weighed mean are under the Boltzmann density over their own, which is exact."
+        )
     names = list(result["reference"]["distances"]["reference"])
     head = ["", "mean reward", *(f"W2, {name}" for name in names)]
     head += ["effective share", "weighed mean reward"]
