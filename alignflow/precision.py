@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-__all__ = ["PRECISIONS", "autocast", "bf16_is_slow"]
+__all__ = ["PRECISIONS", "autocast", "bf16_is_slow", "check_precision", "fastest"]
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -16,8 +16,7 @@ def autocast(precision: str, device: torch.device | str = "cpu") -> AbstractCont
     Raises:
         ValueError: If the precision is none of PRECISIONS.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    check_precision(precision)
     if precision == "fp32":
         return nullcontext()
     if bf16_is_slow(device):
@@ -27,6 +26,17 @@ def autocast(precision: str, device: torch.device | str = "cpu") -> AbstractCont
             stacklevel=2,
         )
     return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that there is not."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+
+
+def fastest(device: torch.device | str = "cpu") -> str:
+    """The precision in which a device is fastest."""
+    return "fp32" if bf16_is_slow(device) else "bf16"
 
 
 def bf16_is_slow(device: torch.device | str = "cpu") -> bool:

@@ -24,7 +24,7 @@ from alignflow.checkpoint import (
     load_parameters,
     save_folder,
 )
-from alignflow.precision import autocast
+from alignflow.precision import autocast, check_precision
 
 __all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "schedule"]
 
@@ -119,7 +119,7 @@ class Trainer:
     ):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        autocast(precision)  # so that a precision that there is not is refused now
+        check_precision(precision)
         self.loss, self.model, self.sample_batch, self.steps = loss, model, sample_batch, steps
         self.parameters = [p for p in loss.parameters() if p.requires_grad]
         if not self.parameters:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from alignflow import pipeline
@@ -66,8 +65,7 @@ def train_and_ship(
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the config")
     overrides = [f"experiment=train_{name}", *parser.parse_args().overrides]
-    with initialize_config_module("alignflow.configs", version_base="1.3"):
-        config = compose("config", overrides=overrides)
+    config = pipeline.compose(*overrides)
     command = shlex.join(["alignflow", "run", *overrides])
     run = pipeline.run(config, Path("outputs") / f"train_{name}", command)
     policy = load(run / "stages" / stage / "model")

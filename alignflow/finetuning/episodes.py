@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .pool import groups_of
 
-__all__ = ["Episodes", "step_kl"]
+__all__ = ["Episodes", "seeded_rollout", "step_kl"]
 
 WORTH = ("action_log_prob", "advantage", "kl_weight")
 ROUNDING = 1e-6  # of rewards: what differs by less is constant
@@ -85,11 +85,7 @@ class Episodes(nn.Module):
     def refresh(self) -> None:
         """Draw and score new ones."""
         environment, actor, base = self._given
-        # torchrl's actors draw from torch's own generator
-        with torch.random.fork_rng():
-            torch.manual_seed(self._seed())
-            environment.set_seed(self._seed())
-            path = environment.rollout(environment.steps, actor, break_when_any_done=False)
+        path = seeded_rollout(environment, actor, self._seed(), self._seed())
         own, law = actor.get_dist(path), base.get_dist(path)
         reward, condition = path["next", "reward"][:, -1, 0], path.get("condition", None)
         groups = groups_of(None if condition is None else condition[:, 0], len(reward))
@@ -114,6 +110,15 @@ class Episodes(nn.Module):
 
     def _seed(self) -> int:
         return int(torch.randint(2**31, (), generator=self.generator))
+
+
+def seeded_rollout(environment: Any, actor: Any, seed: int, start_seed: int) -> Any:
+    """Whole episodes, (N, K): `seed` of the actor's steps, `start_seed` of where they start."""
+    # torchrl's actors draw from torch's own generator
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        environment.set_seed(start_seed)
+        return environment.rollout(environment.steps, actor, break_when_any_done=False)
 
 
 def step_kl(mean: Tensor, base: Tensor, spread: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from alignflow.checkpoint import save_folder
+from alignflow.finetuning.episodes import seeded_rollout
 from alignflow.flow_map import FlowMap
 
 from .build import build, build_condition
@@ -28,11 +29,8 @@ def keep_episodes(context: Context, models: dict[str, FlowMap]) -> None:
     env = environment(context.policy, context.reward, num_envs=EPISODES, condition=condition)
     paths, times = {}, torch.zeros(0)
     for name, model in models.items():
-        # torchrl's actors draw from torch's own generator
-        with torch.random.fork_rng():
-            torch.manual_seed(context.config.seed)
-            env.set_seed(context.config.seed)
-            path = env.rollout(env.steps, env.actor(model), break_when_any_done=False)
+        seed = context.config.seed
+        path = seeded_rollout(env, env.actor(model), seed, seed)
         states = torch.cat([path["state"], path["next", "state"][:, -1:]], dim=1)
         times = torch.cat([path["time"][0, :, 0], path["next", "time"][0, -1:, 0]])
         shown = list(decoded(context, states.flatten(0, 1)))

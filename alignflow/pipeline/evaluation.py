@@ -8,7 +8,6 @@ from torch import Tensor
 from alignflow.checkpoint import save_folder
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import (
-    Estimate,
     diversity,
     effective_sample_size,
     frechet_distance,
@@ -22,7 +21,7 @@ from .episodes import keep_episodes
 from .judging import Verdict, decoded, judge_samples
 from .reference import against_reference
 from .sampling import COSTS, build_steerer, sample_model, sample_steered
-from .tilt import interval, reweighted_mean, share
+from .tilt import interval, pair, reweighted_mean, share
 
 __all__ = ["evaluate_stage"]
 
@@ -41,7 +40,6 @@ def evaluate_stage(context: Context) -> dict[str, Any]:
     base, strength = samples[BASE], tilt_strength(context.config)
     event = _keep_some(context, samples)
     keep_episodes(context, models)
-    states = {name: drawn["state"] for name, drawn in samples.items()}
     return {
         "models": [
             _model(name, drawn, verdicts[name])
@@ -53,7 +51,7 @@ def evaluate_stage(context: Context) -> dict[str, Any]:
             for name, drawn in samples.items()
         ],
         "tilt": None if strength is None else _tilt(base["reward"], verdicts[BASE].held, strength),
-        "reference": against_reference(context, states, models),
+        "reference": against_reference(context, samples, models),
         "reward_name": context.reward.name,
         "strength": strength or 0.0,
         "event": event,
@@ -88,9 +86,9 @@ def _model(name: str, drawn: Drawn, verdict: Verdict) -> dict[str, Any]:
         "rates": {
             label: share(held.sum().item(), len(held)) for label, held in verdict.held.items()
         },
-        "mean_reward": _pair(mean(drawn["reward"])),
-        "held_out": {key: _pair(estimate) for key, estimate in verdict.held_out.items()},
-        "diversity": _pair(diversity(drawn["state"][:PAIRED])),
+        "mean_reward": pair(mean(drawn["reward"])),
+        "held_out": {key: pair(estimate) for key, estimate in verdict.held_out.items()},
+        "diversity": pair(diversity(drawn["state"][:PAIRED])),
         "cost": {cost: drawn[cost].double().mean().item() for cost in COSTS},
     }
 
@@ -102,10 +100,10 @@ def _distances(
     last = slice(-len(drawn["state"]), None)
     generator = torch.Generator().manual_seed(context.config.seed)
     sliced = sliced_wasserstein(drawn["state"], base["state"][last], generator=generator)
-    found = {"sliced_w2": _pair(sliced)}
+    found = {"sliced_w2": pair(sliced)}
     if verdict.features is not None and base_verdict.features is not None:
         frechet = frechet_distance(verdict.features, base_verdict.features[last])
-        found["frechet_distance"] = _pair(frechet)
+        found["frechet_distance"] = pair(frechet)
     return found
 
 
@@ -114,7 +112,7 @@ def _tilt(rewards: Tensor, held: dict[str, Tensor], strength: float) -> dict[str
     return {
         "name": "exact tilt",
         "rates": {label: interval(rate) for label, rate in rates.items()},
-        "mean_reward": _pair(reweighted_mean(rewards, rewards, strength)),
+        "mean_reward": pair(reweighted_mean(rewards, rewards, strength)),
         "ess": effective_sample_size(strength * rewards.double()).item(),
     }
 
@@ -134,7 +132,3 @@ def _keep_some(context: Context, samples: dict[str, Drawn]) -> str:
     if first.ndim == 4 and first.shape[1] in (1, 3):
         return "image"
     return "points" if first.shape[1:] == (2,) else "other"
-
-
-def _pair(estimate: Estimate) -> list[float]:
-    return [estimate.value, estimate.standard_error]

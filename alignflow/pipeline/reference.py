@@ -15,7 +15,6 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap
 from alignflow.likelihood import sample_with_density
 from alignflow.metrics import (
-    Estimate,
     cluster_wasserstein,
     effective_sample_size,
     mean,
@@ -24,7 +23,7 @@ from alignflow.metrics import (
 
 from .context import Context
 from .judging import decoded
-from .tilt import reweighted_mean
+from .tilt import pair, reweighted_mean
 
 __all__ = ["against_reference"]
 
@@ -36,13 +35,13 @@ TAILS = (0.005, 0.995)  # quantiles of all that is shown, beyond which the outer
 
 
 def against_reference(
-    context: Context, samples: dict[str, Tensor], models: dict[str, FlowMap]
+    context: Context, samples: dict[str, dict[str, Tensor]], models: dict[str, FlowMap]
 ) -> dict[str, Any] | None:
     """Distances to the reference, histograms beside it, and the weights of ODEs under its density.
 
     Args:
         context: Of the run.
-        samples: States (n, *E) by model.
+        samples: `state` (n, *E) and `reward` (n,) by model.
         models: Those of them that have an ODE.
 
     Returns:
@@ -52,12 +51,13 @@ def against_reference(
         return None
     count = context.config.evaluation.samples
     drawn = context.reference.sample(2 * count, generator=context.sample_generator(0))
-    # as many others of the reference show what the distances are at best
-    samples = {NAME: drawn[count:]} | {name: states[:count] for name, states in samples.items()}
-    seen = {name: _seen(context, states) for name, states in samples.items()}
     judge = _seen(context, drawn[:count])
+    # as many others of the reference show what the distances are at best
+    seen = {NAME: _seen(context, drawn[count:])}
+    for name, found in samples.items():
+        seen[name] = _seen(context, found["state"][:count], found["reward"][:count])
     return {
-        "mean_reward": _pair(mean(judge["reward"][:, 0])),
+        "mean_reward": pair(mean(judge["reward"][:, 0])),
         "distances": {name: _distances(context, found, judge) for name, found in seen.items()},
         "histograms": {
             what: _histogram({name: found[what] for name, found in seen.items()})
@@ -70,12 +70,13 @@ def against_reference(
     }
 
 
-def _seen(context: Context, states: Tensor) -> dict[str, Tensor]:
+def _seen(context: Context, states: Tensor, reward: Tensor | None = None) -> dict[str, Tensor]:
     """What is compared of states: themselves, or the clusters (n, N, D) they are, their rewards and
     observables (n, 1)."""
     calls: dict[str, Callable[[Any], Tensor]] = getattr(context.reference, "observables", {})
     shown = [part.cpu() for part in decoded(context, states)]
-    reward = context.reward.score(states, None, context.policy.decode)
+    if reward is None:
+        reward = context.reward.score(states, None, context.policy.decode)
     whole = torch.cat(shown)
     first = {"cluster": whole} if whole.ndim == 3 else {"state": states.flatten(1)}
     observed = {name: call(whole).reshape(-1, 1) for name, call in calls.items()}
@@ -92,7 +93,7 @@ def _distances(context: Context, found: dict[str, Tensor], judge: dict[str, Tens
             projections = 1 if values.shape[1] == 1 else 128
             generator = context.sample_generator(0)
             distance = sliced_wasserstein(values, judge[what], projections, generator)
-        measured[what] = _pair(distance)
+        measured[what] = pair(distance)
     return measured
 
 
@@ -121,12 +122,8 @@ def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> dict
     rewards = found["reward"][:, 0]
     return {
         "n": settings.weighed,
-        "mean_reward": _pair(mean(rewards)),
+        "mean_reward": pair(mean(rewards)),
         "distances": _distances(context, found, judge),
         "ess": effective_sample_size(log_weight).item() / settings.weighed,
-        "weighed_reward": _pair(reweighted_mean(rewards, log_weight, 1.0)),
+        "weighed_reward": pair(reweighted_mean(rewards, log_weight, 1.0)),
     }
-
-
-def _pair(estimate: Estimate) -> list[float]:
-    return [estimate.value, estimate.standard_error]

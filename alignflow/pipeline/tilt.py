@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alignflow.metrics import Estimate
 
-__all__ = ["interval", "reweighted_mean", "share"]
+__all__ = ["interval", "pair", "reweighted_mean", "share"]
 
 Z = 1.96  # standard errors on either side of a 95 % interval
 
@@ -24,6 +24,11 @@ def reweighted_mean(values: Tensor, rewards: Tensor, strength: float) -> Estimat
     # the delta method, for a ratio of two means
     error = torch.linalg.vector_norm(weight * (values - mean))
     return Estimate(mean.item(), error.item())
+
+
+def pair(estimate: Estimate) -> list[float]:
+    """An estimate as results record it, [value, standard error]."""
+    return [estimate.value, estimate.standard_error]
 
 
 def interval(rate: Estimate) -> list[float]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import alignflow as af
 from alignflow.policies import load_judge
-from alignflow.precision import bf16_is_slow
+from alignflow.precision import fastest
 from alignflow.rewards import ClassMixture
 
 WEIGHTS = (0, 1, 0, 1, 0, 2, 0, 2, 0, 4)
@@ -83,7 +83,7 @@ def main() -> None:
         pool=4096,
         refresh_every=options.steps,
         candidate_steps=4,
-        precision="fp32" if bf16_is_slow() else "bf16",
+        precision=fastest(),
         folder=KEPT / f"tilt-{options.steps}",
     )
     steerer = af.steer(policy, reward, strength=STRENGTH, **MFM_GF)

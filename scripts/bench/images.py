@@ -24,7 +24,7 @@ from alignflow.flow_map import FlowMap
 from alignflow.metrics import frechet_distance, novelty
 from alignflow.pictures import save_picture
 from alignflow.policies import load_judge
-from alignflow.precision import autocast, bf16_is_slow
+from alignflow.precision import autocast, fastest
 from alignflow.rewards import tesseract_read
 from alignflow.targets import ATTRIBUTES, CHARACTERS, avatars, digits, glyphs
 
@@ -74,7 +74,7 @@ def drawn(name: str, draw: Callable[..., Tensor], n: int, classes: int = 0) -> T
     for start in track(range(0, n, BATCH), name):
         size = min(BATCH, n - start)
         condition = torch.arange(start, start + size) % classes if classes else None
-        with autocast("fp32" if bf16_is_slow() else "bf16"):
+        with autocast(fastest()):
             states = draw(size, condition, generator)
         parts.append(((states.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8))
     KEPT.mkdir(parents=True, exist_ok=True)

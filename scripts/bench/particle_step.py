@@ -6,7 +6,7 @@ States are noise, for what is timed does not depend on them. The least of the re
 """
 
 import argparse
-import time
+import timeit
 from collections.abc import Callable
 
 import torch
@@ -22,12 +22,7 @@ from alignflow.targets import CLUSTERS, build_cluster, from_relative
 def least(work: Callable[[], object], repeats: int) -> float:
     """Milliseconds of the fastest of some calls, after one that is not counted."""
     work()
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return 1000 * min(found)
+    return 1000 * min(timeit.repeat(work, repeat=repeats, number=1))
 
 
 def row(name: str, batch: int, repeats: int) -> list[str]:

@@ -14,7 +14,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
 from page import shown, table, write_page
 
 from alignflow import pipeline
@@ -55,8 +54,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the config")
     options = parser.parse_args()
     overrides = [f"experiment={options.system}", *options.overrides]
-    with initialize_config_module("alignflow.configs", version_base="1.3"):
-        config = compose("config", overrides=overrides)
+    config = pipeline.compose(*overrides)
     command = shlex.join(["alignflow", "run", *overrides])
     run = pipeline.run(config, Path("outputs") / options.system, command)
     stages = {

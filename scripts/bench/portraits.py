@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from alignflow.policies import load_judge
-from alignflow.precision import autocast, bf16_is_slow
+from alignflow.precision import autocast, fastest
 
 __all__ = ["best_of", "forwards", "seen", "sampled"]
 
@@ -31,7 +31,7 @@ def sampled(folder: Path, name: str, draw: Callable, n: int) -> TensorDict:
     parts = []
     for start in track(range(0, n, BATCH), name):
         generator = torch.Generator().manual_seed(start)
-        with autocast("fp32" if bf16_is_slow() else "bf16"):
+        with autocast(fastest()):
             parts.append(draw(min(BATCH, n - start), generator))
     found = TensorDict(
         {key: torch.cat([part[key].float() for part in parts]) for key in ("state", "reward")}

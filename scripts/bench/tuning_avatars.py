@@ -24,7 +24,7 @@ from alignflow.finetuning import MapRollout, MemorylessRollout
 from alignflow.metrics import diversity, mean, sliced_wasserstein
 from alignflow.pipeline.tilt import reweighted_mean
 from alignflow.policies import load_judge
-from alignflow.precision import bf16_is_slow
+from alignflow.precision import fastest
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
 from alignflow.targets import ATTRIBUTES
 
@@ -57,7 +57,7 @@ def tuned(policy, reward, strength: float, name: str, folder: Path, steps: int):
     meter, start = Meter(), time.perf_counter()
     model = af.finetune(
         policy, MeteredReward(reward, meter), strength=strength, steps=steps, batch_size=32,
-        precision="fp32" if bf16_is_slow() else "bf16", **TUNERS[name],
+        precision=fastest(), **TUNERS[name],
     )  # fmt: skip
     found: dict[str, float] = {"calls": meter.total.reward_calls, "vjps": meter.total.reward_vjps}
     found["minutes"] = (time.perf_counter() - start) / 60
