@@ -19,6 +19,7 @@ from alignflow.interpolants import (
     flow_map_from_mean_denoiser,
     mean_denoiser_from_average_velocity,
 )
+from alignflow.posteriors import InnerLook
 from alignflow.targets import from_relative
 
 from .networks import NETWORKS
@@ -53,7 +54,10 @@ class FlowMapPolicy(FlowMap):
             for states in relative coordinates.
         invertible: Whether the map was trained to run from data to noise too (t < s).
         stochastic: Whether the network was trained in a context too, as `context=(t, x_t)`, and
-            gives posterior draws; an empty context is then the unconditional map.
+            gives posterior draws, by an `InnerLook`; an empty context is then the unconditional
+            map.
+        data_deviation: Standard deviation of the data, which the looks of a stochastic map weigh
+            by.
         facts: Anything JSON can hold that travels with the saved model (its card).
     """
 
@@ -65,6 +69,7 @@ class FlowMapPolicy(FlowMap):
         decode: str = "identity",
         invertible: bool = False,
         stochastic: bool = False,
+        data_deviation: float = 1.0,
         facts: dict | None = None,
     ):
         super().__init__(event_shape)
@@ -80,6 +85,7 @@ class FlowMapPolicy(FlowMap):
         self.decoder = decode
         self.invertible = invertible
         self.stochastic = stochastic
+        self.data_deviation = data_deviation
         self.facts = facts or {}
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
@@ -149,10 +155,18 @@ class FlowMapPolicy(FlowMap):
         time, state = context
         # at time 0 the state says nothing, and the map is the unconditional one
         state = torch.where(expand_time(time > 0, state), state, 0.0)
-        return self._average_velocity(x, s, t, condition, (time, state))
+        look = InnerLook(x, s, t, state, time, self.data_deviation)
+        given = condition, (time, state)
+        average = self._average_velocity(look.state, look.start, look.end, *given)
+        return look.velocity(average)
 
-    def with_context(self) -> "FlowMapPolicy":
+    def with_context(self, data_deviation: float = 1.0) -> "FlowMapPolicy":
         """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
+
+        Its draws are exact already where the data is normal, of the deviation given.
+
+        Args:
+            data_deviation: Standard deviation of the data.
 
         Raises:
             ValueError: If the network is not a registered one.
@@ -175,6 +189,7 @@ class FlowMapPolicy(FlowMap):
             self.decoder,
             self.invertible,
             stochastic=True,
+            data_deviation=data_deviation,
             facts=self.facts,
         )
 
@@ -202,6 +217,7 @@ class FlowMapPolicy(FlowMap):
             "decode": self.decoder,
             "invertible": self.invertible,
             "stochastic": self.stochastic,
+            "data_deviation": self.data_deviation,
             "facts": self.facts,
         }
         return save_folder(folder, tensors, facts)
@@ -253,5 +269,6 @@ def load_policy(folder: str | Path, module: nn.Module | None = None) -> FlowMapP
         decode=facts["decode"],
         invertible=facts["invertible"],
         stochastic=facts.get("stochastic", False),
+        data_deviation=facts.get("data_deviation", 1.0),
         facts=facts["facts"],
     ).eval()

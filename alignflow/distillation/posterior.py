@@ -81,7 +81,7 @@ def learn_posterior(
     compile: bool = False,
     *,
     teacher: str = "glass",
-    diagonal_fraction: float = 0.5,
+    diagonal_fraction: float = 0.25,
     times: UniformTimes = UniformTimes(boundary=0.25),  # noqa: B008 (it has no state)
     **options,
 ) -> FlowMap:
@@ -112,12 +112,7 @@ def learn_posterior(
         raise ValueError(f"teacher must be one of {', '.join(TEACHERS)}, got {teacher!r}")
     generator = generator or torch.Generator().manual_seed(0)
     base = copy.deepcopy(policy).eval().requires_grad_(False)
-    student = cast(Any, policy).with_context().train()
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
-    by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None
-    inner = InnerFlow(student)
-    options |= {"diagonal_fraction": diagonal_fraction, "times": times}
-    objective = build_loss(loss, inner, teacher=by_glass, generator=generator, **options)
 
     def draw(generator: torch.Generator) -> TensorDictBase:
         if data is None:
@@ -126,6 +121,13 @@ def learn_posterior(
             rows = batches(data, batch_size)(generator)
         return in_context(rows, generator)
 
+    # not 0, where no look would weigh anything
+    deviation = max(draw(generator)["data"].std().item(), 1e-2)
+    student = cast(Any, policy).with_context(deviation).train()
+    by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None
+    inner = InnerFlow(student)
+    options |= {"diagonal_fraction": diagonal_fraction, "times": times}
+    objective = build_loss(loss, inner, teacher=by_glass, generator=generator, **options)
     trainer = Trainer(
         objective, student, draw, steps=steps, generator=generator, folder=folder, **settings
     )

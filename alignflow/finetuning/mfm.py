@@ -9,7 +9,9 @@ by its mean over the pool of candidates, which changes nothing but keeps it near
 
 Where modes lie apart the mean of c_t grad R is made by rare states between their basins, where the
 draw's gradient is huge; elsewhere it is next to nothing. There the form without a gradient is the
-one that works: with d = (z - x_t) / (1-t) the target of `tilt`, by draws of the posterior.
+one that works, whose target is b_theta + R (d - b_theta) with d = (z - x_t) / (1-t). It takes no
+control variate, as `tilt` does: the error of a draw, however small, would be divided by E[R | x_t],
+which is next to nothing where rewards are poor, and the velocity there would run away.
 
 Source: Meta Flow Maps (2601.14430), equation 43, with the schedule c_t and not a constant.
 """
@@ -26,7 +28,6 @@ from alignflow.posteriors import DrawnPosterior, GLASSPosterior, StochasticMapPo
 from alignflow.reward_module import RewardError, as_reward, log_tilt
 from alignflow.values import score_endpoints
 
-from .control_variate import ControlVariate
 from .tuner import check_differentiable
 from .velocity_matching import VelocityMatching
 
@@ -42,7 +43,8 @@ class MFM(VelocityMatching):
 
     Args:
         value: "gradient" takes the reward's through the draw; "gradient_free" any black box.
-        inner_steps: Of GLASS, by Heun.
+        inner_steps: Of GLASS, by Heun. On the ring a tuned ODE is 2.4 floors of sliced W2 from the
+            tilt by 4 of them, 1.3 by 8.
         t_min: Below it c_t is held: there it diverges, and the value's gradient vanishes.
     """
 
@@ -53,7 +55,7 @@ class MFM(VelocityMatching):
         strength: float,
         *,
         value: str = "gradient",
-        inner_steps: int = 4,
+        inner_steps: int = 8,
         t_min: float = 0.01,
         **options,
     ):
@@ -65,7 +67,6 @@ class MFM(VelocityMatching):
             check_differentiable("mfm with value=gradient", as_reward(reward))
         super().__init__(policy, reward, strength, **options)
         self.t_min, self.climbs = t_min, value == "gradient"
-        self.control = ControlVariate()
         # in a tuple, so that what is frozen is neither trained nor saved with the policy
         self._posterior = (_posterior(self.base, inner_steps),)
 
@@ -77,9 +78,11 @@ class MFM(VelocityMatching):
         if self.climbs:
             rise = self._rise(worth, state, at.time)
             return at.base - (weight - 1) * (at.own - at.base) + rise
-        # the last of the way, where a draw's error would be divided by next to nothing, is held
-        direction = (endpoint - at.state) / expand_time((1 - at.time).clamp_min(self.t_min), state)
-        return at.own + self.control(weight * (direction - at.own), direction - at.base)
+        left = expand_time(1 - at.time, state)
+        # near the end, where a draw's error would be divided by next to nothing, what the draw says
+        # beyond the base is damped
+        beyond = (endpoint - at.state - left * at.base) / left.clamp_min(self.t_min)
+        return at.own + weight * (at.base + beyond - at.own)
 
     def _draw(self, state: Tensor, time: Tensor, condition: Any) -> tuple[Tensor, Tensor]:
         """One endpoint of each state, (N, *E), and R, (N,)."""

@@ -92,20 +92,26 @@ class Pool(nn.Module):
     def resample(self, n: int) -> TensorDict:
         """n rows drawn by their weights: `data` (n, *E) and perhaps `condition` (n, ...)."""
         self._grow_older()
-        weight = self.log_weight.exp()
-        return self._rows(torch.multinomial(weight, n, True, generator=self.generator))
+        return self._rows(self._by_weight(n))
 
     @torch.no_grad()
-    def draw(self, n: int) -> TensorDict:
+    def draw(self, n: int, resampled: int = 0) -> TensorDict:
         """n rows drawn evenly, as `resample` gives them, with what each is worth.
+
+        The last `resampled` of them are drawn by their weights.
 
         `weight` (n,) is e^{strength r} over its mean; `gain` (n,) is strength r less its mean, and
         -1 for a dropped candidate, as if it had no weight to first order. Means are over the
         candidates of one condition.
         """
         self._grow_older()
-        rows = torch.randint(len(self.state), (n,), generator=self.generator)
+        rows = torch.randint(len(self.state), (n - resampled,), generator=self.generator)
+        if resampled:
+            rows = torch.cat([rows, self._by_weight(resampled)])
         return self._rows(rows).update({"weight": self.weight[rows], "gain": self.gain[rows]})
+
+    def _by_weight(self, n: int) -> Tensor:
+        return torch.multinomial(self.log_weight.exp(), n, True, generator=self.generator)
 
     def _grow_older(self) -> None:
         if self.age % self.refresh_every == 0:

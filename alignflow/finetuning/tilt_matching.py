@@ -40,7 +40,7 @@ class TiltMatching(VelocityMatching):
 
     def sample_batch(self, n):
         """n candidates: `data` (n, *E), `worth` (n,) and perhaps `condition` (n, ...)."""
-        drawn = self.pool.draw(n)
+        drawn = self.drawn(n)
         worth = drawn[self.worth]
         return self.under_keys(drawn.exclude("weight", "gain").set("worth", worth))
 

@@ -4,7 +4,9 @@ r"""Tuners that regress the velocity on a target of their own, at states of the 
     \min_\theta \; \mathbb{E}\, \lvert b_\theta(I_t, t) - \text{target} \rvert^2
 
 Endpoints are drawn and scored in pools. Off the diagonal the policy's jumps follow its velocity by
-self-distillation, so that what comes out is a few-step map.
+self-distillation, so that what comes out is a few-step map. They are learned on the path to the
+tilt, where the tuned map goes: elsewhere, where rewards are poor, no target holds the velocity, and
+jumps that teach themselves there run away with it.
 """
 
 from dataclasses import dataclass
@@ -58,19 +60,29 @@ class VelocityMatching(Pooled):
         raise NotImplementedError
 
     def sample_batch(self, n: int) -> TensorDict:
-        """n candidates: `data` (n, *E) and perhaps `condition` (n, ...)."""
-        return self.under_keys(self.pool.draw(n).exclude("weight", "gain"))
+        """n candidates: `data` (n, *E) and perhaps `condition` (n, ...).
+
+        The last of them, for the jumps, are drawn by their weights.
+        """
+        return self.under_keys(self.drawn(n).exclude("weight", "gain"))
+
+    def drawn(self, n: int) -> TensorDict:
+        """n rows of the pool with what each is worth, the last of them drawn by it."""
+        return self.pool.draw(n, n - self._diagonal(n))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of a batch as `sample_batch` draws it."""
         n = len(tensordict)
-        diagonal = n - round((1 - self.diagonal_fraction) * n)
+        diagonal = self._diagonal(n)
         near, far = tensordict.split([diagonal, n - diagonal])
         losses: dict[str, Any] = {"loss_diagonal": diagonal / n * self._regression(near)}
         if len(far):
             jumps = self.distil(far.get(self.tensor_keys.data), self._condition(far))
             losses["loss_map"] = (1 - diagonal / n) * jumps["loss_map"]
         return TensorDict({**losses, "effective_share": self.pool.share.clone()})
+
+    def _diagonal(self, n: int) -> int:
+        return n - round((1 - self.diagonal_fraction) * n)
 
     def _condition(self, rows: TensorDictBase) -> Any:
         return rows.get(self.tensor_keys.condition, None)

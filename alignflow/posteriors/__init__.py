@@ -4,6 +4,7 @@ from .base import DrawnPosterior, Posterior
 from .exact import ExactPosterior
 from .gaussian import GaussianPosterior
 from .glass import GLASSPosterior, combined_look
+from .inner_look import InnerLook
 from .points import DenoiserPosterior, FlowMapPosterior
 from .renoised import RenoisedPosterior
 from .stochastic import StochasticMapPosterior
@@ -16,6 +17,7 @@ __all__ = [
     "FlowMapPosterior",
     "GLASSPosterior",
     "GaussianPosterior",
+    "InnerLook",
     "Posterior",
     "RenoisedPosterior",
     "StochasticMapPosterior",

@@ -58,9 +58,26 @@ def test_a_context_changes_nothing_before_it_is_trained(base, generator):
     x = torch.randn(9, 1, generator=generator)
     torch.testing.assert_close(started.velocity(x, 0.4), base.velocity(x, 0.4))
     noise = torch.randn(9, 3, 1, generator=generator)
-    drawn = started.posterior_flow(noise, x, 0.7)
+    drawn = started.posterior_flow(noise, x, 0.0)
     jumped = base.flow_map(noise.flatten(0, 1), 0.0, 1.0)
     torch.testing.assert_close(drawn.flatten(0, 1), jumped)
+
+
+def test_draws_of_normal_data_are_right_before_they_are_trained(base, target, generator):
+    """20,000 draws; what is allowed is the base's own error, and that of no training."""
+    started = base.with_context(0.5**0.5)
+    for time in (0.3, 0.7):
+        state = torch.tensor([[0.0], [1.2]])
+        noise = torch.randn(2, 20_000, 1, generator=generator)
+        drawn = started.posterior_flow(noise, state, time)
+        posterior = target.posterior(state, torch.full((2,), time))
+        assert (drawn.mean(1) - posterior.means[:, 0]).abs().max() < 0.1
+        assert (drawn.std(1) - posterior.covariances[:, 0, 0].sqrt()).abs().max() < 0.1
+
+
+def test_the_deviation_of_the_data_is_measured(base, target, generator):
+    learned = af.learn_posterior(base, target, steps=1, batch_size=20_000, generator=generator)
+    assert learned.data_deviation == pytest.approx(0.5**0.5, abs=0.02)
 
 
 def test_contexts_are_the_path_to_their_own_row(generator):
@@ -91,7 +108,7 @@ def test_the_unconditional_map_stays_one(learned, generator):
 def test_it_is_saved_and_loaded_as_what_it_is(learned, tmp_path, generator):
     again = af.load(learned.save(tmp_path / "model"))
     noise, state = torch.randn(2, 4, 1, generator=generator)
-    assert again.has_posterior_flow
+    assert again.has_posterior_flow and again.data_deviation == learned.data_deviation
     torch.testing.assert_close(
         again.posterior_flow(noise[:, None], state, 0.5),
         learned.posterior_flow(noise[:, None], state, 0.5),

@@ -16,7 +16,7 @@ FAST = {"batch_size": 256, "learning_rate": 3e-3, "ema_decay": 0.98}
 
 
 @pytest.mark.parametrize("value", ["gradient", "gradient_free"])
-@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("t", [0.1, 0.5, 0.9, 0.995])
 def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(t, value, generator):
     """At one state of a mixture whose modes overlap, with exact draws: 20,000 of them, five
     standard errors."""

@@ -44,6 +44,14 @@ def test_rows_are_drawn_by_the_weights_of_the_tilt(standard):
     assert drawn.mean().item() == pytest.approx(0.7, abs=error)
 
 
+def test_the_last_rows_of_a_draw_are_by_the_weights(standard):
+    drawn = pool(standard, lambda x: x[:, 0], strength=0.7, size=20_000).draw(40_000, 20_000)
+    even, weighed = drawn["data"].split(20_000)
+    assert even.mean().item() == pytest.approx(0, abs=5 * (2 / 20_000) ** 0.5)
+    # as above
+    assert weighed.mean().item() == pytest.approx(0.7, abs=5 * ((1.63 + 1) / 20_000) ** 0.5)
+
+
 def test_a_shift_of_the_reward_changes_nothing(standard):
     plain = pool(standard, lambda x: x[:, 0]).resample(64)["data"]
     shifted = pool(standard, lambda x: x[:, 0] + 64.0).resample(64)["data"]

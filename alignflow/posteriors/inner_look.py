@@ -1,0 +1,78 @@
+r"""A jump of the inner flow to the posterior, asked of a plain flow map.
+
+The inner state :math:`y_s = s\, x_1 + (1-s)\, \epsilon` and the context :math:`x_t` are two looks
+at one data point. Added up, they are a look at it at a later time, and a jump of the inner flow is
+one of the flow from there. On the diagonal that is exact with the weights of `combined_look`, for
+any data. A jump to the end of the inner flow must keep the noise of its start, which a draw is made
+of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known deviation,
+N(m, c^2 I), at the start and the end of the path:
+
+.. math::
+    y = \frac{w_x\, x_t + w_y\, y_s}{t w_x + s w_y + e (1-s)}, \quad
+    w_x = (1-s)\, k\, (\sigma_s - s h), \quad w_y = \sigma_s + (1-s)\, h, \quad
+    h = \frac{(u+s)\, q - (2-u-s)}{\sigma_s + \sigma_u}
+
+with the posterior's mean k x_t and variance q, :math:`\sigma_s^2 = s^2 q + (1-s)^2`, and
+:math:`e (1-s)` the deviation of the noise in the numerator. From s = 0 to u = 1 this adds to x_t as
+much noise as makes the jump of a flow map a draw of the posterior.
+"""
+
+import torch
+from torch import Tensor
+
+from alignflow.interpolants import expand_time
+
+__all__ = ["InnerLook"]
+
+TINY = 1e-8  # where everything is known, at t = s = 1, the quotients are 0/0
+
+
+class InnerLook:
+    """Where the average velocity of a jump is asked, and what it says of the inner flow's.
+
+    Args:
+        x: Inner states, (N, *E).
+        s: Inner start, (N,).
+        u: Inner end, (N,).
+        state: What the posterior is given, (N, *E).
+        time: Its time, (N,).
+        deviation: c, of the data.
+
+    Attributes:
+        state: (N, *E).
+        start: Time of the state, (N,).
+        end: Time that the jump leads to, (N,).
+    """
+
+    def __init__(
+        self, x: Tensor, s: Tensor, u: Tensor, state: Tensor, time: Tensor, deviation: float
+    ):
+        variance = deviation**2
+        prior = variance * time.square() + (1 - time).square()
+        q = variance * (1 - time).square() / prior
+        sigma_s, sigma_u = ((r.square() * q + (1 - r).square()).sqrt() for r in (s, u))
+        h = ((u + s) * q - (2 - u - s)) / (sigma_s + sigma_u + TINY)
+        of_state = variance * time / prior * (sigma_s - s * h)  # w_x / (1-s)
+        of_inner = (sigma_s + (1 - s) * h).clamp_min(0)
+        noise = torch.hypot(of_state * (1 - time), of_inner)
+        signal = (1 - s) * of_state * time + of_inner * s
+        total = signal + (1 - s) * noise + TINY
+        self.start = signal / total
+        self.end = torch.maximum(_combined(time, u), self.start)
+        self._inner, self._given = x, state
+        self._of = [expand_time(w, x) for w in (of_state, of_inner, noise, total, time, 1 - s)]
+        of_state, of_inner, _, total, _, left = self._of
+        self.state = (left * of_state * state + of_inner * x) / total
+
+    def velocity(self, average: Tensor) -> Tensor:
+        """The inner flow's average velocity, (N, *E), of the one found at the look, (N, *E)."""
+        of_state, of_inner, noise, total, time, _ = self._of
+        # (y + (1 - start) average - x) / (1-s), with the division done
+        news = of_state * (self._given - time * self._inner) + of_inner * self._inner
+        return (news + noise * (average - self._inner)) / total
+
+
+def _combined(t: Tensor, u: Tensor) -> Tensor:
+    """Time of the one look that looks at times t and u amount to."""
+    d = torch.hypot(t * (1 - u), u * (1 - t))
+    return d / (d + (1 - t) * (1 - u) + TINY)
