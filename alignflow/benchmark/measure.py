@@ -62,9 +62,12 @@ class Truth:
         """How far samples are from the exact law, by as many exact draws; and their mean reward."""
         if not states.isfinite().all():
             return self.diverged
+        try:
+            reward = self.score(states).mean().item()
+        except FloatingPointError:
+            return self.diverged  # too far out for the reward to be a number
         exact = self.sample(len(states), seed)
         generator = torch.Generator().manual_seed(seed)  # of the projections
-        reward = self.score(states).mean().item()
         found = {
             "sliced_w2": float(sliced_wasserstein(states, exact, generator=generator)),
             "mmd": float(mmd(states, exact)),

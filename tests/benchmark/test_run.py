@@ -93,6 +93,10 @@ def test_a_tuner_that_diverges_is_measured_as_such():
     assert all(math.isnan(measured["sliced_w2"]) for measured in found.values())
 
 
+def test_samples_too_far_out_for_the_reward_have_diverged(truth):
+    assert math.isnan(truth.distances(torch.full((16, 2), 1e30), seed=0)["sliced_w2"])
+
+
 def test_one_system_of_all_particles_costs_what_one_of_them_does(truth):
     found = measure(truth, {"method": "fk", "particles": "all", "steps": 8}, seed=0)
     assert found["nfe"] == 8 and found["reward_calls"] == 9
