@@ -82,7 +82,7 @@ def value_correlation(policy: FlowMapPolicy, states: int = 64, draws: int = 64) 
         ):
             rows = []
             for part in batch.split(8):
-                part = posterior.draw(part.clone(), generator)
+                posterior.draw(part, generator)
                 endpoint = posterior(part)["endpoint"]
                 scores = reward.score(endpoint.flatten(0, 1), decode=policy.decode)
                 rows.append((2 * scores).exp().unflatten(0, (-1, draws)).mean(1).log())

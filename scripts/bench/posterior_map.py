@@ -119,7 +119,8 @@ def states(target: GaussianMixture, time: float) -> Tensor:
 def by_glass(base: FlowMapPolicy, state: Tensor, time: float) -> Tensor:
     batch = TensorDict({"state": state, "time": torch.full((STATES,), time)}, batch_size=STATES)
     posterior = GLASSPosterior(base, DRAWS, inner_steps=GLASS_STEPS, solver="heun")
-    return posterior(posterior.draw(batch, seeded(3)))["endpoint"]
+    posterior.draw(batch, seeded(3))
+    return posterior(batch)["endpoint"]
 
 
 @torch.no_grad()

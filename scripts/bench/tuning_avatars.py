@@ -50,15 +50,13 @@ REWARDS = {
 }
 
 
-def tuned(policy, reward, strength: float, name: str, folder: Path, steps: int):
-    """The tuned policy and what it cost, kept in a folder."""
+def tuned(policy, reward, strength: float, settings: dict[str, Any], folder: Path):
+    """The policy tuned by settings of `finetune`, and what it cost, kept in a folder."""
     if (folder / "model").exists():
         return af.load(folder / "model"), json.loads((folder / "cost.json").read_text())
     meter, start = Meter(), time.perf_counter()
-    model = af.finetune(
-        policy, MeteredReward(reward, meter), strength=strength, steps=steps, batch_size=32,
-        precision=fastest(), **TUNERS[name],
-    )  # fmt: skip
+    metered = MeteredReward(reward, meter)
+    model = af.finetune(policy, metered, strength=strength, precision=fastest(), **settings)
     found: dict[str, float] = {"calls": meter.total.reward_calls, "vjps": meter.total.reward_vjps}
     found["minutes"] = (time.perf_counter() - start) / 60
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +70,15 @@ def samples(policy, n: int) -> Tensor:
     generator = torch.Generator().manual_seed(7)
     sizes = [min(250, n - start) for start in range(0, n, 250)]
     return torch.cat([policy.sample(size, STEPS, generator=generator) for size in sizes])
+
+
+def kept_base(policy) -> Tensor:
+    """Samples of the base, drawn once."""
+    file = KEPT / f"base-{BASE}.pt"
+    if not file.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        torch.save(samples(policy, BASE), file)
+    return torch.load(file)
 
 
 class Judged:
@@ -101,7 +108,8 @@ def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> st
         if settings["method"] in GRADIENT and not reward.differentiable:
             continue
         folder = KEPT / f"{reward.name}-{name}-{options.steps}".replace(" ", "_")
-        model, cost = tuned(policy, reward, strength, name, folder, options.steps)
+        settings = {**settings, "steps": options.steps, "batch_size": 32}
+        model, cost = tuned(policy, reward, strength, settings, folder)
         after = Judged(model, reward, samples(model, options.samples))
         generator = torch.Generator().manual_seed(0)
         distance = sliced_wasserstein(after.states, base[-options.samples :], generator=generator)
@@ -123,11 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     policy = af.load("avatars")
-    KEPT.mkdir(parents=True, exist_ok=True)
-    file = KEPT / f"base-{BASE}.pt"
-    if not file.exists():
-        torch.save(samples(policy, BASE), file)
-    base = torch.load(file)
+    base = kept_base(policy)
     about = (
         f"{options.steps} steps of batch 32 each, in bfloat16 where the processor has it; "
         f"{options.samples:,} samples at {STEPS} steps, of the base {BASE:,}. The judge "
