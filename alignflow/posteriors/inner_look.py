@@ -59,17 +59,15 @@ class InnerLook:
         total = signal + (1 - s) * noise + TINY
         self.start = signal / total
         self.end = torch.maximum(_combined(time, u), self.start)
-        self._inner, self._given = x, state
-        self._of = [expand_time(w, x) for w in (of_state, of_inner, noise, total, time, 1 - s)]
-        of_state, of_inner, _, total, _, left = self._of
-        self.state = (left * of_state * state + of_inner * x) / total
+        of_state, of_inner, noise = (expand_time(w / total, x) for w in (of_state, of_inner, noise))
+        self.state = expand_time(1 - s, x) * of_state * state + of_inner * x
+        # (self.state + (1 - start) average - x) / (1-s) with the division done, so that s may be 1
+        self._scale = noise
+        self._offset = of_state * (state - expand_time(time, x) * x) + (of_inner - noise) * x
 
     def velocity(self, average: Tensor) -> Tensor:
         """The inner flow's average velocity, (N, *E), of the one found at the look, (N, *E)."""
-        of_state, of_inner, noise, total, time, _ = self._of
-        # (y + (1 - start) average - x) / (1-s), with the division done
-        news = of_state * (self._given - time * self._inner) + of_inner * self._inner
-        return (news + noise * (average - self._inner)) / total
+        return self._offset + self._scale * average
 
 
 def _combined(t: Tensor, u: Tensor) -> Tensor:
