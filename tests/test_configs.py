@@ -16,7 +16,7 @@ from alignflow.targets import ring, ring_reward
 CONFIGS = Path(alignflow.configs.__file__).parent
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 GROUPED = [str(path.with_suffix("")) for path in FILES if len(path.parts) == 2]
-SHIPPED_POLICIES = {"avatars", "digits", "glyphs", "ring"}
+SHIPPED_POLICIES = {"avatars", "avatars_posterior", "digits", "glyphs", "ring"}
 # what every experiment shrinks to
 TINY = {
     "training": ["training.steps=1", "training.batch_size=4"],

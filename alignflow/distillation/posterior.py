@@ -20,8 +20,8 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from alignflow.flow_map import FlowMap
-from alignflow.interpolants import Linear, velocity_from_denoiser
-from alignflow.posteriors import combined_look
+from alignflow.interpolants import Linear
+from alignflow.posteriors import InnerLook
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
@@ -65,9 +65,10 @@ class GLASSTeacher:
     @torch.no_grad()
     def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
         """(N, *E), of inner states at inner times (N,), under a context as `InnerFlow` takes."""
-        state, time = combined_look(condition["state"], condition["time"], x, t, 1 - t)
-        denoiser = self.base.denoiser(state, time, condition.get("label", None))
-        return velocity_from_denoiser(x, t, denoiser)
+        # on the diagonal it does not matter what the deviation of the data is
+        look = InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
+        label = condition.get("label", None)
+        return look.velocity(self.base.velocity(look.state, look.start, label))
 
 
 def learn_posterior(

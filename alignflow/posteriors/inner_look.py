@@ -24,7 +24,7 @@ from alignflow.interpolants import expand_time
 
 __all__ = ["InnerLook"]
 
-TINY = 1e-8  # where everything is known, at t = s = 1, the quotients are 0/0
+TINY = 1e-12  # where everything is known, at t = s = 1, the quotients are 0/0
 
 
 class InnerLook:

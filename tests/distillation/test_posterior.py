@@ -53,6 +53,16 @@ def test_the_teacher_s_velocity_is_that_of_the_flow_to_the_posterior(generator):
     torch.testing.assert_close(GLASSTeacher(model).velocity(y, s, context), exact)
 
 
+@pytest.mark.parametrize("loss", ["psd_midpoint", "lsd", "esd"])
+@pytest.mark.parametrize("teacher", ["glass", "data"])
+def test_any_loss_learns_it(loss, teacher, base, target, generator):
+    """A few steps of each: jumps to the end of the inner flow are among them."""
+    options = {"steps": 5, "batch_size": 64, "teacher": teacher, "generator": generator}
+    learned = af.learn_posterior(base, target, loss, **options)
+    noise, state = torch.randn(2, 4, 1, generator=generator)
+    assert learned.posterior_flow(noise[:, None], state, 0.5).isfinite().all()
+
+
 def test_a_context_changes_nothing_before_it_is_trained(base, generator):
     started = base.with_context()
     x = torch.randn(9, 1, generator=generator)
