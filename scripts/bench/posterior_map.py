@@ -67,7 +67,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def trained(base: FlowMapPolicy, target: Any, name: str, kind: str, steps: int) -> FlowMapPolicy:
+def trained(base: FlowMapPolicy, target: Any, name: str, kind: str, steps: int) -> Any:
     policy = KINDS[kind](base.module, base.event_shape)
     if steps == 0:
         rows = target.sample(10_000, generator=seeded(0))
