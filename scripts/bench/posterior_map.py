@@ -23,13 +23,14 @@ from alignflow.interpolants import Linear
 from alignflow.metrics import sliced_wasserstein
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.posteriors import GLASSPosterior
+from alignflow.posteriors.glass import INNER_SOLVERS
 from alignflow.targets import GaussianMixture
 from alignflow.targets.gaussians import Gaussians
 
 KEPT = Path("outputs/posterior_map")
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 STATES, DRAWS = 32, 2048
-GLASS_STEPS = 8
+GLASS_STEPS, SOLVER = 8, "heun"
 PROJECTIONS = 16
 BATCH = 512
 
@@ -119,7 +120,7 @@ def states(target: GaussianMixture, time: float) -> Tensor:
 
 def by_glass(base: FlowMapPolicy, state: Tensor, time: float) -> Tensor:
     batch = TensorDict({"state": state, "time": torch.full((STATES,), time)}, batch_size=STATES)
-    posterior = GLASSPosterior(base, DRAWS, inner_steps=GLASS_STEPS, solver="heun")
+    posterior = GLASSPosterior(base, DRAWS, inner_steps=GLASS_STEPS, solver=SOLVER)
     posterior.draw(batch, seeded(3))
     return posterior(batch)["endpoint"]
 
@@ -133,7 +134,7 @@ def measured(base: FlowMapPolicy, target: GaussianMixture, models: dict) -> list
         law = exact_target.posterior(state.double(), time)
         exact = law.sample(DRAWS, seeded(4))
         found = {"exact draws": law.sample(DRAWS, seeded(5))}
-        found[f"GLASS, {2 * GLASS_STEPS - 1} forwards"] = by_glass(base, state, time)
+        found[f"GLASS, {INNER_SOLVERS[SOLVER](GLASS_STEPS)} forwards"] = by_glass(base, state, time)
         noise = torch.randn(STATES, DRAWS, *base.event_shape, generator=seeded(3))
         for title, model in models.items():
             found[title] = model.posterior_flow(noise, state, time)

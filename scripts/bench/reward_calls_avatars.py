@@ -4,8 +4,8 @@
 
 Policy gradient beside the tuners that score a pool once, and beside `direct`, which also has each
 reward's gradient. The exact tilt is the base's samples, reweighted. Every run is kept under
-outputs/reward_calls_avatars and goes on where it was cut; delete the folder after a change of the
-model.
+outputs/reward_calls_avatars and goes on where it was cut, the base's samples under
+outputs/tuning_avatars; delete both folders after a change of the model.
 """
 
 import argparse
