@@ -41,6 +41,9 @@ class FlowMapLoss(nn.Module):
         path: Interpolant between noise and data.
         weight: A learned weight of the loss by its times.
         condition_dropout: Share of rows whose label becomes -1, no condition.
+        damped: Whether a row off the diagonal pulls the less the longer its residual is beyond the
+            directions of the path: l / (1 + l / E|x1 - x0|^2), its denominator constant. A map that
+            teaches itself where nothing else holds its velocity may run away without it.
         generator: Source of noise and times.
     """
 
@@ -59,6 +62,7 @@ class FlowMapLoss(nn.Module):
         path: Interpolant | None = None,
         weight: nn.Module | None = None,
         condition_dropout: float = 0.0,
+        damped: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
@@ -79,6 +83,7 @@ class FlowMapLoss(nn.Module):
         self.path = path or Linear()
         self.weight = weight
         self.condition_dropout = condition_dropout
+        self.damped = damped
         self.generator = generator
 
     @property
@@ -127,10 +132,14 @@ class FlowMapLoss(nn.Module):
                 return self.teacher.velocity(x, t, condition)
             return self.policy.average_velocity(x, t, t, condition)
 
-        return self._mean(self.rule(average, velocity, x, s, t, self.generator), s, t)
+        residual = self.rule(average, velocity, x, s, t, self.generator)
+        most = self.path.velocity(x0, x1, s).square().mean() if self.damped else None
+        return self._mean(residual, s, t, most)
 
-    def _mean(self, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    def _mean(self, residual: Tensor, s: Tensor, t: Tensor, most: Tensor | None = None) -> Tensor:
         loss = residual.float().square().flatten(1).mean(1)
+        if most is not None:
+            loss = loss / (1 + loss.detach() / most)
         return (loss if self.weight is None else self.weight(loss, s, t)).mean()
 
     def _drop(self, condition: Tensor) -> Tensor:

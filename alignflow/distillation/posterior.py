@@ -122,9 +122,14 @@ def learn_posterior(
             rows = batches(data, batch_size)(generator)
         return in_context(rows, generator)
 
-    # not 0, where no look would weigh anything
-    deviation = max(draw(generator)["data"].std().item(), 1e-2)
-    student = cast(Any, policy).with_context(deviation).train()
+    own = cast(Any, policy)
+    # not 0, where no look would weigh anything; what was trained already keeps its looks
+    deviation = (
+        own.data_deviation
+        if own.has_posterior_flow
+        else max(draw(generator)["data"].std().item(), 1e-2)
+    )
+    student = own.with_context(deviation).train()
     by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None
     inner = InnerFlow(student)
     options |= {"diagonal_fraction": diagonal_fraction, "times": times}

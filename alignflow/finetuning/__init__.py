@@ -5,6 +5,7 @@ from .direct import Direct
 from .etm import ETM
 from .grpo import GRPO
 from .itm import ITM
+from .langevin import Langevin
 from .levels import AdaptiveLevels, EqualLevels
 from .memoryless import MemorylessRollout
 from .mfm import MFM
@@ -30,6 +31,7 @@ __all__ = [
     "EndpointDistance",
     "EndpointKL",
     "EqualLevels",
+    "Langevin",
     "MapRollout",
     "MemorylessRollout",
     "ODERollout",

@@ -91,7 +91,7 @@ class GRPO(Tuner):
         if not 0 < clip < 1:
             raise ValueError(f"clip must lie in (0, 1), got {clip}")
         generator = generator or torch.Generator().manual_seed(0)
-        distillation = FlowMapLoss(policy, rule, times=times, generator=generator)
+        distillation = FlowMapLoss(policy, rule, times=times, damped=True, generator=generator)
         super().__init__(
             policy,
             reward,

@@ -22,18 +22,17 @@ __all__ = ["MemorylessRollout", "kl_weight", "memoryless_step", "velocity_factor
 
 
 class MemorylessRollout:
-    r"""The memoryless SDE of a model, in steps that are exact where the data is standard normal.
+    r"""The memoryless SDE of a model, in steps that are exact for normal data of a deviation d.
 
     Over a step the denoiser D is held. From s to t, with r = s(1-t) / (t(1-s)),
 
     .. math::
         x_t = A x_s + B D_s(x_s) + \sqrt{S}\,\epsilon, \quad
         A = r\tfrac{1-t}{1-s}, \quad B = t(1-r^2), \quad
-        S = (1-t)^2(1-r^2) + B^2 \tfrac{(1-s)^2}{s^2+(1-s)^2}.
+        S = (1-t)^2(1-r^2) + B^2 \tfrac{d^2(1-s)^2}{d^2s^2+(1-s)^2}.
 
     A and B are those of the posterior of :math:`x_t` given :math:`x_s, x_1`; the second part of S
-    is the spread of :math:`x_1` about D, that of standard normal data. Nothing diverges at time 0,
-    where :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step,
+    is the spread of :math:`x_1` about D, that of such data. Nothing diverges at time 0, where :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step,
     to time 1, is the denoiser's, without noise. The velocity enters a step with the factor
     :math:`B(1-s)`, which is :math:`2(t-s)` in the limit.
 
@@ -41,12 +40,14 @@ class MemorylessRollout:
     row, so that training meets all times but half a gap at either end.
 
     Args:
-        jumps: Steps from the start to time 1. Few of them overstate the KL, and tilt too little.
+        jumps: Steps from the start to time 1. Few of them overstate the KL where the data is wider
+            than d, and tilt too little.
         truncation: Steps that the gradient walks back, counted from the end; None is all. Earlier
             steps then only lead to where the problem starts: their velocity is not trained.
         start: "path" or "noise". The optimum is the same: the best way on from a state does not
             depend on the way there. From the path, all times are met with fewer jumps.
         recompute: As in `MapRollout`.
+        data_deviation: d.
     """
 
     trains_velocity = True
@@ -57,7 +58,11 @@ class MemorylessRollout:
         truncation: int | None = None,
         start: str = "path",
         recompute: bool = False,
+        data_deviation: float = 1.0,
     ):
+        if not data_deviation > 0:
+            raise ValueError(f"data_deviation must be positive, got {data_deviation}")
+        self.data_deviation = data_deviation
         self.jumps, self.truncation = jumps, check_rollout(jumps, truncation, start)
         self.start, self.recompute = start, recompute
 
@@ -81,9 +86,11 @@ class MemorylessRollout:
                 with graph(live):
                     velocity = kept(model.velocity, self.recompute)(y, times[k], condition)
                     if live:
-                        weight = kl_weight(times[k], times[k + 1])
+                        weight = kl_weight(times[k], times[k + 1], self.data_deviation)
                         nodes.append(Node(y, times[k], velocity, weight))
-                    y, spread = memoryless_step(y, velocity, times[k], times[k + 1])
+                    y, spread = memoryless_step(
+                        y, velocity, times[k], times[k + 1], self.data_deviation
+                    )
                     if k < self.jumps - 1:
                         y = y + spread * noise[k]
             return y, nodes
@@ -97,12 +104,14 @@ class MemorylessRollout:
         return [start, *(start + share * (1 - start) for share in inner), torch.ones_like(start)]
 
 
-def memoryless_step(x: Tensor, velocity: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def memoryless_step(
+    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor, deviation: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Mean (N, *E) and standard deviation (N, 1...) of a step from s to t, times (N,), s < t."""
     s, t = expand_time(s, x), expand_time(t, x)
     r, factor = _correlation(s, t), velocity_factor(s, t)
     mean = (r * (1 - t) + factor) / (1 - s) * x + factor * velocity
-    variance = (1 - t) ** 2 * (1 - r**2) + factor**2 / _white(s)
+    variance = (1 - t) ** 2 * (1 - r**2) + (deviation * factor) ** 2 / _variance(s, deviation)
     return mean, variance.sqrt()
 
 
@@ -111,15 +120,17 @@ def velocity_factor(s: Tensor, t: Tensor) -> Tensor:
     return t * (1 - _correlation(s, t) ** 2) * (1 - s)
 
 
-def kl_weight(s: Tensor, t: Tensor) -> Tensor:
+def kl_weight(s: Tensor, t: Tensor, deviation: float = 1.0) -> Tensor:
     r"""Weight of :math:`|b_\theta - b|^2` at s in the KL of the step from s to t, (N,).
 
     Both models' steps are Gaussians of one variance S, so their KL is
     :math:`B^2 (1-s)^2 |b_\theta - b|^2 / (2 S)`; this is it, with S multiplied out. In the limit it
-    is :math:`(t-s)/c_s`. For standard normal data and a linear reward the optimum of the steps is
-    the tilted velocity at every node, whatever their number; in general it is so to first order.
+    is :math:`(t-s)/c_s`. For normal data of this deviation and a linear reward the optimum of the
+    steps is the tilted velocity at every node, whatever their number; in general it is so to first
+    order.
     """
-    return t**2 * (1 - _correlation(s, t) ** 2) / 2 * _white(s) / _white(t)
+    share = _variance(s, deviation) / _variance(t, deviation)
+    return t**2 * (1 - _correlation(s, t) ** 2) / 2 * share
 
 
 def _correlation(s: Tensor, t: Tensor) -> Tensor:
@@ -127,6 +138,6 @@ def _correlation(s: Tensor, t: Tensor) -> Tensor:
     return s * (1 - t) / (t * (1 - s))
 
 
-def _white(t: Tensor) -> Tensor:
-    """Variance at time t of the path to standard normal data."""
-    return t**2 + (1 - t) ** 2
+def _variance(t: Tensor, deviation: float) -> Tensor:
+    """At time t of the path to normal data."""
+    return (deviation * t) ** 2 + (1 - t) ** 2

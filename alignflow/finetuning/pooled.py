@@ -61,7 +61,12 @@ class Pooled(Tuner):
     ):
         generator = generator or torch.Generator().manual_seed(0)
         distillation = FlowMapLoss(
-            policy, rule, diagonal_fraction=diagonal_fraction, times=times, generator=generator
+            policy,
+            rule,
+            diagonal_fraction=diagonal_fraction,
+            times=times,
+            damped=True,
+            generator=generator,
         )
         super().__init__(
             policy,

@@ -69,7 +69,12 @@ class RolloutTuner(Tuner):
             reward,
             strength,
             distillation=FlowMapLoss(
-                policy, rule, diagonal_fraction=diagonal, times=times, generator=generator
+                policy,
+                rule,
+                diagonal_fraction=diagonal,
+                times=times,
+                damped=True,
+                generator=generator,
             ),
             condition=condition,
             base=base,

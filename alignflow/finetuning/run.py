@@ -18,6 +18,7 @@ from alignflow.reward_module import Reward
 from alignflow.training import Trainer
 
 from .early_stop import EarlyStop
+from .langevin import Langevin
 from .levels import AdaptiveLevels, EqualLevels
 from .tuner import Tuner
 
@@ -41,6 +42,7 @@ class Run:
         generator: Source of all randomness.
         schedule: How strong the levels are.
         recentering: Steps of distillation on a level's own samples after it.
+        langevin: Moves these samples first.
         conditions: To tune for, (C, ...); None for none.
         compile: Whether the network runs under `torch.compile`.
         folder: Where metrics and checkpoints go.
@@ -57,6 +59,7 @@ class Run:
     generator: torch.Generator
     schedule: EqualLevels | AdaptiveLevels
     recentering: int = 0
+    langevin: Langevin | None = None
     conditions: Tensor | None = None
     compile: bool = False
     folder: Path | None = None
@@ -78,7 +81,7 @@ class Run:
             tuned = _as_frozen_as(policy, tuned)
             if self.recentering:
                 place = self._place(f"level_{level}", "recentering")
-                tuned = _as_frozen_as(policy, self._recentered(tuned, place))
+                tuned = _as_frozen_as(policy, self._recentered(tuned, reached, place))
         return tuned
 
     def _level(
@@ -101,11 +104,17 @@ class Run:
             cast(Any, student).module.compile()
         return cast(FlowMap, trainer.run().eval()), trainer.stopped
 
-    def _recentered(self, policy: FlowMap, folder: Path | None) -> FlowMap:
+    def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
+        samples = _OwnSamples(policy, self.conditions, self.generator)
+        if self.langevin is not None:
+            moved = self.langevin(
+                samples.rows["data"], self.reward, reached, policy.decode, self.generator
+            )
+            samples.rows["data"] = moved
         settings = {name: value for name, value in self.settings.items() if name != "evaluate"}
         return pretrain(
             _student(policy),
-            _OwnSamples(policy, self.conditions, self.generator),
+            samples,
             steps=self.recentering,
             batch_size=self.batch_size,
             generator=self.generator,

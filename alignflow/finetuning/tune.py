@@ -18,6 +18,7 @@ from .early_stop import EarlyStop
 from .etm import ETM
 from .grpo import GRPO
 from .itm import ITM
+from .langevin import Langevin
 from .levels import AdaptiveLevels, EqualLevels
 from .mfm import MFM
 from .monitor import Monitor
@@ -56,6 +57,7 @@ def finetune(
     *,
     levels: int | EqualLevels | AdaptiveLevels | None = None,
     recentering: int = 0,
+    langevin: Langevin | None = None,
     folder: str | Path | None = None,
     held_out: Mapping[str, Any] | None = None,
     early_stop: float | None = None,
@@ -80,6 +82,8 @@ def finetune(
             as keep enough candidates effective. By default as many as the method's own.
         recentering: Steps of distillation after each level on the tuned model's own samples, which
             make its velocity that of their law again (Tilt Matching, 2512.21829).
+        langevin: Moves those samples first, by Langevin steps under the density that they should
+            have: for a law whose density is known, as of an energy.
         folder: Where metrics and checkpoints go; a run found there is continued.
         held_out: Rewards by name that are not trained on, logged with the monitor's other metrics
             at each checkpoint.
@@ -102,6 +106,8 @@ def finetune(
     conditions = as_rows(options.get("condition"))
     _check_watch(folder, held_out, early_stop, target, conditions)
     reward, generator = as_reward(reward), generator or torch.Generator().manual_seed(0)
+    if langevin is not None:
+        _check_langevin(reward, recentering, conditions)
     settings = {name: options.pop(name) for name in _TRAINER if name in options}
     settings = {"learning_rate": LEARNING_RATE, "evaluate": evaluate} | settings
     stop = None
@@ -122,6 +128,7 @@ def finetune(
             generator,
             schedule,
             recentering,
+            langevin,
             conditions,
             compile,
             None if folder is None else Path(folder),
@@ -164,9 +171,8 @@ def _check(
     if unknown := sorted(set(options) - own - set(_TRAINER)):
         raise ValueError(
             f"{method} has no option {', '.join(unknown)}; its own are {', '.join(sorted(own))}, "
-            "and those of every method levels, recentering, folder, held_out, early_stop, target, "
-            f"evaluate, compile, "
-            f"{', '.join(_TRAINER)}"
+            "and those of every method levels, recentering, langevin, folder, held_out, "
+            f"early_stop, target, evaluate, compile, {', '.join(_TRAINER)}"
         )
     if {"learning_rate", "optimizer"} <= set(options):
         raise ValueError("learning_rate would do nothing with an optimizer of your own")
@@ -196,6 +202,15 @@ def _check_watch(
         raise ValueError("early_stop needs held_out rewards: it stops when one of them falls")
     if target is not None and conditions is not None:
         raise ValueError("target has one tilt, and a policy with conditions has one for each")
+
+
+def _check_langevin(reward: Reward, recentering: int, conditions: Any) -> None:
+    if not recentering:
+        raise ValueError("langevin would do nothing without recentering: it moves its samples")
+    if not reward.differentiable:
+        raise ValueError(f"langevin needs a gradient, and reward {reward.name!r} is a black box")
+    if conditions is not None:
+        raise ValueError("langevin has one law, and a policy with conditions has one for each")
 
 
 def _options(tuner: type[Tuner]) -> Iterator[str]:

@@ -56,6 +56,23 @@ def test_no_row_on_the_diagonal_leaves_the_rule_alone(batch, generator):
     assert set(loss.keys()) == {"loss_map"}
 
 
+def test_a_damped_row_pulls_the_less_the_longer_its_residual_is():
+    """One row: its loss l and its pull are 1 / (1 + l / |x1 - x0|^2) of what they were."""
+    row, x0 = TensorDict({"data": torch.ones(1, 1)}, 1), torch.randn(1, 1, generator=seeded(1))
+    losses, pulls = [], []
+    for damped in (False, True):
+        policy = FlowMapPolicy(Linear(a=2.0), (1,))
+        options = {"diagonal_fraction": 0.0, "damped": damped, "generator": seeded(1)}
+        loss = FlowMapLoss(policy, LSD(), **options)(row)["loss_map"]
+        loss.backward()
+        losses.append(loss.item())
+        pulls.append(policy.module.a.grad.item())
+    share = 1 / (1 + losses[0] / (1 - x0).square().item())
+    assert share < 0.9
+    assert losses[1] / losses[0] == pytest.approx(share, rel=1e-5)
+    assert pulls[1] / pulls[0] == pytest.approx(share, rel=1e-5)
+
+
 def test_a_teacher_replaces_the_data_and_is_not_trained(batch, generator):
     teacher = FlowMapPolicy(Linear(), (1,))
     student = FlowMapPolicy(Linear(), (1,))

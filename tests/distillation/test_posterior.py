@@ -90,6 +90,12 @@ def test_the_deviation_of_the_data_is_measured(base, target, generator):
     assert learned.data_deviation == pytest.approx(0.5**0.5, abs=0.02)
 
 
+def test_what_was_trained_keeps_its_deviation(base, target, generator):
+    started = base.with_context(0.3)
+    learned = af.learn_posterior(started, target, steps=1, batch_size=64, generator=generator)
+    assert learned.data_deviation == 0.3
+
+
 def test_contexts_are_the_path_to_their_own_row(generator):
     rows = in_context(TensorDict({"data": torch.full((4000, 1), 3.0)}, 4000), generator)
     time, state = rows["condition", "time"], rows["condition", "state"]

@@ -12,8 +12,9 @@ import torch
 import alignflow as af
 from alignflow.distillation import pretrain
 from alignflow.envs import DenoisingEnv
-from alignflow.finetuning import MemorylessRollout
+from alignflow.finetuning import Langevin, MemorylessRollout
 from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.targets import GaussianMixture
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"steps": 12, "batch_size": 16, "checkpoint_every": 4, "log_every": 1}
@@ -60,6 +61,14 @@ def weigh_and_recenter(**options):
     return weigh(levels=2, recentering=3, **options)
 
 
+def weigh_and_move(**options):
+    reward = af.reward(differentiable=True)(first)
+    law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
+    options |= {"recentering": 3, "langevin": Langevin(law, 5), "pool": 64, "refresh_every": 5}
+    generator = torch.Generator().manual_seed(1)
+    return af.finetune(policy(), reward, "weighted", 0.5, generator=generator, **options)
+
+
 def walk_back(**options):
     generator = torch.Generator().manual_seed(1)
     options |= {"rollout": MemorylessRollout(2)}
@@ -77,7 +86,9 @@ def same(a, b):
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-@pytest.mark.parametrize("run", [learn, weigh, weigh_twice, weigh_and_recenter, walk_back, act])
+@pytest.mark.parametrize(
+    "run", [learn, weigh, weigh_twice, weigh_and_recenter, weigh_and_move, walk_back, act]
+)
 def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     whole = run(**SETTINGS)
     for step in (3, 6):

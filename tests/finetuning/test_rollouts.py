@@ -10,17 +10,25 @@ from alignflow.policies import FlowMapPolicy
 from alignflow.targets import GaussianMixture
 
 
+def of_deviation(deviation):
+    ones = torch.ones(1, 1, 1)
+    return GaussianMixture(ones[0, 0], torch.zeros(1, 1), deviation**2 * ones).double()
+
+
 @pytest.fixture
 def standard():
-    return GaussianMixture(torch.ones(1).double(), torch.zeros(1, 1), torch.ones(1, 1, 1)).double()
+    return of_deviation(1.0)
 
 
-def test_every_marginal_of_the_memoryless_path_is_the_flows(standard, generator):
+@pytest.mark.parametrize("d", [1.0, 2.85])
+def test_every_marginal_of_the_memoryless_path_is_the_flows(d, generator):
     n = 40_000
     start = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-    path = MemorylessRollout(4)(standard, start, start.new_zeros(n), generator=generator)
+    rollout = MemorylessRollout(4, data_deviation=d)
+    path = rollout(of_deviation(d), start, start.new_zeros(n), generator=generator)
     for node in path.nodes:
-        white = (node.state[:, 0] / (node.time**2 + (1 - node.time) ** 2).sqrt()).square()
+        variance = (d * node.time) ** 2 + (1 - node.time) ** 2
+        white = node.state[:, 0].square() / variance
         # a squared normal has variance 2: n = 40,000, 5 standard errors
         assert white.mean().item() == pytest.approx(1, abs=5 * (2 / n) ** 0.5)
 
@@ -32,27 +40,29 @@ def test_a_memoryless_path_forgets_its_noise_at_the_first_step(standard, generat
     assert slope.abs().max() < 1e-12
 
 
-def test_short_steps_are_those_of_the_sde(generator):
+@pytest.mark.parametrize("deviation", [1.0, 2.85])
+def test_short_steps_are_those_of_the_sde(deviation, generator):
     x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     velocity = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     s = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]).double()
     length, time = 1e-6, s[:, None]
-    mean, spread = memoryless_step(x, velocity, s, s + length)
+    mean, spread = memoryless_step(x, velocity, s, s + length, deviation)
     torch.testing.assert_close((mean - x) / length, 2 * velocity - x / time, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(spread**2 / length, 2 * (1 - time) / time, atol=1e-3, rtol=1e-3)
-    weight = kl_weight(s, s + length) / length
+    weight = kl_weight(s, s + length, deviation) / length
     torch.testing.assert_close(weight, s / (1 - s), atol=1e-3, rtol=1e-3)
 
 
-def test_the_weight_of_a_step_is_the_kl_of_its_gaussians():
+@pytest.mark.parametrize("deviation", [1.0, 2.85])
+def test_the_weight_of_a_step_is_the_kl_of_its_gaussians(deviation):
     s, t = torch.tensor([0.0, 0.2, 0.5]).double(), torch.tensor([0.3, 0.9, 1.0]).double()
     x, base, tuned = (torch.full((3, 1), value).double() for value in (0.4, 0.1, -0.6))
-    mean, spread = memoryless_step(x, base, s, t)
-    moved, _ = memoryless_step(x, tuned, s, t)
+    mean, spread = memoryless_step(x, base, s, t, deviation)
+    moved, _ = memoryless_step(x, tuned, s, t, deviation)
     kl = torch.distributions.kl_divergence(
         torch.distributions.Normal(moved, spread), torch.distributions.Normal(mean, spread)
     )
-    torch.testing.assert_close(kl, kl_weight(s, t)[:, None] * (tuned - base).square())
+    torch.testing.assert_close(kl, kl_weight(s, t, deviation)[:, None] * (tuned - base).square())
 
 
 def test_the_weights_of_a_path_add_up_to_the_integral():
