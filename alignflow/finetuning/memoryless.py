@@ -32,9 +32,10 @@ class MemorylessRollout:
         S = (1-t)^2(1-r^2) + B^2 \tfrac{d^2(1-s)^2}{d^2s^2+(1-s)^2}.
 
     A and B are those of the posterior of :math:`x_t` given :math:`x_s, x_1`; the second part of S
-    is the spread of :math:`x_1` about D, that of such data. Nothing diverges at time 0, where :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step,
-    to time 1, is the denoiser's, without noise. The velocity enters a step with the factor
-    :math:`B(1-s)`, which is :math:`2(t-s)` in the limit.
+    is the spread of :math:`x_1` about D, that of such data. Nothing diverges at time 0, where
+    :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step, to time
+    1, is the denoiser's, without noise. The velocity enters a step with the factor :math:`B(1-s)`,
+    which is :math:`2(t-s)` in the limit.
 
     Interior times are shared out evenly and moved together by up to half a gap, afresh for each
     row, so that training meets all times but half a gap at either end.
