@@ -69,7 +69,10 @@ class DenoisingProcess:
 
     def time(self, step: Tensor, shift: Tensor) -> Tensor:
         """Times of states, from the steps taken and the episodes' shifts, both (n,)."""
-        times, inner = self.times.to(step.device), (step > 0) & (step < self.steps)
+        times = self.times.to(step.device)
+        if not self.jitter:
+            return times[step]
+        inner = (step > 0) & (step < self.steps)
         # towards the neighbor on that side
         other = times[(step + shift.sign().long()).clamp(0, self.steps)]
         moved = torch.lerp(times[step], other, shift.abs())
