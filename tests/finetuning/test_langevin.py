@@ -59,7 +59,7 @@ def test_samples_of_the_tilt_stay_its_samples(generator):
 
 
 def test_overlapping_particles_are_led_apart(generator):
-    """200 clusters of noise, three quarters of a hundred thousand in energy, become cold drops."""
+    """200 clusters of noise, most of them beyond 10,000 in energy, become cold drops."""
     cluster, reward = build_cluster("lj13"), energy_reward("lj13")
     law, cold = boltzmann("lj13", "hot"), boltzmann("lj13", "cold")
     start = 0.4 * torch.randn(200, 12, 3, generator=generator)
