@@ -243,6 +243,8 @@ def test_a_tuned_model_is_judged_beside_its_base(tmp_path):
     assert tuned["name"] == "tuned: weighted" and tuned["rewards"] != base["rewards"][:6]
     assert tuned["held_out"]["also"] == pytest.approx(tuned["mean_reward"])
     assert "held_out_also" in (folder / "stages/finetune/metrics.jsonl").read_text()
+    spent = json.loads((folder / "stages/finetune/result.json").read_text())
+    assert spent["reward_calls"] > 16 and spent["reward_vjps"] == 0
 
 
 # --- a run that is cut ---

@@ -70,8 +70,12 @@ class Results:
 
     def __init__(self, path: Path):
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        entries = map(json.loads, lines)
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # a line that was cut has no end
+        if whole != text:
+            path.write_text(whole)
+        entries = map(json.loads, whole.splitlines())
+        # of one measured twice, as a tuner is that was cut between its rows, the last
         self.found = {Key(*(entry[name] for name in Key._fields)): entry for entry in entries}
 
     def __contains__(self, key: Key) -> bool:

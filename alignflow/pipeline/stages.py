@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from alignflow.cost import Meter, MeteredReward
 from alignflow.distillation import learn_posterior, pretrain
 from alignflow.finetuning import finetune
 from alignflow.report import build_report
@@ -47,8 +48,12 @@ def finetune_stage(context: Context) -> dict[str, Any]:
         options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
     if context.held_out:
         options["held_out"] = context.held_out
-    train = partial(finetune, context.policy, context.reward)
-    return _train(context, "finetune", train, options)
+    meter = Meter()
+    train = partial(finetune, context.policy, MeteredReward(context.reward, meter))
+    found = _train(context, "finetune", train, options)
+    # with those of the monitor; of the last part of a stage that was cut
+    calls = {"reward_calls": meter.total.reward_calls, "reward_vjps": meter.total.reward_vjps}
+    return found | calls
 
 
 def steer_stage(context: Context) -> dict[str, Any]:

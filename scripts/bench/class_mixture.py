@@ -1,6 +1,6 @@
 """Digits moved from all classes alike to a mixture of some: the class histogram of each method.
 
-    python scripts/bench/class_mixture.py [--samples 2000] [--steps 1500]
+    python scripts/bench/class_mixture.py [--samples 1000] [--steps 800]
 
 The reward is log sum_i w_i p(y_i | x) by the shipped classifier; classes are counted by the judge,
 another network, trained on other images. The exact tilt is the base's own samples, reweighted.
@@ -27,18 +27,21 @@ WEIGHTS = (0, 1, 0, 1, 0, 2, 0, 2, 0, 4)
 STRENGTH = 1.0
 BATCH = 100
 KEPT = Path("outputs/class_mixture")
-MFM_GF = {"method": "mfm_gf", "posterior": "glass", "draws": 16, "steps": 16}
+GLASS = {"name": "glass", "inner_steps": 2}
+MFM_GF = {"method": "mfm_gf", "posterior": GLASS, "draws": 8, "steps": 8}
 
 
 def kept(name: str, n: int, draw) -> Tensor:
-    """n states of `draw(n, generator)`, a batch at a time, or those kept."""
-    file = KEPT / f"{name.replace(' ', '_')}-{n}.pt"
-    if not file.exists():
-        starts = track(range(0, n, BATCH), name)
-        parts = [draw(min(BATCH, n - start), generator(start)) for start in starts]
-        KEPT.mkdir(parents=True, exist_ok=True)
-        torch.save(torch.cat(parts), file)
-    return torch.load(file)
+    """n states of `draw(n, generator)`, in batches that are kept."""
+    folder, parts = KEPT / name.replace(" ", "_"), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in track(range(0, n, BATCH), name):
+        size = min(BATCH, n - start)
+        file = folder / f"{start}-{start + size}.pt"
+        if not file.exists():
+            torch.save(draw(size, generator(start)), file)
+        parts.append(torch.load(file))
+    return torch.cat(parts)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -62,8 +65,8 @@ class Counted:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=1500, help="of tuning")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800, help="of tuning")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -110,8 +113,9 @@ def main() -> None:
     about = (
         f"Shares of the ten classes among {n:,} samples (of the base {4 * n:,}), counted by the "
         f"judge. Reward log sum_i w_i p(y_i | x), strength {STRENGTH:g}. `tilt`: {options.steps:,} "
-        f"steps of batch 64 in two levels; `mfm_gf`: {MFM_GF['draws']} draws by GLASS, "
-        f"{MFM_GF['steps']} steps, {steerer.cost.nfe:,} forwards a sample."
+        f"steps of batch 64 in two levels; `mfm_gf`: {MFM_GF['draws']} draws by GLASS in "
+        f"{GLASS['inner_steps']} Heun steps, {MFM_GF['steps']} steps, {steerer.cost.nfe:,} "
+        "forwards a sample."
     )
     write_page("class_mixture", "A mixture of classes", about, table(head, rows))
 

@@ -62,11 +62,14 @@ def main() -> None:
     }
     result = stages["evaluate"]
     minutes = {stage: stages[stage]["seconds"] / 60 for stage in ("pretrain", "finetune")}
+    calls = [stages["finetune"][name] for name in ("reward_calls", "reward_vjps")]
     levels = len(list((run / "stages" / "finetune").glob("level_*")))
     about = (
         f"{config.training.steps:,} steps learn the hot samples ({minutes['pretrain']:.0f} min), "
         f"{config.finetuner.steps:,} tilt them at strength {config.finetuner.strength:g} "
-        f"({minutes['finetune']:.0f} min, {levels} levels). Rewards are minus energies. "
+        f"({minutes['finetune']:.0f} min, {levels} levels; {calls[0]:,} energies and "
+        f"{calls[1]:,} gradients, and one more of each for a Langevin move, of the hot law). "
+        "Rewards are minus energies. "
         f"{config.evaluation.samples:,} samples of each model in {config.evaluation.steps} steps; "
         "the first row is of as many others of the reference."
     )

@@ -139,6 +139,17 @@ def filled(path, curves):
     return Results(path / "results.jsonl")
 
 
+def test_of_a_row_measured_twice_the_last_counts_and_a_cut_one_not_at_all(tmp_path):
+    results = filled(tmp_path, {FLOOR: {8: [1.0, 3.0]}, "cut": {8: [7.0, 7.0]}})
+    results.add(Key("a", 8, FLOOR, 0), {"sliced_w2": 5.0})
+    text = results.path.read_text()
+    results.path.write_text(text + text.splitlines()[0][:20])
+    again = Results(results.path)
+    assert again.path.read_text() == text and len(again.found) == 4
+    (row,) = (row for row in again.rows() if row.method == FLOOR)
+    assert row.values["sliced_w2"].value == 4.0
+
+
 def test_means_over_seeds_come_with_their_error_and_stand_over_the_floor(tmp_path):
     floor, row = filled(tmp_path, {FLOOR: {8: [0.1, 0.3]}, "m": {8: [0.3, 0.5]}}).rows()
     ratio = row.ratio("sliced_w2")
