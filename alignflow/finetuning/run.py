@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.conditions import dealt
 from alignflow.distillation import pretrain
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
@@ -20,13 +19,12 @@ from alignflow.training import Trainer
 from .early_stop import EarlyStop
 from .langevin import Langevin
 from .levels import AdaptiveLevels, EqualLevels
+from .own_samples import OwnSamples
 from .tuner import Tuner
 
 __all__ = ["Run"]
 
 ROUNDING = 1e-9  # of a strength: what is left below it is not another level
-OWN_SAMPLES = 8192  # that a level is recentered on
-OWN_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,17 @@ class Run:
         return cast(FlowMap, trainer.run().eval()), trainer.stopped
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
-        samples = _OwnSamples(policy, self.conditions, self.generator)
+        move = None
         if self.langevin is not None:
-            moved = self.langevin(
-                samples.rows["data"], self.reward, reached, policy.decode, self.generator
+            move = partial(
+                self.langevin,
+                reward=self.reward,
+                strength=reached,
+                decode=policy.decode,
+                generator=self.generator,
             )
-            samples.rows["data"] = moved
+        kept = None if folder is None else folder / "samples"
+        samples = OwnSamples(policy, self.conditions, self.generator, move, kept)
         settings = {name: value for name, value in self.settings.items() if name != "evaluate"}
         return pretrain(
             _student(policy),
@@ -131,23 +134,6 @@ class Run:
         if self.folder is None:
             return None
         return self.folder.joinpath(*([level] if self.schedule.number > 1 else []), *more)
-
-
-class _OwnSamples:
-    """Samples of a model, drawn once, as `pretrain` takes data."""
-
-    @torch.no_grad()
-    def __init__(self, model: FlowMap, conditions: Tensor | None, generator: torch.Generator):
-        self.rows = TensorDict(batch_size=OWN_SAMPLES)
-        conditions = dealt(conditions, OWN_SAMPLES, model.device)
-        if conditions is not None:
-            self.rows["condition"] = conditions
-        self.rows["data"] = model.sample(OWN_SAMPLES, OWN_STEPS, conditions, generator=generator)
-
-    def sample(self, n: int, generator: torch.Generator) -> TensorDictBase:
-        """n of them, with their conditions."""
-        rows = torch.randint(OWN_SAMPLES, (n,), generator=generator)
-        return cast(TensorDictBase, self.rows[rows])
 
 
 def _student(policy: FlowMap) -> FlowMap:

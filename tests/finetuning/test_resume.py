@@ -99,6 +99,18 @@ def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     assert same(run(folder=tmp_path, progress=cut_at(1), **SETTINGS), whole)
 
 
+def test_a_run_cut_while_it_recenters_moves_no_samples_again(tmp_path, monkeypatch):
+    def cut(step, steps, metrics):
+        if (step, steps) == (2, 3):
+            raise Cut
+
+    whole = weigh_and_move(**SETTINGS)
+    with pytest.raises(Cut):
+        weigh_and_move(folder=tmp_path, progress=cut, **SETTINGS)
+    monkeypatch.setattr(Langevin, "__call__", None)
+    assert same(weigh_and_move(folder=tmp_path, **SETTINGS), whole)
+
+
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     child = textwrap.dedent(f"""
         import os, signal, sys
