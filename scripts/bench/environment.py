@@ -68,7 +68,7 @@ def main() -> None:
             "alignflow": by_environment(network, batch),
         }
         title = f"MLP 256 x 3, {batch:,} episodes of {STEPS} steps"
-        sections.append(compare(title, "plain torch", calls, 21))
+        sections.append(compare(title, "plain torch", calls, 41))
     about = "Calls alternate in one process; a ratio is of one round."
     write_page("environment", "The denoising environment against a plain loop", about, *sections)
 
