@@ -29,9 +29,10 @@ KEPT = Path("outputs/reward_calls_avatars")
 STRENGTH = 1.0
 EPISODES, USES = 64, 3  # of a group, and batches that each group is used in
 PATH_STEPS = 8
+DEVIATION = 0.5  # of the portraits
 BATCH = 16  # of direct, which scores each row anew
 ENVIRONMENT = functools.partial(
-    DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_deviation": 0.5}
+    DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_deviation": DEVIATION}
 )
 
 
@@ -52,7 +53,7 @@ def tuners(calls: int, steps: int) -> dict[str, dict[str, Any]]:
         },
         "direct": {
             "method": "direct",
-            "rollout": MemorylessRollout(PATH_STEPS),
+            "rollout": MemorylessRollout(PATH_STEPS, data_deviation=DEVIATION),
             "steps": calls // BATCH,
             "batch_size": BATCH,
         },

@@ -32,14 +32,15 @@ KEPT = Path("outputs/tuning_avatars")
 STEPS = 4  # of samples
 BASE = 10_000
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
+PATH = MemorylessRollout(8, data_deviation=0.5)
 TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
     "tilt": {"method": "tilt", **POOL},
     "etm, 4 levels": {"method": "etm", "levels": 4, **POOL},
     "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL},
-    "adjoint_matching": {"method": "adjoint_matching", "rollout": MemorylessRollout(8)},
-    "direct, path KL": {"method": "direct", "rollout": MemorylessRollout(8)},
+    "adjoint_matching": {"method": "adjoint_matching", "rollout": PATH},
+    "direct, path KL": {"method": "direct", "rollout": PATH},
     "direct, none": {"method": "direct", "regularizer": None, "rollout": MapRollout(2)},
 }
 GRADIENT = {"adjoint_matching", "direct"}
