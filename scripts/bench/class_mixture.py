@@ -39,7 +39,8 @@ def kept(name: str, n: int, draw) -> Tensor:
         size = min(BATCH, n - start)
         file = folder / f"{start}-{start + size}.pt"
         if not file.exists():
-            torch.save(draw(size, generator(start)), file)
+            torch.save(draw(size, generator(start)), folder / "unfinished")
+            (folder / "unfinished").rename(file)
         parts.append(torch.load(file))
     return torch.cat(parts)
 
