@@ -13,7 +13,8 @@ optimum is that of `direct` with it: the tilt. In short steps this is the contin
 Source: Domingo-Enrich et al. 2024 (2409.08861).
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -24,9 +25,9 @@ from alignflow.interpolants import expand_time
 
 from .memoryless import MemorylessRollout, memoryless_step, velocity_factor
 from .rollout_tuner import RolloutTuner
-from .rollouts import Node
+from .rollouts import Node, Path
 
-__all__ = ["AdjointMatching"]
+__all__ = ["AdjointMatching", "StepBack", "walk_back"]
 
 
 class AdjointMatching(RolloutTuner):
@@ -61,15 +62,12 @@ class AdjointMatching(RolloutTuner):
         with torch.no_grad():
             path = self.rollout(self.policy, state, time, condition, self.generator)
         reward, adjoint = self._end(path.endpoint, condition)
-        ends = [*(node.time for node in path.nodes[1:]), torch.ones_like(time)]
         costs = []
-        for node, end in zip(reversed(path.nodes), reversed(ends), strict=True):
-            base, before = self._step_back(node, end, adjoint, condition)
+        for node, end, velocity, at_end, _ in walk_back(self.base, path, adjoint, condition):
             factor = velocity_factor(node.time, end) / (2 * node.weight)
-            target = base - expand_time(factor, adjoint) * adjoint
+            target = velocity - expand_time(factor, at_end) * at_end
             own = self.policy.velocity(node.state, node.time, condition)
             costs.append(node.weight * (own - target).square().flatten(1).sum(1))
-            adjoint = before
         loss = torch.stack(costs).sum(0).mean() / state[0].numel()
         kept = self.distil(path.endpoint, condition)
         return TensorDict({"loss_adjoint": loss, **kept, "reward": reward.mean()})
@@ -83,13 +81,42 @@ class AdjointMatching(RolloutTuner):
             (gradient,) = torch.autograd.grad(reward.sum(), point)
         return reward.detach(), -self.strength * gradient
 
-    def _step_back(
-        self, node: Node, end: Tensor, adjoint: Tensor, condition: Any
-    ) -> tuple[Tensor, Tensor]:
-        """The base's velocity at a node, and the adjoint (N, *E) taken back to it."""
+
+class StepBack(NamedTuple):
+    """A step of a path, seen from its end.
+
+    Args:
+        node: Where it starts.
+        end: When it ends, (N,).
+        velocity: The base's at the node, (N, *E).
+        at_end: The adjoint at the end, (N, *E).
+        at_node: And at the node.
+    """
+
+    node: Node
+    end: Tensor
+    velocity: Tensor
+    at_end: Tensor
+    at_node: Tensor
+
+
+def walk_back(
+    base: FlowMap, path: Path, adjoint: Tensor, condition: Any = None
+) -> Iterator[StepBack]:
+    """The steps of a memoryless path from the last to the first, with the lean adjoint at each.
+
+    Args:
+        base: Whose steps the adjoint goes back through.
+        path: To time 1.
+        adjoint: There, (N, *E).
+        condition: (N, ...), or None.
+    """
+    end = torch.ones_like(path.nodes[-1].time)
+    for node in reversed(path.nodes):
         with torch.enable_grad():
             state = node.state.detach().requires_grad_()
-            velocity = self.base.velocity(state, node.time, condition)
+            velocity = base.velocity(state, node.time, condition)
             mean, _ = memoryless_step(state, velocity, node.time, end)
             (before,) = torch.autograd.grad(mean, state, adjoint)
-        return velocity.detach(), before
+        yield StepBack(node, end, velocity.detach(), adjoint, before)
+        adjoint, end = before, node.time

@@ -12,7 +12,8 @@ import torch
 from page import table, write_page
 from torch import Tensor
 
-from alignflow.finetuning.memoryless import MemorylessRollout, memoryless_step
+from alignflow.finetuning import MemorylessRollout
+from alignflow.finetuning.adjoint_matching import walk_back
 from alignflow.interpolants import Linear
 from alignflow.targets import mixture, mixture_quadratic_reward, ring, ring_reward
 
@@ -28,15 +29,9 @@ def adjoints(base, tilt, reward, generator: torch.Generator) -> tuple[Tensor, Te
     path = MemorylessRollout(JUMPS, data_deviation=DEVIATION)(tilt, start, time, None, generator)
     end = path.endpoint.requires_grad_()
     (adjoint,) = torch.autograd.grad(-reward.score(end).sum(), end)
-    ends = [*(node.time for node in path.nodes[1:]), torch.ones_like(time)]
-    times, norms = [], []
-    for node, until in zip(reversed(path.nodes), reversed(ends), strict=True):
-        state = node.state.detach().requires_grad_()
-        mean, _ = memoryless_step(state, base.velocity(state, node.time), node.time, until)
-        (adjoint,) = torch.autograd.grad(mean, state, adjoint)
-        times.append(node.time)
-        norms.append(adjoint.norm(dim=1))
-    return torch.cat(times), torch.cat(norms)
+    steps = list(walk_back(base, path, adjoint))
+    times = torch.cat([step.node.time for step in steps])
+    return times, torch.cat([step.at_node.norm(dim=1) for step in steps])
 
 
 def share_of_most(values: Tensor) -> float:

@@ -19,6 +19,7 @@ from rich.progress import track
 from torch import Tensor
 
 import alignflow as af
+from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.policies import load_judge
 from alignflow.precision import fastest
 from alignflow.rewards import ClassMixture
@@ -34,14 +35,12 @@ MFM_GF = {"method": "mfm_gf", "posterior": GLASS, "draws": 8, "steps": 8}
 def kept(name: str, n: int, draw) -> Tensor:
     """n states of `draw(n, generator)`, in batches that are kept."""
     folder, parts = KEPT / name.replace(" ", "_"), []
-    folder.mkdir(parents=True, exist_ok=True)
     for start in track(range(0, n, BATCH), name):
         size = min(BATCH, n - start)
-        file = folder / f"{start}-{start + size}.pt"
-        if not file.exists():
-            torch.save(draw(size, generator(start)), folder / "unfinished")
-            (folder / "unfinished").rename(file)
-        parts.append(torch.load(file))
+        batch = folder / f"{start}-{start + size}"
+        if not is_saved(batch):
+            save_folder(batch, {"state": draw(size, generator(start))}, {})
+        parts.append(load_folder(batch)[0]["state"])
     return torch.cat(parts)
 
 

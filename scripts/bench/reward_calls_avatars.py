@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from page import shown, table, write_page
-from tuning_avatars import Judged, kept_base, samples, tuned
+from tuning_avatars import DEVIATION, Judged, kept_base, samples, tuned
 
 import alignflow as af
 from alignflow.envs import DenoisingEnv
@@ -29,7 +29,6 @@ KEPT = Path("outputs/reward_calls_avatars")
 STRENGTH = 1.0
 EPISODES, USES = 64, 3  # of a group, and batches that each group is used in
 PATH_STEPS = 8
-DEVIATION = 0.5  # of the portraits
 BATCH = 16  # of direct, which scores each row anew
 ENVIRONMENT = functools.partial(
     DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_deviation": DEVIATION}

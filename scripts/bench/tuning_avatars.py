@@ -32,7 +32,8 @@ KEPT = Path("outputs/tuning_avatars")
 STEPS = 4  # of samples
 BASE = 10_000
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
-PATH = MemorylessRollout(8, data_deviation=0.5)
+DEVIATION = 0.5  # of the portraits
+PATH = MemorylessRollout(8, data_deviation=DEVIATION)
 TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
