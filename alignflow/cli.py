@@ -37,6 +37,7 @@ A run that was cut goes on where it was.
   alignflow benchmark                            the suite `smoke`, less than a minute
   alignflow benchmark suite=exact_tilt           closed forms, strengths from weak to strong
   alignflow benchmark suite=exact_tilt suite.seeds=4 folder=outputs/mine
+  alignflow benchmark suite=finetune 'only=[ring, tilt]'    a part of it, and later the rest
 """
 # not through argparse: everything behind these is Hydra's
 _BY_HYDRA = {"run": (commands.run, _RUN), "benchmark": (commands.benchmark, _BENCHMARK)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -10,7 +11,7 @@ from alignflow.pipeline.display import progress_bar
 
 from .measure import Truth, measure
 from .page import write_page
-from .results import FLOOR, Key, Results
+from .results import FLOOR, Key, Results, Row
 from .suite import Case, Suite, build_suite
 from .tables import markdown, rich_tables
 from .tuning import SAMPLED, measure_tuned, sampled_name
@@ -24,7 +25,7 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     Args:
         config: Of `configs/benchmark.yaml`.
         folder: For results.jsonl, results.csv, results.md and report.html; measurements found
-            there are kept.
+            there are kept, so that a suite can be measured in parts.
         command: That was typed, for the page.
 
     Returns:
@@ -33,7 +34,7 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     Raises:
         ValueError: If measurements of another config are in the folder.
     """
-    suite = build_suite(config.suite)
+    suite = build_suite(config.suite, config.only)
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(config, folder / "config.yaml")
     results = Results(folder / "results.jsonl")
@@ -46,7 +47,7 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
                     truth = Truth(case)
                 _measure(results, suite, truth, seed, name)
             show(done, len(work), {})
-    rows = results.rows()
+    rows = _in_order(results.rows(), config.suite)
     for table in rich_tables(rows):
         Console().print(table)
     results.write_csv(folder / "results.csv")
@@ -62,6 +63,14 @@ def _work(suite: Suite) -> Iterator[tuple[Case, int, str]]:
         for seed in range(suite.seeds):
             for name in (FLOOR, *suite.methods, *suite.tuners):
                 yield case, seed, name
+
+
+def _in_order(rows: list[Row], config: DictConfig) -> list[Row]:
+    """Table by table, methods as the suite lists them, whatever part was measured first."""
+    tables = list(dict.fromkeys(row.title for row in rows))
+    tuners = (sampled_name(name, k) for name in config.get("tuners", {}) for k in SAMPLED)
+    methods = [FLOOR, *config.get("methods", {}), *tuners]
+    return sorted(rows, key=lambda row: (tables.index(row.title), methods.index(row.method)))
 
 
 def _names(suite: Suite, name: str) -> list[str]:
@@ -88,7 +97,9 @@ def _measure(results: Results, suite: Suite, truth: Truth, seed: int, name: str)
 
 
 def _check_same(config: DictConfig, path: Path) -> None:
-    text = OmegaConf.to_yaml(config)
+    settings: Any = OmegaConf.to_container(config)
+    del settings["only"]  # a part of a suite is measured as all of it is
+    text = OmegaConf.to_yaml(settings)
     if path.exists() and path.read_text() != text:
         raise ValueError(
             f"{path.parent} holds measurements of another config: "

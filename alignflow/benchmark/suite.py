@@ -1,6 +1,6 @@
 """Suites: which methods are measured on which cases, as configs under configs/suite say."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -62,15 +62,38 @@ class Suite:
     tuners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def build_suite(config: DictConfig) -> Suite:
-    """A suite from its config; `samples` is a number, or a list to see how errors fall with it."""
-    sizes = [config.samples] if isinstance(config.samples, int) else list(config.samples)
-    cases = [case for name, node in config.cases.items() for case in _cases(str(name), node, sizes)]
+def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
+    """A suite from its config; `samples` is a number, or a list to see how errors fall with it.
+
+    Args:
+        config: Of `configs/suite`.
+        only: Names of cases, or of methods and tuners, to keep; all where none is named.
+
+    Raises:
+        ValueError: If the suite has none of a name.
+    """
+    found = {kind: dict(config.get(kind, {}).items()) for kind in ("cases", "methods", "tuners")}
+    known = {str(name) for nodes in found.values() for name in nodes}
+    if unknown := sorted(set(only) - known):
+        raise ValueError(
+            f"only names {', '.join(unknown)}, which the suite {config.name} has not: it has "
+            f"{', '.join(sorted(known))}"
+        )
+    cases = _named(found["cases"], only)
+    rows = _named(found["methods"] | found["tuners"], only)
     methods, tuners = (
-        {str(name): build(node) for name, node in config.get(kind, {}).items()}
+        {name: build(node) for name, node in rows.items() if name in found[kind]}
         for kind in ("methods", "tuners")
     )
-    return Suite(config.name, config.get("about", "").strip(), config.seeds, cases, methods, tuners)
+    sizes = [config.samples] if isinstance(config.samples, int) else list(config.samples)
+    built = [case for name, node in cases.items() for case in _cases(name, node, sizes)]
+    return Suite(config.name, config.get("about", "").strip(), config.seeds, built, methods, tuners)
+
+
+def _named(nodes: dict[Any, Any], only: Collection[str]) -> dict[str, Any]:
+    """Those that are named, or all where none is."""
+    chosen = nodes.keys() & set(only) or nodes.keys()
+    return {name: node for name, node in nodes.items() if name in chosen}
 
 
 def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:

@@ -125,6 +125,19 @@ def test_a_suite_is_measured_written_and_gone_on_with(tmp_path):
         run_suite(composed(*METHODS, "suite.samples=16"), page.parent)
 
 
+def test_a_suite_is_measured_in_parts(tmp_path):
+    run_suite(composed(*METHODS, "only=[ring, fk]"), tmp_path)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert {json.loads(line)["method"] for line in lines} == {FLOOR, "fk"}
+    run_suite(composed(*METHODS), tmp_path)
+    again = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert again[: len(lines)] == lines and len(again) == 2 * 2 * 3
+    table = (tmp_path / "results.md").read_text()
+    assert table.index(f"| {FLOOR} |") < table.index("| exact |") < table.index("| fk |")
+    with pytest.raises(ValueError, match=r"only names dps, which the suite smoke has not: it has "):
+        run_suite(composed(*METHODS, "only=[dps]"), tmp_path)
+
+
 def filled(path, curves):
     """Results of cases "a" by method, then samples, then seed: sliced W2 and what goes with it."""
     results = Results(path / "results.jsonl")
