@@ -69,7 +69,7 @@ def _in_order(rows: list[Row], config: DictConfig) -> list[Row]:
     """Table by table, methods as the suite lists them, whatever part was measured first."""
     tables = list(dict.fromkeys(row.title for row in rows))
     tuners = (sampled_name(name, k) for name in config.get("tuners", {}) for k in SAMPLED)
-    methods = [FLOOR, *config.get("methods", {}), *tuners]
+    methods = [FLOOR, *map(str, config.get("methods", {})), *tuners]
     return sorted(rows, key=lambda row: (tables.index(row.title), methods.index(row.method)))
 
 

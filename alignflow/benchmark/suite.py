@@ -72,8 +72,11 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
     Raises:
         ValueError: If the suite has none of a name.
     """
-    found = {kind: dict(config.get(kind, {}).items()) for kind in ("cases", "methods", "tuners")}
-    known = {str(name) for nodes in found.values() for name in nodes}
+    found = {
+        kind: {str(name): node for name, node in config.get(kind, {}).items()}
+        for kind in ("cases", "methods", "tuners")
+    }
+    known = {name for nodes in found.values() for name in nodes}
     if unknown := sorted(set(only) - known):
         raise ValueError(
             f"only names {', '.join(unknown)}, which the suite {config.name} has not: it has "
