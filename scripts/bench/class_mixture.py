@@ -1,6 +1,6 @@
 """Digits moved from all classes alike to a mixture of some: the class histogram of each method.
 
-    python scripts/bench/class_mixture.py [--samples 2000] [--steps 2000]
+    python scripts/bench/class_mixture.py [--samples 2000] [--steps 1800]
 
 The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's own share
 of class i, so that the tilt has shares w. Classes are counted by that classifier, and by the judge:
@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from page import table, write_page
 from rich.progress import track
 from torch import Tensor
@@ -28,6 +29,7 @@ from alignflow.rewards.classifier import load_classifier
 
 WANTED = torch.tensor([0, 1, 0, 1, 0, 2, 0, 2, 0, 4], dtype=torch.float64) / 10
 BASE = 4000
+LEVELS = 4
 BATCH = 100
 KEPT = Path("outputs/class_mixture")
 MFM_GF = {"posterior": {"name": "glass", "inner_steps": 2}, "draws": 8, "steps": 8}
@@ -69,17 +71,27 @@ def steered(steerer, name: str, systems: int, batch: int) -> dict[str, Tensor]:
 
 
 class Counted:
-    """Shares of the classes among samples, each with a weight, as a network sees them."""
+    """Shares of the classes among samples, each with a weight, as a network sees them.
+
+    Args:
+        network: A classifier of images.
+        policy: Decodes states.
+        states: (N, *E).
+        log_weight: (N,); even weights without.
+        together: How many in a row are of one system, and not independent.
+    """
 
     @torch.no_grad()
-    def __init__(self, network, policy, states: Tensor, log_weight: Tensor | None = None):
+    def __init__(self, network, policy, states: Tensor, log_weight=None, together: int = 1):
         logits = torch.cat([network(policy.decode(part)) for part in states.split(500)])
-        weight = torch.full((len(states),), 1 / len(states), dtype=torch.float64)
-        if log_weight is not None:
-            weight = log_weight.double().softmax(0)
-        self.shares = torch.zeros(10, dtype=torch.float64).index_add_(0, logits.argmax(1), weight)
-        # what chance alone would make of the distance, for shares that were right
-        self.noise = ((1 - self.shares.square().sum()) * weight.square().sum()).sqrt().item()
+        self.classes = logits.argmax(1)
+        log_weight = torch.zeros(len(states)) if log_weight is None else log_weight
+        weight = log_weight.double().softmax(0)[:, None]
+        one_hot = F.one_hot(self.classes, 10).double()
+        self.shares = (weight * one_hot).sum(0)
+        # of their distance from the true ones, what chance alone would make
+        apart = (weight * (one_hot - self.shares)).unflatten(0, (-1, together)).sum(1)
+        self.noise = apart.square().sum().sqrt().item()
 
 
 def tilted(policy, reward, steps: int):
@@ -90,20 +102,21 @@ def tilted(policy, reward, steps: int):
         "tilt",
         strength=1.0,
         steps=steps,
+        levels=LEVELS,
         batch_size=64,
         learning_rate=6e-4,
         pool=4096,
         refresh_every=steps,
         candidate_steps=4,
         precision=fastest(),
-        folder=KEPT / f"tilt-{steps}",
+        folder=KEPT / f"tilt-{LEVELS}x{steps}",
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=2000, help="of each method")
-    parser.add_argument("--steps", type=int, default=2000, help="of tuning")
+    parser.add_argument("--steps", type=int, default=1800, help="of tuning")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -120,42 +133,36 @@ def main() -> None:
     many = steered(weighed, "mfm_gf weighed", n // PARTICLES, 4)
     single = steered(alone, "mfm_gf", n // 4, BATCH)
     found = {
-        "base, 4 steps": (base, None),
+        "base, 4 steps": (base,),
         "exact tilt (base, reweighted)": (base, torch.cat(parts)),
-        "`tilt`, 1 step": (sampled(model, "tilt 1", n, 1), None),
-        "`tilt`, 4 steps": (sampled(model, "tilt 4", n, 4), None),
-        "`mfm_gf`": (single["state"], None),
-        f"`mfm_gf`, {PARTICLES} particles": (many["state"], many["log_weight"]),
+        "`tilt`, 1 step": (sampled(model, "tilt 1", n, 1),),
+        "`tilt`, 4 steps": (sampled(model, "tilt 4", n, 4),),
+        "`mfm_gf`": (single["state"],),
+        f"`mfm_gf`, {PARTICLES} particles": (many["state"], many["log_weight"], PARTICLES),
     }
 
-    sections = []
-    for title, network in zip(("the reward's classifier", "the judge"), networks, strict=True):
-        counted = {name: Counted(network, policy, *drawn) for name, drawn in found.items()}
-        sections.append(f"## Counted by {title}\n\n{histograms(counted)}")
+    counted = [
+        {name: Counted(network, policy, *drawn) for name, drawn in found.items()}
+        for network in networks
+    ]
+    one, other = (each["base, 4 steps"].classes for each in counted)
     about = (
         f"Shares of the ten classes among {n:,} samples (of the base {BASE:,}, of `mfm_gf` alone "
-        f"{n // 4:,}). Reward "
-        "log sum_i (w_i / b_i) p(y_i | x), b_i the base's share of class i by the classifier that "
-        f"is the reward, strength 1. `tilt`: {options.steps:,} steps of batch 64. `mfm_gf`: "
-        f"{MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun steps, "
-        f"{MFM_GF['steps']} Euler steps, {alone.cost.nfe:,} forwards a sample. With particles the "
-        "steps are the anchored transition's, and systems are resampled and weighed by the mean "
-        f"value of the same draws, {weighed.cost.nfe // PARTICLES:,} forwards a particle. The "
-        "judge is another network than the reward's, trained on other images; the two agree on "
-        f"{agreement(policy, base, networks):.0%} of the base's samples. What chance alone makes "
-        "of a distance does not know of the dependence of particles of one system."
+        f"{n // 4:,}). Reward log sum_i (w_i / b_i) p(y_i | x), b_i the base's share of class i by "
+        f"the classifier that is the reward, strength 1. `tilt`: {options.steps:,} steps of batch "
+        f"64 in {LEVELS} levels. `mfm_gf`: {MFM_GF['draws']} draws by GLASS in "
+        f"{MFM_GF['posterior']['inner_steps']} Heun steps, {MFM_GF['steps']} Euler steps, "
+        f"{alone.cost.nfe:,} forwards a sample. With particles the steps are the anchored "
+        "transition's, and systems are resampled and weighed by the value that the same draws "
+        f"give, {weighed.cost.nfe // PARTICLES:,} forwards a particle. The judge is another "
+        "network than the reward's, trained on other images; the two agree on "
+        f"{(one == other).double().mean():.0%} of the base's samples."
+    )
+    titles = ("Counted by the reward's classifier", "Counted by the judge")
+    sections = (
+        f"## {title}\n\n{histograms(each)}" for title, each in zip(titles, counted, strict=True)
     )
     write_page("class_mixture", "A mixture of classes", about, *sections)
-
-
-@torch.no_grad()
-def agreement(policy, states: Tensor, networks) -> float:
-    """Share of states that the networks see the same class in."""
-    one, other = (
-        torch.cat([network(policy.decode(part)).argmax(1) for part in states.split(500)])
-        for network in networks
-    )
-    return (one == other).double().mean().item()
 
 
 def histograms(found: dict[str, Counted]) -> str:
