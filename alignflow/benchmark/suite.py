@@ -93,7 +93,7 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
     return Suite(config.name, config.get("about", "").strip(), config.seeds, built, methods, tuners)
 
 
-def _named(nodes: dict[Any, Any], only: Collection[str]) -> dict[str, Any]:
+def _named(nodes: dict[str, Any], only: Collection[str]) -> dict[str, Any]:
     """Those that are named, or all where none is."""
     chosen = nodes.keys() & set(only) or nodes.keys()
     return {name: node for name, node in nodes.items() if name in chosen}

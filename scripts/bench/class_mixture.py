@@ -8,7 +8,7 @@ another network, trained on other images. The exact tilt is the base's own sampl
 Samples and the tuned model are kept under outputs/class_mixture, so a run that was cut goes on
 where it was; delete the folder after a change of the model.
 
-Source: the task of Meta Flow Maps (2601.14430), there on ImageNet.
+Source: the task of Meta Flow Maps (2601.14430, section 7.1.2), there on MNIST.
 """
 
 import argparse
