@@ -4,6 +4,7 @@ from .loss import FlowMapLoss, LossWeight, build_loss
 from .posterior import learn_posterior
 from .pretrain import batches, pretrain
 from .rules import ESD, LSD, PSD
+from .student import student
 from .times import LogitNormalTimes, UniformTimes
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "build_loss",
     "learn_posterior",
     "pretrain",
+    "student",
 ]

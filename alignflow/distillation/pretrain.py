@@ -1,6 +1,5 @@
 """`af.pretrain`: a flow map learned from data, or from a teacher, in one call."""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from alignflow.flow_map import FlowMap
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
+from .student import student
 
 __all__ = ["batches", "pretrain"]
 
@@ -50,7 +50,7 @@ def pretrain(
     """
     check_has_network(policy, "pretrain")
     generator = generator or torch.Generator().manual_seed(0)
-    policy = copy.deepcopy(policy).train()
+    policy = student(policy)
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
     if objective.times.both_directions:

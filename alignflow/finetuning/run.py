@@ -1,6 +1,5 @@
 """One tuning from its base to its tilt: the levels, each trained and perhaps recentered."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.distillation import pretrain
+from alignflow.distillation import pretrain, student
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
 from alignflow.training import Trainer
@@ -86,11 +85,11 @@ class Run:
         self, policy: FlowMap, strength: float, steps: int, folder: Path | None
     ) -> tuple[FlowMap, bool]:
         """The policy tilted by a part of the strength, and whether that was stopped early."""
-        student = _student(policy).train()
-        loss = self.tuner(student, self.reward, strength, generator=self.generator, **self.options)
+        trained = student(policy)
+        loss = self.tuner(trained, self.reward, strength, generator=self.generator, **self.options)
         trainer = Trainer(
             loss,
-            student,
+            trained,
             partial(_draw, loss, self.batch_size),
             steps=steps,
             generator=self.generator,
@@ -99,7 +98,7 @@ class Run:
             **self.settings,
         )
         if self.compile:
-            cast(Any, student).module.compile()
+            cast(Any, trained).module.compile()
         return cast(FlowMap, trainer.run().eval()), trainer.stopped
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
@@ -116,7 +115,7 @@ class Run:
         samples = OwnSamples(policy, self.conditions, self.generator, move, kept)
         settings = {name: value for name, value in self.settings.items() if name != "evaluate"}
         return pretrain(
-            _student(policy),
+            policy,
             samples,
             steps=self.recentering,
             batch_size=self.batch_size,
@@ -134,14 +133,6 @@ class Run:
         if self.folder is None:
             return None
         return self.folder.joinpath(*([level] if self.schedule.number > 1 else []), *more)
-
-
-def _student(policy: FlowMap) -> FlowMap:
-    """A copy to train: what takes a gradient in it, or all of it where nothing does."""
-    student = copy.deepcopy(policy)
-    if not any(p.requires_grad for p in student.parameters()):
-        student.requires_grad_(True)
-    return student
 
 
 def _as_frozen_as(policy: FlowMap, tuned: FlowMap) -> FlowMap:

@@ -1,6 +1,7 @@
 """An equivariant graph network for clusters of like particles, in their relative coordinates."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alignflow.targets import from_relative, to_relative
@@ -57,9 +58,8 @@ class EGNN(nn.Module):
 class _Layer(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.message = nn.Sequential(
-            nn.Linear(2 * width + 2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
-        )
+        self.pair = nn.Linear(2 * width + 2, width)
+        self.message = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         last = nn.Linear(width, 1)
         self.weight = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
         self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
@@ -67,22 +67,25 @@ class _Layer(nn.Module):
         nn.init.xavier_uniform_(last.weight, gain=1e-2)
 
     def forward(self, place: Tensor, features: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        n = place.shape[1]
         square = _square_distances(place)
-        pairs = [
-            features[:, :, None].expand(-1, -1, n, -1),
-            features[:, None].expand(-1, n, -1, -1),
-            square[..., None],
-            first[..., None],
-        ]
-        others = 1 - torch.eye(n, dtype=place.dtype, device=place.device)[..., None]
-        message = self.message(torch.cat(pairs, dim=-1)) * others
+        others = 1 - torch.eye(place.shape[1], dtype=place.dtype, device=place.device)[..., None]
+        message = self.message(self._paired(features, square, first)) * others
         offset = place[:, :, None] - place[:, None]
         # unit directions but for close pairs, where a direction means nothing
         unit = offset / (square[..., None] + 1).sqrt()
         place = place + (unit * torch.tanh(self.weight(message)) * others).sum(2)
         gathered = torch.cat([features, message.sum(2)], dim=-1)
         return place, features + self.update(gathered)
+
+    def _paired(self, features: Tensor, square: Tensor, first: Tensor) -> Tensor:
+        """`pair` of the features of each two particles and of their distances, (N, n, n, width).
+
+        What is linear in one particle is computed once for it and not once for each of its pairs.
+        """
+        width = features.shape[-1]
+        own, other, apart = self.pair.weight.split([width, width, 2], dim=1)
+        distances = F.linear(torch.stack([square, first], dim=-1), apart, self.pair.bias)
+        return distances + F.linear(features, own)[:, :, None] + F.linear(features, other)[:, None]
 
 
 def _square_distances(place: Tensor) -> Tensor:

@@ -79,6 +79,25 @@ def test_the_policy_handed_in_is_untouched(generator):
     assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
 
 
+def test_what_comes_out_can_be_trained_further(generator):
+    once = pretrain(untrained(), Gaussian(), steps=2, batch_size=8, generator=generator)
+    twice = pretrain(once, Gaussian(), steps=2, batch_size=8, generator=generator)
+    moved = [
+        not torch.equal(a, b) for a, b in zip(once.parameters(), twice.parameters(), strict=True)
+    ]
+    assert any(moved)
+
+
+def test_a_part_that_is_frozen_stays_as_it_is(generator):
+    policy = untrained()
+    first, *rest = policy.parameters()
+    first.requires_grad_(False)
+    trained = pretrain(policy, Gaussian(), steps=2, batch_size=8, generator=generator)
+    kept, *moved = trained.parameters()
+    assert torch.equal(kept, first)
+    assert any(not torch.equal(a, b) for a, b in zip(rest, moved, strict=True))
+
+
 class Pairs(torch.utils.data.Dataset):
     def __len__(self):
         return 5
