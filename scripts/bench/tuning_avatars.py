@@ -33,15 +33,16 @@ STEPS = 4  # of samples
 BASE = 10_000
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
 DEVIATION = 0.5  # of the portraits
-PATH = MemorylessRollout(8, data_deviation=DEVIATION)
+# a step is of eight states of each path, so there are fewer of them
+PATHS = {"rollout": MemorylessRollout(8, data_deviation=DEVIATION), "steps": 100}
 TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
     "tilt": {"method": "tilt", **POOL},
     "etm, 4 levels": {"method": "etm", "levels": 4, **POOL},
     "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL},
-    "adjoint_matching": {"method": "adjoint_matching", "rollout": PATH},
-    "direct, path KL": {"method": "direct", "rollout": PATH},
+    "adjoint_matching": {"method": "adjoint_matching", **PATHS},
+    "direct, path KL": {"method": "direct", **PATHS},
     "direct, none": {"method": "direct", "regularizer": None, "rollout": MapRollout(2)},
 }
 GRADIENT = {"adjoint_matching", "direct"}
@@ -109,8 +110,8 @@ def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> st
     for name, settings in TUNERS.items():
         if settings["method"] in GRADIENT and not reward.differentiable:
             continue
-        folder = KEPT / f"{reward.name}-{name}-{options.steps}".replace(" ", "_")
-        settings = {**settings, "steps": options.steps, "batch_size": 32}
+        settings = {"steps": options.steps, "batch_size": 32, **settings}
+        folder = KEPT / f"{reward.name}-{name}-{settings['steps']}".replace(" ", "_")
         model, cost = tuned(policy, reward, strength, settings, folder)
         after = Judged(model, reward, samples(model, options.samples))
         generator = torch.Generator().manual_seed(0)
@@ -127,7 +128,7 @@ def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="of each tuner")
+    parser.add_argument("--steps", type=int, default=300, help="of a tuner of single states")
     parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -135,7 +136,8 @@ def main() -> None:
     policy = af.load("avatars")
     base = kept_base(policy)
     about = (
-        f"{options.steps} steps of batch 32 each, in bfloat16 where the processor has it; "
+        f"{options.steps} steps of batch 32 each, {PATHS['steps']} of paths of eight states "
+        "(`adjoint_matching`, `direct` with path KL), in bfloat16 where the processor has it; "
         f"{options.samples:,} samples at {STEPS} steps, of the base {BASE:,}. The judge "
         "of glasses is another network than the reward's, trained on other portraits. Distances to "
         "the base are between independent samples. Standard errors behind ±."
