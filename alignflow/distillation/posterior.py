@@ -26,6 +26,7 @@ from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
 from .pretrain import batches
+from .student import student
 from .times import UniformTimes
 
 __all__ = ["GLASSTeacher", "InnerFlow", "learn_posterior"]
@@ -129,16 +130,16 @@ def learn_posterior(
         if own.has_posterior_flow
         else max(draw(generator)["data"].std().item(), 1e-2)
     )
-    student = own.with_context(deviation).train()
+    trained = student(own.with_context(deviation))
     by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None
-    inner = InnerFlow(student)
+    inner = InnerFlow(trained)
     options |= {"diagonal_fraction": diagonal_fraction, "times": times}
     objective = build_loss(loss, inner, teacher=by_glass, generator=generator, **options)
     trainer = Trainer(
-        objective, student, draw, steps=steps, generator=generator, folder=folder, **settings
+        objective, trained, draw, steps=steps, generator=generator, folder=folder, **settings
     )
     if compile:
-        student.module.compile()
+        trained.module.compile()
     return cast(FlowMap, trainer.run().eval())
 
 

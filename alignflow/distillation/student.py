@@ -1,13 +1,17 @@
 """What is trained in place of the policy that was handed in."""
 
 import copy
+from typing import TypeVar
 
 from alignflow.flow_map import FlowMap
 
 __all__ = ["student"]
 
 
-def student(policy: FlowMap) -> FlowMap:
+Policy = TypeVar("Policy", bound=FlowMap)
+
+
+def student(policy: Policy) -> Policy:
     """A copy to train: what takes a gradient in it, or all of it where nothing does.
 
     A policy that comes out of training takes none, and is trained further as a whole.

@@ -63,6 +63,14 @@ def test_any_loss_learns_it(loss, teacher, base, target, generator):
     assert learned.posterior_flow(noise[:, None], state, 0.5).isfinite().all()
 
 
+def test_a_learned_one_can_learn_further(base, target, generator):
+    options = {"steps": 2, "batch_size": 8, "generator": generator}
+    once = af.learn_posterior(base, target, **options)
+    twice = af.learn_posterior(once, target, **options)
+    pairs = zip(once.parameters(), twice.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
 def test_a_context_changes_nothing_before_it_is_trained(base, generator):
     started = base.with_context()
     x = torch.randn(9, 1, generator=generator)
