@@ -1,6 +1,6 @@
-"""One tuning from its base to its tilt: the levels, each trained and perhaps recentered."""
+"""One tuning from its base to its tilt: its levels, each perhaps recentered, then its jumps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.distillation import pretrain, student
+from alignflow.distillation import UniformTimes, pretrain, student
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
 from alignflow.training import Trainer
@@ -23,6 +23,7 @@ from .tuner import Tuner
 
 __all__ = ["Run"]
 
+WHOLE = 0.25  # share of redistilled jumps that go the whole way, as samples in one step do
 ROUNDING = 1e-9  # of a strength: what is left below it is not another level
 
 
@@ -40,6 +41,7 @@ class Run:
         schedule: How strong the levels are.
         recentering: Steps of distillation on a level's own samples after it.
         langevin: Moves these samples first.
+        redistillation: Steps of distillation of the tuned velocity into jumps, at the end.
         conditions: To tune for, (C, ...); None for none.
         compile: Whether the network runs under `torch.compile`.
         folder: Where metrics and checkpoints go.
@@ -57,6 +59,7 @@ class Run:
     schedule: EqualLevels | AdaptiveLevels
     recentering: int = 0
     langevin: Langevin | None = None
+    redistillation: int = 0
     conditions: Tensor | None = None
     compile: bool = False
     folder: Path | None = None
@@ -65,6 +68,12 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, policy: FlowMap) -> FlowMap:
+        tuned = self._tilted(policy)
+        if self.redistillation:
+            tuned = _as_frozen_as(policy, self._redistilled(tuned))
+        return tuned
+
+    def _tilted(self, policy: FlowMap) -> FlowMap:
         tuned, reached, level = policy, 0.0, 0
         while level == 0 or self.strength - reached > ROUNDING * self.strength:
             part = self.schedule.step(
@@ -111,17 +120,34 @@ class Run:
                 decode=policy.decode,
                 generator=self.generator,
             )
+        return self._distilled(policy, self.recentering, folder, move)
+
+    def _redistilled(self, policy: FlowMap) -> FlowMap:
+        folder = None if self.folder is None else self.folder / "redistillation"
+        times = UniformTimes(boundary=WHOLE)
+        return self._distilled(policy, self.redistillation, folder, teacher=policy, times=times)
+
+    def _distilled(
+        self,
+        policy: FlowMap,
+        steps: int,
+        folder: Path | None,
+        move: Callable[[Tensor], Tensor] | None = None,
+        **options,
+    ) -> FlowMap:
+        """The policy after so many steps on its own samples."""
         kept = None if folder is None else folder / "samples"
         samples = OwnSamples(policy, self.conditions, self.generator, move, kept)
         settings = {name: value for name, value in self.settings.items() if name != "evaluate"}
         return pretrain(
             policy,
             samples,
-            steps=self.recentering,
+            steps=steps,
             batch_size=self.batch_size,
             generator=self.generator,
             folder=folder,
             compile=self.compile,
+            **options,
             **settings,
         )
 

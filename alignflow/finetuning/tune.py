@@ -58,6 +58,7 @@ def finetune(
     levels: int | EqualLevels | AdaptiveLevels | None = None,
     recentering: int = 0,
     langevin: Langevin | None = None,
+    redistillation: int = 0,
     folder: str | Path | None = None,
     held_out: Mapping[str, Any] | None = None,
     early_stop: float | None = None,
@@ -84,6 +85,9 @@ def finetune(
             make its velocity that of their law again (Tilt Matching, 2512.21829).
         langevin: Moves those samples first, by Langevin steps under the density that they should
             have: for a law whose density is known, as of an energy.
+        redistillation: Steps at the end that learn the jumps anew, of the tuned velocity held
+            constant and on its own samples, by progressive self-distillation: for one or two steps
+            out.
         folder: Where metrics and checkpoints go; a run found there is continued.
         held_out: Rewards by name that are not trained on, logged with the monitor's other metrics
             at each checkpoint.
@@ -129,6 +133,7 @@ def finetune(
             schedule,
             recentering,
             langevin,
+            redistillation,
             conditions,
             compile,
             None if folder is None else Path(folder),
@@ -171,8 +176,8 @@ def _check(
     if unknown := sorted(set(options) - own - set(_TRAINER)):
         raise ValueError(
             f"{method} has no option {', '.join(unknown)}; its own are {', '.join(sorted(own))}, "
-            "and those of every method levels, recentering, langevin, folder, held_out, "
-            f"early_stop, target, evaluate, compile, {', '.join(_TRAINER)}"
+            "and those of every method levels, recentering, langevin, redistillation, folder, "
+            f"held_out, early_stop, target, evaluate, compile, {', '.join(_TRAINER)}"
         )
     if {"learning_rate", "optimizer"} <= set(options):
         raise ValueError("learning_rate would do nothing with an optimizer of your own")

@@ -33,14 +33,15 @@ STEPS = 4  # of samples
 BASE = 10_000
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
 DEVIATION = 0.5  # of the portraits
-# a step is of eight states of each path, so there are fewer of them
-PATHS = {"rollout": MemorylessRollout(8, data_deviation=DEVIATION), "steps": 100}
+# of those whose step is an inner flow for each row, or eight states of each path
+LONG = {"steps": 100}
+PATHS = {"rollout": MemorylessRollout(8, data_deviation=DEVIATION), **LONG}
 TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
     "tilt": {"method": "tilt", **POOL},
     "etm, 4 levels": {"method": "etm", "levels": 4, **POOL},
-    "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL},
+    "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL, **LONG},
     "adjoint_matching": {"method": "adjoint_matching", **PATHS},
     "direct, path KL": {"method": "direct", **PATHS},
     "direct, none": {"method": "direct", "regularizer": None, "rollout": MapRollout(2)},
@@ -128,7 +129,7 @@ def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="of a tuner of single states")
+    parser.add_argument("--steps", type=int, default=300, help="of a tuner whose step is short")
     parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -136,8 +137,9 @@ def main() -> None:
     policy = af.load("avatars")
     base = kept_base(policy)
     about = (
-        f"{options.steps} steps of batch 32 each, {PATHS['steps']} of paths of eight states "
-        "(`adjoint_matching`, `direct` with path KL), in bfloat16 where the processor has it; "
+        f"{options.steps} steps of batch 32 each, {LONG['steps']} where a step is long (`mfm`, an "
+        "inner flow for each row; `adjoint_matching` and `direct` with path KL, eight states of "
+        "each path), in bfloat16 where the processor has it; "
         f"{options.samples:,} samples at {STEPS} steps, of the base {BASE:,}. The judge "
         "of glasses is another network than the reward's, trained on other portraits. Distances to "
         "the base are between independent samples. Standard errors behind ±."

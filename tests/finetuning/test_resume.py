@@ -61,6 +61,10 @@ def weigh_and_recenter(**options):
     return weigh(levels=2, recentering=3, **options)
 
 
+def weigh_and_redistil(**options):
+    return weigh(redistillation=4, **options)
+
+
 def weigh_and_move(**options):
     reward = af.reward(differentiable=True)(first)
     law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
@@ -87,7 +91,17 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    "run", [learn, weigh, weigh_twice, weigh_and_recenter, weigh_and_move, walk_back, act]
+    "run",
+    [
+        learn,
+        weigh,
+        weigh_twice,
+        weigh_and_recenter,
+        weigh_and_redistil,
+        weigh_and_move,
+        walk_back,
+        act,
+    ],
 )
 def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     whole = run(**SETTINGS)
