@@ -24,7 +24,7 @@ from alignflow.finetuning import MapRollout, MemorylessRollout
 from alignflow.metrics import diversity, mean, sliced_wasserstein
 from alignflow.pipeline.tilt import reweighted_mean
 from alignflow.policies import load_judge
-from alignflow.precision import fastest
+from alignflow.precision import autocast, fastest
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
 from alignflow.targets import ATTRIBUTES
 
@@ -60,7 +60,8 @@ def tuned(policy, reward, strength: float, settings: dict[str, Any], folder: Pat
         return af.load(folder / "model"), json.loads((folder / "cost.json").read_text())
     meter, start = Meter(), time.perf_counter()
     metered = MeteredReward(reward, meter)
-    model = af.finetune(policy, metered, strength=strength, precision=fastest(), **settings)
+    with autocast(fastest()):  # candidates too
+        model = af.finetune(policy, metered, strength=strength, precision=fastest(), **settings)
     found: dict[str, float] = {"calls": meter.total.reward_calls, "vjps": meter.total.reward_vjps}
     found["minutes"] = (time.perf_counter() - start) / 60
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,8 @@ def tuned(policy, reward, strength: float, settings: dict[str, Any], folder: Pat
 def samples(policy, n: int) -> Tensor:
     generator = torch.Generator().manual_seed(7)
     sizes = [min(250, n - start) for start in range(0, n, 250)]
-    return torch.cat([policy.sample(size, STEPS, generator=generator) for size in sizes])
+    with autocast(fastest()):
+        return torch.cat([policy.sample(size, STEPS, generator=generator) for size in sizes])
 
 
 def kept_base(policy) -> Tensor:
