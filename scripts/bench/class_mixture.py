@@ -3,19 +3,16 @@
     python scripts/bench/class_mixture.py [--samples 2000] [--steps 1800]
 
 The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's own share
-of class i, so that the tilt has shares w. These shares depend on how the base is sampled, so each
-method has those of its own way. Classes are counted by that classifier, and by the judge: another
-network, trained on other images. The exact tilt is the base's own samples, reweighted. Sampled in
-bfloat16 where the processor has it. Samples and the tuned model are kept under
-outputs/class_mixture, so a run that was cut goes on where it was; delete the folder after a change
-of the model.
+of class i, so that the tilt has shares w. Classes are counted by that classifier, and by the judge:
+another network, trained on other images. The exact tilt is the base's own samples, reweighted.
+Samples and the tuned model are kept under outputs/class_mixture, so a run that was cut goes on
+where it was; delete the folder after a change of the model.
 
 Source: the task of Meta Flow Maps (2601.14430, section 7.1.2), there on MNIST.
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,18 +23,16 @@ from torch import Tensor
 import alignflow as af
 from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.policies import load_judge
-from alignflow.precision import autocast, fastest
-from alignflow.rewards import Brightness, ClassMixture
+from alignflow.precision import fastest
+from alignflow.rewards import ClassMixture
 from alignflow.rewards.classifier import load_classifier
 
 WANTED = torch.tensor([0, 1, 0, 1, 0, 2, 0, 2, 0, 4], dtype=torch.float64) / 10
 BASE = 4000
 LEVELS = 4
 BATCH = 100
-STEPS = 8  # of steering
 KEPT = Path("outputs/class_mixture")
-EXACT = "exact tilt (4 jumps, reweighted)"
-MFM_GF = {"posterior": {"name": "glass", "inner_steps": 2}, "draws": 8}
+MFM_GF = {"posterior": {"name": "glass", "inner_steps": 2}, "draws": 8, "steps": 8}
 PARTICLES = 16
 # the same velocity proposes, and weights take out what few draws and long steps leave
 WEIGHED = {
@@ -56,24 +51,13 @@ def kept(name: str, n: int, draw, batch: int = BATCH) -> dict[str, Tensor]:
         size = min(batch, n - start)
         file = folder / f"{start}-{start + size}"
         if not is_saved(file):
-            with torch.no_grad(), autocast(fastest()):
-                drawn = draw(size, torch.Generator().manual_seed(start))
-            save_folder(file, {key: value.float() for key, value in drawn.items()}, {})
+            save_folder(file, draw(size, torch.Generator().manual_seed(start)), {})
         parts.append(load_folder(file)[0])
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def sampled(policy, name: str, n: int, steps: int) -> Tensor:
     return kept(name, n, lambda n, g: {"state": policy.sample(n, steps, generator=g)})["state"]
-
-
-def walked(policy, transition: str) -> Tensor:
-    """Samples of the base by the steps of a steerer, without its reward."""
-    walk = af.steer(
-        policy, Brightness(), "custom", strength=0.0, steps=STEPS, transition=transition
-    )
-    name = f"base {transition}"
-    return kept(name, BASE, lambda n, g: {"state": walk.sample(n, generator=g)["state"]})["state"]
 
 
 def steered(steerer, name: str, systems: int, batch: int) -> dict[str, Tensor]:
@@ -139,24 +123,18 @@ def main() -> None:
     n = options.samples
     policy, networks = af.load("digits"), (load_classifier("digits"), load_judge("digits"))
 
-    laws = {
-        "4 jumps": sampled(policy, "base", BASE, 4),
-        f"{STEPS} Euler steps": walked(policy, "euler"),
-        f"{STEPS} anchored steps": walked(policy, "anchored"),
-    }
-    shares = [Counted(networks[0], policy, states).shares for states in laws.values()]
-    jumps, euler, anchored = (ClassMixture((WANTED / share).tolist()) for share in shares)
-    base = laws["4 jumps"]
+    base = sampled(policy, "base", BASE, 4)
+    reward = ClassMixture((WANTED / Counted(networks[0], policy, base).shares).tolist())
     with torch.no_grad():
-        parts = [jumps.score(part, decode=policy.decode) for part in base.split(500)]
-    model = tilted(policy, jumps, options.steps)
-    alone = af.steer(policy, euler, "mfm_gf", strength=1.0, steps=STEPS, **MFM_GF)
-    weighed = af.steer(policy, anchored, "custom", strength=1.0, steps=STEPS, **WEIGHED)
-    single = steered(alone, "mfm_gf", n, BATCH)
-    many = steered(weighed, "mfm_gf weighed", 2 * n // PARTICLES, 4)
-    found: dict[str, tuple[Any, ...]] = {f"base, {name}": (law,) for name, law in laws.items()}
-    found |= {
-        EXACT: (base, torch.cat(parts)),
+        parts = [reward.score(part, decode=policy.decode) for part in base.split(500)]
+    model = tilted(policy, reward, options.steps)
+    alone = af.steer(policy, reward, "mfm_gf", strength=1.0, **MFM_GF)
+    weighed = af.steer(policy, reward, "custom", strength=1.0, **WEIGHED)
+    many = steered(weighed, "mfm_gf weighed", n // PARTICLES, 4)
+    single = steered(alone, "mfm_gf", n // 4, BATCH)
+    found = {
+        "base, 4 steps": (base,),
+        "exact tilt (base, reweighted)": (base, torch.cat(parts)),
         "`tilt`, 1 step": (sampled(model, "tilt 1", n, 1),),
         "`tilt`, 4 steps": (sampled(model, "tilt 4", n, 4),),
         "`mfm_gf`": (single["state"],),
@@ -167,17 +145,17 @@ def main() -> None:
         {name: Counted(network, policy, *drawn) for name, drawn in found.items()}
         for network in networks
     ]
-    one, other = (each["base, 4 jumps"].classes for each in counted)
+    one, other = (each["base, 4 steps"].classes for each in counted)
     about = (
-        f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
-        "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
-        "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
-        f"{options.steps:,} steps of batch 64 in {LEVELS} levels. `mfm_gf`: {MFM_GF['draws']} "
-        f"draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun steps, {STEPS} Euler "
-        f"steps, {alone.cost.nfe:,} forwards a sample. With particles the steps are the anchored "
+        f"Shares of the ten classes among {n:,} samples (of the base {BASE:,}, of `mfm_gf` alone "
+        f"{n // 4:,}). Reward log sum_i (w_i / b_i) p(y_i | x), b_i the base's share of class i by "
+        f"the classifier that is the reward, strength 1. `tilt`: {options.steps:,} steps of batch "
+        f"64 in {LEVELS} levels. `mfm_gf`: {MFM_GF['draws']} draws by GLASS in "
+        f"{MFM_GF['posterior']['inner_steps']} Heun steps, {MFM_GF['steps']} Euler steps, "
+        f"{alone.cost.nfe:,} forwards a sample. With particles the steps are the anchored "
         "transition's, and systems are resampled and weighed by the value that the same draws "
-        f"give, {weighed.cost.nfe // PARTICLES:,} forwards a particle, {2 * n:,} particles. The "
-        "judge is another network than the reward's, trained on other images; the two agree on "
+        f"give, {weighed.cost.nfe // PARTICLES:,} forwards a particle. The judge is another "
+        "network than the reward's, trained on other images; the two agree on "
         f"{(one == other).double().mean():.0%} of the base's samples."
     )
     titles = ("Counted by the reward's classifier", "Counted by the judge")
@@ -188,7 +166,7 @@ def main() -> None:
 
 
 def histograms(found: dict[str, Counted]) -> str:
-    exact = found[EXACT].shares
+    exact = found["exact tilt (base, reweighted)"].shares
     rows = [["wanted", *(f"{share:.3f}" for share in WANTED), "", "", ""]]
     for name, counted in found.items():
         distances = [(counted.shares - other).norm().item() for other in (WANTED, exact)]
