@@ -184,6 +184,8 @@ class Trainer:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.optimizer.step()
+        # an autocast around the whole run would keep casts of the weights as they were
+        torch.clear_autocast_cache()
         self.average.update_parameters(self.model)
         self.step += 1
         return {**{name: value.detach() for name, value in scalars.items()}, "gradient_norm": norm}

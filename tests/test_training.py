@@ -12,9 +12,9 @@ from alignflow.training import Trainer
 class Fit(nn.Module):
     """Least squares of a linear map to noise; raises at one of its calls."""
 
-    def __init__(self, fail_at=None):
+    def __init__(self, fail_at=None, dtype=torch.float64):
         super().__init__()
-        self.linear = nn.Linear(3, 1, dtype=torch.float64)
+        self.linear = nn.Linear(3, 1, dtype=dtype)
         nn.init.ones_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.calls, self.fail_at = 0, fail_at
@@ -23,7 +23,9 @@ class Fit(nn.Module):
         self.calls += 1
         if self.calls == self.fail_at:
             raise RuntimeError("the reward is away")
-        return TensorDict({"loss": (self.linear(batch["x"]) - 1).square().mean()})
+        return TensorDict(
+            {"loss": (self.linear(batch["x"].to(self.linear.weight)) - 1).square().mean()}
+        )
 
 
 def draw(generator):
@@ -52,3 +54,15 @@ def test_progress_is_told_after_each_step_with_the_newest_metrics():
     assert [step for step, _, _ in told] == list(range(1, 13))
     assert all(steps == 12 for _, steps, _ in told)
     assert [bool(metrics) for _, _, metrics in told] == [False] * 4 + [True] * 8
+
+
+def test_an_autocast_around_the_run_keeps_no_old_weights():
+    """It keeps casts of the weights for as long as it lasts."""
+
+    def trained():
+        return trainer(Fit(dtype=torch.float32), learning_rate=0.1, precision="bf16").run()
+
+    alone = trained()
+    with torch.autocast("cpu", torch.bfloat16):
+        within = trained()
+    assert torch.equal(alone.weight, within.weight)

@@ -48,9 +48,9 @@ TUNERS: dict[str, dict[str, Any]] = {
 }
 GRADIENT = {"adjoint_matching", "direct"}
 REWARDS = {
-    "redness (differentiable)": (lambda: Color([1.0, 0.0, 0.0], "redness"), 20.0),
-    "log p(glasses) (learned)": (lambda: AttributeLogProbability("glasses"), 1.0),
-    "PNG size (black box)": (lambda: Compressibility("png"), 20.0),
+    "redness": (lambda: Color([1.0, 0.0, 0.0], "redness"), 20.0, "differentiable"),
+    "log p(glasses)": (lambda: AttributeLogProbability("glasses"), 1.0, "learned"),
+    "PNG size": (lambda: Compressibility("png"), 20.0, "black box"),
 }
 
 
@@ -100,8 +100,8 @@ class Judged:
         self.states = states
 
 
-def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> str:
-    make, strength = REWARDS[title]
+def section(name: str, policy, base: Tensor, options: argparse.Namespace) -> str:
+    make, strength, kind = REWARDS[name]
     reward = make()
     before = Judged(policy, reward, base)
     rows = [
@@ -110,27 +110,30 @@ def section(title: str, policy, base: Tensor, options: argparse.Namespace) -> st
         ["exact tilt", shown(reweighted_mean(before.reward, before.reward, strength)),
          shown(reweighted_mean(before.glasses, before.reward, strength)), "", "", "", "", ""],
     ]  # fmt: skip
-    for name, settings in TUNERS.items():
+    for tuner, settings in TUNERS.items():
         if settings["method"] in GRADIENT and not reward.differentiable:
             continue
         settings = {"steps": options.steps, "batch_size": 32, **settings}
-        folder = KEPT / f"{reward.name}-{name}-{settings['steps']}".replace(" ", "_")
+        folder = KEPT / f"{reward.name}-{tuner}-{settings['steps']}".replace(" ", "_")
         model, cost = tuned(policy, reward, strength, settings, folder)
         after = Judged(model, reward, samples(model, options.samples))
         generator = torch.Generator().manual_seed(0)
         distance = sliced_wasserstein(after.states, base[-options.samples :], generator=generator)
         rows.append(
-            [name, shown(mean(after.reward)), shown(mean(after.glasses)),
+            [tuner, shown(mean(after.reward)), shown(mean(after.glasses)),
              shown(diversity(after.states)), shown(distance), f"{cost['calls']:,}",
              f"{cost['vjps']:,}", f"{cost['minutes']:.1f}"]
         )  # fmt: skip
     head = ["", "mean reward", "rate of glasses (judge)", "diversity", "sliced W2 to the base"]
     head += ["reward calls", "reward vjps", "minutes"]
-    return f"## {title}, strength {strength:g}\n\n{table(head, rows)}"
+    return f"## {name} ({kind}), strength {strength:g}\n\n{table(head, rows)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--rewards", nargs="+", default=list(REWARDS), choices=REWARDS, metavar="NAME"
+    )
     parser.add_argument("--steps", type=int, default=300, help="of a tuner whose step is short")
     parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")
     parser.add_argument("--threads", type=int, default=1)
@@ -146,7 +149,7 @@ def main() -> None:
         "of glasses is another network than the reward's, trained on other portraits. Distances to "
         "the base are between independent samples. Standard errors behind ±."
     )
-    sections = [section(title, policy, base, options) for title in REWARDS]
+    sections = [section(name, policy, base, options) for name in options.rewards]
     write_page("tuning_avatars", "Tuners on portraits", about, *sections)
 
 
