@@ -28,7 +28,7 @@ from alignflow.rewards import Brightness
 from alignflow.targets import ring_reward
 
 STEPS = 16
-POINTS, IMAGES = (64, 1024, 8192), 1024  # episodes at once
+POINTS, IMAGES = (64, 1024, 8192), 64  # episodes at once
 
 
 def by_hand(policy: FlowMap, reward: Reward, batch: int):

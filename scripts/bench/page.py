@@ -1,6 +1,7 @@
 """A page under docs/benchmarks: what was run, on what, and its tables in Markdown."""
 
 import platform
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 def write_page(name: str, title: str, *parts: str) -> Path:
     """Write docs/benchmarks/<name>.md: title, command and machine, then the parts as paragraphs."""
     script = Path(sys.argv[0]).resolve().relative_to(DOCS.parents[1])
-    command = " ".join(["python", str(script), *sys.argv[1:]])
+    command = shlex.join(["python", str(script), *sys.argv[1:]])
     machine = f"{_processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     head = (f"# {title}", f"Written by `{command}` on {machine}.")
     DOCS.mkdir(exist_ok=True)
