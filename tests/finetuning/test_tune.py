@@ -191,9 +191,10 @@ def test_recentering_leaves_the_frozen_alone_and_knows_conditions(first, generat
 def test_redistillation_makes_the_jump_that_of_the_tuned_velocity(first, generator, tmp_path):
     """A map whose jumps were never trained; 1,000 states."""
     options = {"batch_size": 128, "learning_rate": 3e-3, "generator": generator}
-    modes = torch.tensor([[-1.0], [2.0]])
+    data = torch.randn(4096, 1, generator=generator) / 2 + 1
+    torch.manual_seed(0)
     policy = FlowMapPolicy(MLP(1, width=32, depth=2), (1,))
-    base = af.pretrain(policy, modes, "flow_matching", steps=300, **options)
+    base = af.pretrain(policy, data, "flow_matching", steps=300, **options)
 
     def error(**more):
         tuned = af.finetune(base, first, "weighted", 0.2, steps=5, **more, **options)
@@ -202,7 +203,7 @@ def test_redistillation_makes_the_jump_that_of_the_tuned_velocity(first, generat
             end = integrate(tuned.velocity, noise, 0.0, 1.0, steps=64)
             return (tuned.flow_map(noise, 0.0, 1.0) - end).square().mean().sqrt().item()
 
-    assert error(redistillation=500, folder=tmp_path) < error() / 2
+    assert error(redistillation=500, folder=tmp_path) < error() / 3
     assert (tmp_path / "redistillation" / "metrics.jsonl").exists()
 
 
