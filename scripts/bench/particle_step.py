@@ -13,10 +13,13 @@ import torch
 from page import table, write_page
 from tensordict import TensorDict
 
+from alignflow import pipeline
 from alignflow.distillation import PSD, FlowMapLoss
 from alignflow.likelihood import divergence
 from alignflow.policies import EGNN, FlowMapPolicy
 from alignflow.targets import CLUSTERS, build_cluster, from_relative
+
+LEVELS = 8  # that LJ-13 takes
 
 
 def least(work: Callable[[], object], repeats: int) -> float:
@@ -63,12 +66,16 @@ def main() -> None:
         "quarter PSD."
     )
     forward, step, spread = (float(rows[-1][column]) / 1e6 for column in (4, 5, 6))
+    config = pipeline.compose("experiment=lj13")
+    tuning, batch = config.finetuner, config.training.batch_size
+    steps = config.training.steps + tuning.steps + LEVELS * tuning.recentering
     plan = (
-        "LJ-55 run as `experiment=lj13` is (4,000 steps of batch 128; 8,192 candidates in 8 jumps "
-        f"a level, about ten levels) would take {4000 * 128 * step / 3600:.1f} h of training and "
-        f"{10 * 8192 * 8 * forward / 3600:.1f} h of drawing. Exact weights of 300 samples, at a "
-        f"hundred evaluations each, are out of reach ({300 * 100 * spread / 3600:.0f} h): there "
-        "the divergence takes random probes."
+        f"LJ-55 run as `experiment=lj13` is ({steps:,} steps of batch {batch}; in each of {LEVELS} "
+        "levels, as many as that takes, 8,192 candidates and 8,192 samples to learn again, in 8 "
+        f"jumps) would take {steps * batch * step / 3600:.0f} h of training and "
+        f"{LEVELS * 2 * 8192 * 8 * forward / 3600:.1f} h of drawing, exact weights of 300 samples, "
+        f"at a hundred evaluations each, {300 * 100 * spread / 3600:.0f} h more: there the "
+        "divergence takes random probes."
     )
     write_page(
         "particle_step", "What clusters cost", about, table([*head, "divergence"], rows), plan

@@ -1,6 +1,6 @@
 """Tuned avatars: each tuner with a differentiable, a learned and a black-box reward.
 
-    python scripts/bench/tuning_avatars.py [--steps 300] [--samples 1000]
+    python scripts/bench/tuning_avatars.py [--rewards redness "PNG size"] [--steps 300]
 
 What the reward gained, beside what the exact tilt would give (the base's samples, reweighted), what
 a judge that was never optimized sees, diversity, the distance to the base, and the cost. Every run
@@ -60,8 +60,8 @@ def tuned(policy, reward, strength: float, settings: dict[str, Any], folder: Pat
         return af.load(folder / "model"), json.loads((folder / "cost.json").read_text())
     meter, start = Meter(), time.perf_counter()
     metered = MeteredReward(reward, meter)
-    with autocast(fastest()):  # candidates too
-        model = af.finetune(policy, metered, strength=strength, precision=fastest(), **settings)
+    with autocast(fastest()):  # training, and the drawing of candidates
+        model = af.finetune(policy, metered, strength=strength, **settings)
     found: dict[str, float] = {"calls": meter.total.reward_calls, "vjps": meter.total.reward_vjps}
     found["minutes"] = (time.perf_counter() - start) / 60
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,8 +131,9 @@ def section(name: str, policy, base: Tensor, options: argparse.Namespace) -> str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    known = f"sections of the page: {', '.join(REWARDS)}"
     parser.add_argument(
-        "--rewards", nargs="+", default=list(REWARDS), choices=REWARDS, metavar="NAME"
+        "--rewards", nargs="+", default=list(REWARDS), choices=REWARDS, metavar="NAME", help=known
     )
     parser.add_argument("--steps", type=int, default=300, help="of a tuner whose step is short")
     parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")

@@ -34,6 +34,17 @@ def test_it_turns_reflects_and_renames_as_its_input_does(network, generator):
     assert out.abs().max() > 0.01
 
 
+def test_messages_start_from_the_features_and_distances_of_both_particles(network, generator):
+    """What is computed once for each particle is the linear map of what is known of a pair."""
+    features = torch.randn(2, 5, 16, generator=generator, dtype=torch.float64)
+    distances = torch.rand(2, 2, 5, 5, generator=generator, dtype=torch.float64)
+    layer = network.layers[0]
+    grid = (2, 5, 5, 16)
+    both = [features[:, :, None].expand(grid), features[:, None].expand(grid)]
+    known = torch.cat([*both, *distances[..., None]], dim=-1)
+    torch.testing.assert_close(layer._paired(features, *distances), layer.pair(known))
+
+
 def test_times_matter(network, generator):
     x = torch.randn(4, 4, 3, generator=generator, dtype=torch.float64)
     s, t = torch.rand(2, 4, generator=generator, dtype=torch.float64)
