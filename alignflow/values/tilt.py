@@ -28,8 +28,9 @@ def tilted_value(
     exponent = log_tilt(endpoint_reward, strength)
     if endpoint_log_weight is None:
         return exponent.logsumexp(-1) - math.log(exponent.shape[-1])
-    total = (exponent + endpoint_log_weight).logsumexp(-1)
-    return total - endpoint_log_weight.logsumexp(-1)
+    # both sums in the digits of the rewards, which weights in float32 would not have
+    log_weight = endpoint_log_weight.to(exponent)
+    return (exponent + log_weight).logsumexp(-1) - log_weight.logsumexp(-1)
 
 
 def score_endpoints(
