@@ -15,6 +15,7 @@ from alignflow.targets import ATTRIBUTES, Images, avatars
 
 BATCH = 500
 STEPS = (1, 2, 4, 8)
+SURE = 0.9
 VALUE_TIMES = (0.1, 0.3, 0.5, 0.7)
 
 
@@ -44,7 +45,10 @@ def attribute_rates(policy: FlowMapPolicy, n: int = 2000) -> dict[str, str]:
 
 @torch.no_grad()
 def class_accuracy(policy: FlowMapPolicy, judge_name: str, real: Images) -> dict[str, str]:
-    """Share of samples that the judge takes for the class they were asked to be, by map steps."""
+    """Share of samples that the judge takes for the class they were asked to be, by map steps.
+
+    Of samples without a class: how often the judge is sure of one, and how evenly they are spread.
+    """
     judge = load_judge(judge_name)
     label = real.labels[real.condition or ""]
     classes = len(judge.labels)
@@ -59,7 +63,23 @@ def class_accuracy(policy: FlowMapPolicy, judge_name: str, real: Images) -> dict
         ]
         accuracy = _right(judge, torch.cat(drawn), condition)
         measured[f"judge on {len(condition)} samples at {steps} steps"] = f"{accuracy:.1%}"
-    return measured
+    return measured | _without_class(policy, judge, _pixels(real), 4 * BATCH)
+
+
+def _without_class(policy: FlowMapPolicy, judge, real: Tensor, n: int) -> dict[str, str]:
+    generator = torch.Generator().manual_seed(1)
+    drawn = [policy.sample(BATCH, 4, generator=generator) for _ in range(n // BATCH)]
+    found, of_real = (
+        judge(images).softmax(1) for images in (policy.decode(torch.cat(drawn)), real)
+    )
+    even = 1 / found.shape[1]
+    apart = (found.mean(0) - even).abs().sum().item() / 2
+    sure, sure_of_real = ((each.amax(1) > SURE).float().mean() for each in (found, of_real))
+    return {
+        f"judge above {SURE:.0%} sure of a class, {len(real)} real images": f"{sure_of_real:.1%}",
+        f"the same, {n} samples without a class at 4 steps": f"{sure:.1%}",
+        "total variation of their classes from even": f"{apart:.3f}",
+    }
 
 
 @torch.no_grad()
