@@ -3,16 +3,20 @@
     python scripts/bench/class_mixture.py [--samples 2000] [--steps 1800]
 
 The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's own share
-of class i, so that the tilt has shares w. Classes are counted by that classifier, and by the judge:
-another network, trained on other images. The exact tilt is the base's own samples, reweighted.
-Samples and the tuned model are kept under outputs/class_mixture, so a run that was cut goes on
-where it was; delete the folder after a change of the model.
+of class i, so that the tilt has shares w. These shares depend on how the base is sampled, so each
+method has those of its own way. Classes are counted by that classifier, and by the judge: another
+network, trained on other images. The exact tilt is the base's own samples, reweighted. What `tilt`
+misses is mended in further rounds, each with b_i counted on what the last one made. Sampled in
+bfloat16 where the processor has it. Samples and the tuned model are kept under
+outputs/class_mixture, so a run that was cut goes on where it was; delete the folder after a change
+of the model.
 
 Source: the task of Meta Flow Maps (2601.14430, section 7.1.2), there on MNIST.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +27,21 @@ from torch import Tensor
 import alignflow as af
 from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.policies import load_judge
-from alignflow.precision import fastest
-from alignflow.rewards import ClassMixture
+from alignflow.precision import autocast, fastest
+from alignflow.rewards import Brightness, ClassMixture
 from alignflow.rewards.classifier import load_classifier
 
 WANTED = torch.tensor([0, 1, 0, 1, 0, 2, 0, 2, 0, 4], dtype=torch.float64) / 10
 BASE = 4000
 LEVELS = 4
+ROUNDS = 3
+AGAIN = 0.5  # steps of a further round, over those of the first
 BATCH = 100
+APART = 10**6  # what is judged starts from other noise than what b_i is counted on
+STEPS = 8  # of steering
 KEPT = Path("outputs/class_mixture")
-MFM_GF = {"posterior": {"name": "glass", "inner_steps": 2}, "draws": 8, "steps": 8}
+EXACT = "exact tilt (4 jumps, reweighted)"
+MFM_GF = {"posterior": {"name": "glass", "inner_steps": 2}, "draws": 8}
 PARTICLES = 16
 # the same velocity proposes, and weights take out what few draws and long steps leave
 WEIGHED = {
@@ -44,30 +53,44 @@ WEIGHED = {
 }
 
 
-def kept(name: str, n: int, draw, batch: int = BATCH) -> dict[str, Tensor]:
+def kept(name: str, n: int, draw, batch: int = BATCH, seed: int = 0) -> dict[str, Tensor]:
     """n rows of each of the tensors of `draw(n, generator)`, in batches that are kept."""
     folder, parts = KEPT / name.replace(" ", "_"), []
     for start in track(range(0, n, batch), name):
         size = min(batch, n - start)
         file = folder / f"{start}-{start + size}"
         if not is_saved(file):
-            save_folder(file, draw(size, torch.Generator().manual_seed(start)), {})
+            with torch.no_grad(), autocast(fastest()):
+                drawn = draw(size, torch.Generator().manual_seed(seed + start))
+            save_folder(file, {key: value.float() for key, value in drawn.items()}, {})
         parts.append(load_folder(file)[0])
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def sampled(policy, name: str, n: int, steps: int) -> Tensor:
-    return kept(name, n, lambda n, g: {"state": policy.sample(n, steps, generator=g)})["state"]
+def sampled(policy, name: str, n: int, steps: int, seed: int = 0) -> Tensor:
+    def draw(n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"state": policy.sample(n, steps, generator=generator)}
+
+    return kept(name, n, draw, seed=seed)["state"]
 
 
-def steered(steerer, name: str, systems: int, batch: int) -> dict[str, Tensor]:
+def walked(policy, transition: str) -> Tensor:
+    """Samples of the base by the steps of a steerer, without its reward."""
+    walk = af.steer(
+        policy, Brightness(), "custom", strength=0.0, steps=STEPS, transition=transition
+    )
+    name = f"base {transition}"
+    return kept(name, BASE, lambda n, g: {"state": walk.sample(n, generator=g)["state"]})["state"]
+
+
+def steered(steerer, name: str, systems: int, batch: int, seed: int = 0) -> dict[str, Tensor]:
     """All particles of so many systems, each with its weight."""
 
     def draw(n: int, generator: torch.Generator) -> dict[str, Tensor]:
         particles = steerer.sample(n, generator=generator)["particles"]
         return {key: particles[key].flatten(0, 1) for key in ("state", "log_weight")}
 
-    return kept(name, systems, draw, batch)
+    return kept(name, systems, draw, batch, seed)
 
 
 class Counted:
@@ -94,7 +117,7 @@ class Counted:
         self.noise = apart.square().sum().sqrt().item()
 
 
-def tilted(policy, reward, steps: int):
+def tilted(policy, reward, steps: int, levels: int, name: str):
     """The policy tuned by `tilt`."""
     return af.finetune(
         policy,
@@ -102,15 +125,25 @@ def tilted(policy, reward, steps: int):
         "tilt",
         strength=1.0,
         steps=steps,
-        levels=LEVELS,
+        levels=levels,
         batch_size=64,
         learning_rate=6e-4,
         pool=4096,
         refresh_every=steps,
         candidate_steps=4,
         precision=fastest(),
-        folder=KEPT / f"tilt-{LEVELS}x{steps}",
+        folder=KEPT / name.replace(" ", "_"),
     )
+
+
+def rounds(policy, network, reward, steps: int) -> list:
+    """What each round of tuning made."""
+    models = [tilted(policy, reward, steps, LEVELS, "round 1")]
+    while len(models) < ROUNDS:
+        last, name = models[-1], f"round {len(models) + 1}"
+        counted = wanted_of(policy, network, sampled(last, f"counted for {name}", BASE, 4))
+        models.append(tilted(last, counted, round(AGAIN * steps), 1, name))
+    return models
 
 
 def main() -> None:
@@ -123,20 +156,28 @@ def main() -> None:
     n = options.samples
     policy, networks = af.load("digits"), (load_classifier("digits"), load_judge("digits"))
 
-    base = sampled(policy, "base", BASE, 4)
-    reward = ClassMixture((WANTED / Counted(networks[0], policy, base).shares).tolist())
+    laws = {
+        "4 jumps": sampled(policy, "base", BASE, 4),
+        f"{STEPS} Euler steps": walked(policy, "euler"),
+        f"{STEPS} anchored steps": walked(policy, "anchored"),
+    }
+    jumps, euler, anchored = (wanted_of(policy, networks[0], states) for states in laws.values())
+    base = laws["4 jumps"]
     with torch.no_grad():
-        parts = [reward.score(part, decode=policy.decode) for part in base.split(500)]
-    model = tilted(policy, reward, options.steps)
-    alone = af.steer(policy, reward, "mfm_gf", strength=1.0, **MFM_GF)
-    weighed = af.steer(policy, reward, "custom", strength=1.0, **WEIGHED)
-    many = steered(weighed, "mfm_gf weighed", n // PARTICLES, 4)
-    single = steered(alone, "mfm_gf", n // 4, BATCH)
-    found = {
-        "base, 4 steps": (base,),
-        "exact tilt (base, reweighted)": (base, torch.cat(parts)),
-        "`tilt`, 1 step": (sampled(model, "tilt 1", n, 1),),
-        "`tilt`, 4 steps": (sampled(model, "tilt 4", n, 4),),
+        parts = [jumps.score(part, decode=policy.decode) for part in base.split(500)]
+    models = rounds(policy, networks[0], jumps, options.steps)
+    alone = af.steer(policy, euler, "mfm_gf", strength=1.0, steps=STEPS, **MFM_GF)
+    weighed = af.steer(policy, anchored, "custom", strength=1.0, steps=STEPS, **WEIGHED)
+    single = steered(alone, "mfm_gf", n, BATCH, APART)
+    # in other batches than the base, and so on other noise
+    many = steered(weighed, "mfm_gf weighed", 4 * n // PARTICLES, 4)
+    found: dict[str, tuple[Any, ...]] = {f"base, {name}": (law,) for name, law in laws.items()}
+    found[EXACT] = (base, torch.cat(parts))
+    for k, model in enumerate(models, 1):
+        for steps, shown in ((1, "1 step"), (4, "4 steps")):
+            drawn = sampled(model, f"tilt {k} in {steps}", n, steps, APART)
+            found[f"`tilt`, round {k}, {shown}"] = (drawn,)
+    found |= {
         "`mfm_gf`": (single["state"],),
         f"`mfm_gf`, {PARTICLES} particles": (many["state"], many["log_weight"], PARTICLES),
     }
@@ -145,17 +186,19 @@ def main() -> None:
         {name: Counted(network, policy, *drawn) for name, drawn in found.items()}
         for network in networks
     ]
-    one, other = (each["base, 4 steps"].classes for each in counted)
+    one, other = (each["base, 4 jumps"].classes for each in counted)
     about = (
-        f"Shares of the ten classes among {n:,} samples (of the base {BASE:,}, of `mfm_gf` alone "
-        f"{n // 4:,}). Reward log sum_i (w_i / b_i) p(y_i | x), b_i the base's share of class i by "
-        f"the classifier that is the reward, strength 1. `tilt`: {options.steps:,} steps of batch "
-        f"64 in {LEVELS} levels. `mfm_gf`: {MFM_GF['draws']} draws by GLASS in "
-        f"{MFM_GF['posterior']['inner_steps']} Heun steps, {MFM_GF['steps']} Euler steps, "
-        f"{alone.cost.nfe:,} forwards a sample. With particles the steps are the anchored "
-        "transition's, and systems are resampled and weighed by the value that the same draws "
-        f"give, {weighed.cost.nfe // PARTICLES:,} forwards a particle. The judge is another "
-        "network than the reward's, trained on other images; the two agree on "
+        f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
+        "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
+        "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
+        f"{options.steps:,} steps of batch 64 in {LEVELS} levels; a further round is "
+        f"{round(AGAIN * options.steps):,} in one, with b_i of {BASE:,} samples of the last round. "
+        f"`mfm_gf`: {MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun "
+        f"steps, {STEPS} Euler steps, {alone.cost.nfe:,} forwards a sample. With particles the "
+        "steps are the anchored transition's, and systems are resampled and weighed by the value "
+        f"that the same draws give, {weighed.cost.nfe // PARTICLES:,} forwards a particle, "
+        f"{4 * n:,} particles. The judge is another network than the reward's, trained on other "
+        "images; the two agree on "
         f"{(one == other).double().mean():.0%} of the base's samples."
     )
     titles = ("Counted by the reward's classifier", "Counted by the judge")
@@ -165,8 +208,15 @@ def main() -> None:
     write_page("class_mixture", "A mixture of classes", about, *sections)
 
 
+def wanted_of(policy, network, states: Tensor) -> ClassMixture:
+    """The reward whose tilt has the wanted shares, of a law that these are samples of."""
+    # a class that none of the samples shows is rarer than one in as many
+    shares = Counted(network, policy, states).shares.clamp_min(1 / len(states))
+    return ClassMixture((WANTED / shares).tolist())
+
+
 def histograms(found: dict[str, Counted]) -> str:
-    exact = found["exact tilt (base, reweighted)"].shares
+    exact = found[EXACT].shares
     rows = [["wanted", *(f"{share:.3f}" for share in WANTED), "", "", ""]]
     for name, counted in found.items():
         distances = [(counted.shares - other).norm().item() for other in (WANTED, exact)]
