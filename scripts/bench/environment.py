@@ -28,7 +28,7 @@ from alignflow.rewards import Brightness
 from alignflow.targets import ring_reward
 
 STEPS = 16
-POINTS, IMAGES = (64, 1024, 8192), 64  # episodes at once
+POINTS, IMAGES = (64, 1024, 8192), (64, 1024)  # episodes at once
 
 
 def by_hand(policy: FlowMap, reward: Reward, batch: int):
@@ -135,7 +135,8 @@ def main() -> None:
     points = FlowMapPolicy(MLP(2), (2,))
     sections = [section("MLP 256 x 3", points, ring_reward(), batch, 41) for batch in POINTS]
     digits = af.load("digits")
-    sections.append(section("The network of the digits", digits, Brightness(), IMAGES, 3))
+    title = "The network of the digits"
+    sections += [section(title, digits, Brightness(), batch, 3) for batch in IMAGES]
     about = (
         f"Episodes of {STEPS} steps. Calls alternate in one process; a ratio is of one round. The "
         "plain loop keeps only its last state and log-density, the others whole paths."

@@ -1,11 +1,11 @@
 """Tuned avatars: each tuner with a differentiable, a learned and a black-box reward.
 
-    python scripts/bench/tuning_avatars.py [--rewards redness "PNG size"] [--steps 300]
+    python scripts/bench/tuning_avatars.py [redness] [glasses] [png_size] [--steps 300]
 
-What the reward gained, beside what the exact tilt would give (the base's samples, reweighted), what
-a judge that was never optimized sees, diversity, the distance to the base, and the cost. Every run
-is kept under outputs/tuning_avatars and goes on where it was cut; delete the folder after a change
-of the model.
+A page for each reward: what it gained, beside what the exact tilt would give (the base's samples,
+reweighted), what a judge that was never optimized sees, diversity, the distance to the base, and
+the cost. Every run is kept under outputs/tuning_avatars and goes on where it was cut; delete the
+folder after a change of the model.
 """
 
 import argparse
@@ -48,9 +48,9 @@ TUNERS: dict[str, dict[str, Any]] = {
 }
 GRADIENT = {"adjoint_matching", "direct"}
 REWARDS = {
-    "redness": (lambda: Color([1.0, 0.0, 0.0], "redness"), 20.0, "differentiable"),
-    "log p(glasses)": (lambda: AttributeLogProbability("glasses"), 1.0, "learned"),
-    "PNG size": (lambda: Compressibility("png"), 20.0, "black box"),
+    "redness": (lambda: Color([1.0, 0.0, 0.0], "redness"), 20.0, "redness (differentiable)"),
+    "glasses": (lambda: AttributeLogProbability("glasses"), 1.0, "log p(glasses) (learned)"),
+    "png_size": (lambda: Compressibility("png"), 20.0, "PNG size (black box)"),
 }
 
 
@@ -100,9 +100,8 @@ class Judged:
         self.states = states
 
 
-def section(name: str, policy, base: Tensor, options: argparse.Namespace) -> str:
-    make, strength, kind = REWARDS[name]
-    reward = make()
+def compared(reward, strength: float, policy, base: Tensor, options: argparse.Namespace) -> str:
+    """Table of the tuners that take the reward."""
     before = Judged(policy, reward, base)
     rows = [
         ["base", shown(mean(before.reward)), shown(mean(before.glasses)),
@@ -126,19 +125,18 @@ def section(name: str, policy, base: Tensor, options: argparse.Namespace) -> str
         )  # fmt: skip
     head = ["", "mean reward", "rate of glasses (judge)", "diversity", "sliced W2 to the base"]
     head += ["reward calls", "reward vjps", "minutes"]
-    return f"## {name} ({kind}), strength {strength:g}\n\n{table(head, rows)}"
+    return table(head, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = f"sections of the page: {', '.join(REWARDS)}"
-    parser.add_argument(
-        "--rewards", nargs="+", default=list(REWARDS), choices=REWARDS, metavar="NAME", help=known
-    )
+    parser.add_argument("rewards", nargs="*", metavar="REWARD", help=f"of {', '.join(REWARDS)}")
     parser.add_argument("--steps", type=int, default=300, help="of a tuner whose step is short")
     parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if unknown := set(options.rewards) - set(REWARDS):
+        parser.error(f"no reward {', '.join(sorted(unknown))}; there are {', '.join(REWARDS)}")
     torch.set_num_threads(options.threads)
     policy = af.load("avatars")
     base = kept_base(policy)
@@ -150,8 +148,11 @@ def main() -> None:
         "of glasses is another network than the reward's, trained on other portraits. Distances to "
         "the base are between independent samples. Standard errors behind ±."
     )
-    sections = [section(name, policy, base, options) for name in options.rewards]
-    write_page("tuning_avatars", "Tuners on portraits", about, *sections)
+    for name in options.rewards or REWARDS:
+        make, strength, title = REWARDS[name]
+        rows = compared(make(), strength, policy, base, options)
+        title = f"Tuners on portraits: {title}, strength {strength:g}"
+        write_page(f"tuning_avatars_{name}", title, about, rows)
 
 
 if __name__ == "__main__":
