@@ -52,7 +52,8 @@ def class_accuracy(policy: FlowMapPolicy, judge_name: str, real: Images) -> dict
     judge = load_judge(judge_name)
     label = real.labels[real.condition or ""]
     classes = len(judge.labels)
-    accuracy = _right(judge, _pixels(real), label)
+    pixels = _pixels(real)
+    accuracy = _right(judge, pixels, label)
     measured = {f"judge on {len(real)} real images": f"{accuracy:.1%}"}
     for steps in STEPS:
         generator = torch.Generator().manual_seed(1)
@@ -63,7 +64,7 @@ def class_accuracy(policy: FlowMapPolicy, judge_name: str, real: Images) -> dict
         ]
         accuracy = _right(judge, torch.cat(drawn), condition)
         measured[f"judge on {len(condition)} samples at {steps} steps"] = f"{accuracy:.1%}"
-    return measured | _without_class(policy, judge, _pixels(real), 4 * BATCH)
+    return measured | _without_class(policy, judge, pixels, 4 * BATCH)
 
 
 def _without_class(policy: FlowMapPolicy, judge, real: Tensor, n: int) -> dict[str, str]:

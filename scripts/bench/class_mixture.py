@@ -187,25 +187,30 @@ def main() -> None:
         for network in networks
     ]
     one, other = (each["base, 4 jumps"].classes for each in counted)
-    about = (
-        f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
-        "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
-        "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
-        f"{options.steps:,} steps of batch 64 in {LEVELS} levels; a further round is "
-        f"{round(AGAIN * options.steps):,} in one, with b_i of {BASE:,} samples of the last round. "
-        f"`mfm_gf`: {MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun "
-        f"steps, {STEPS} Euler steps, {alone.cost.nfe:,} forwards a sample. With particles the "
-        "steps are the anchored transition's, and systems are resampled and weighed by the value "
-        f"that the same draws give, {weighed.cost.nfe // PARTICLES:,} forwards a particle, "
-        f"{4 * n:,} particles. The judge is another network than the reward's, trained on other "
-        "images; the two agree on "
-        f"{(one == other).double().mean():.0%} of the base's samples."
-    )
+    agreed = (one == other).double().mean().item()
     titles = ("Counted by the reward's classifier", "Counted by the judge")
     sections = (
         f"## {title}\n\n{histograms(each)}" for title, each in zip(titles, counted, strict=True)
     )
+    about = described(n, options.steps, alone.cost.nfe, weighed.cost.nfe // PARTICLES, agreed)
     write_page("class_mixture", "A mixture of classes", about, *sections)
+
+
+def described(n: int, steps: int, alone: int, weighed: int, agreed: float) -> str:
+    """What the page is about; alone and weighed are forwards of a sample and of a particle."""
+    return (
+        f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
+        "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
+        "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
+        f"{steps:,} steps of batch 64 in {LEVELS} levels; a further round is "
+        f"{round(AGAIN * steps):,} in one, with b_i of {BASE:,} samples of the last round. "
+        f"`mfm_gf`: {MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun "
+        f"steps, {STEPS} Euler steps, {alone:,} forwards a sample. With particles the "
+        "steps are the anchored transition's, and systems are resampled and weighed by the value "
+        f"that the same draws give, {weighed:,} forwards a particle, "
+        f"{4 * n:,} particles. The judge is another network than the reward's, trained on other "
+        f"images; the two agree on {agreed:.0%} of the base's samples."
+    )
 
 
 def wanted_of(policy, network, states: Tensor) -> ClassMixture:

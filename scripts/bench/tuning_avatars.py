@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="of each tuned model")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    # argparse's own choices would refuse that none is given
     if unknown := set(options.rewards) - set(REWARDS):
         parser.error(f"no reward {', '.join(sorted(unknown))}; there are {', '.join(REWARDS)}")
     torch.set_num_threads(options.threads)
