@@ -28,7 +28,7 @@ CHILD = """
     policy = FlowMapPolicy(MLP(2, width=32, depth=2), (2,))
     print("begins", flush=True)
     tuned = af.finetune(
-        policy, ring_reward(), "tilt", 0.5, steps=3000, batch_size=64, levels=2, recentering=300,
+        policy, ring_reward(), "tilt", 0.5, steps=8000, batch_size=64, levels=2, recentering=300,
         generator=torch.Generator().manual_seed(1), folder=sys.argv[1], checkpoint_every=20,
         pool=256, held_out={"same": ring_reward()}, early_stop=20.0,
     )
