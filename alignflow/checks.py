@@ -117,7 +117,11 @@ def shown(value: Any) -> str:
 
 def _number(name: str, value: Any, wanted: str, inside) -> float:
     number = _as_number(value)
-    if number is None or not math.isfinite(number) or not inside(number):
+    try:
+        fits = number is not None and math.isfinite(number) and inside(number)
+    except OverflowError:  # a whole number beyond all floats
+        fits = False
+    if not fits:
         raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
     return number
 

@@ -226,7 +226,8 @@ class Trainer:
             "optimizer": scalars,
             "averaged": int(self.average.n_averaged),
         }
-        save_folder(self._checkpoint_folder, tensors, facts)
+        # a dropped candidate has the log-weight -inf
+        save_folder(self._checkpoint_folder, tensors, facts, allow_nonfinite=True)
 
     @property
     def _checkpoint_folder(self) -> Path:
@@ -243,7 +244,7 @@ class Trainer:
         folder = self._checkpoint_folder
         if not is_saved(folder):
             return False
-        tensors, facts = load_folder(folder)
+        tensors, facts = load_folder(folder, allow_nonfinite=True)
         source = str(folder)
         if facts["step"] > self.steps:
             raise CheckpointError(f"{source} is at step {facts['step']} of a run of {self.steps}")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from alignflow.checkpoint import load_frozen
+from alignflow import checks
+from alignflow.rebuilding import load_frozen
 
 __all__ = ["JUDGES", "Judge", "load_judge"]
 
@@ -43,6 +44,12 @@ class Judge(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"labels must be names, got {checks.shown(labels)}")
+        channels, size = checks.count("channels", channels), checks.count("size", size)
+        exclusive = checks.flag("exclusive", exclusive)
+        widths = [checks.count("widths", width) for width in widths]
+        features, dropout = checks.count("features", features), checks.fraction("dropout", dropout)
         self.arguments = {
             "labels": list(labels),
             "channels": channels,

@@ -1,14 +1,17 @@
 """The differentiable policy: a network as a flow map, saved and loaded as a folder."""
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from alignflow.checkpoint import CheckpointError, load_folder, load_parameters, save_folder
+from alignflow import checks
+from alignflow.checkpoint import CheckpointError, fact, load_folder, load_parameters, save_folder
 from alignflow.conditions import repeat_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import (
@@ -20,6 +23,7 @@ from alignflow.interpolants import (
     mean_denoiser_from_average_velocity,
 )
 from alignflow.posteriors import InnerLook
+from alignflow.rebuilding import build_without_memory
 from alignflow.targets import from_relative
 
 from .networks import NETWORKS
@@ -28,6 +32,8 @@ __all__ = ["DECODERS", "FlowMapPolicy", "load_policy"]
 
 FORMAT = 1
 PARAMETRIZATIONS = ("average_velocity", "mean_denoiser")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+LARGEST = 2**31  # numbers of one state, of a model that is loaded
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -72,21 +78,22 @@ class FlowMapPolicy(FlowMap):
         data_deviation: float = 1.0,
         facts: dict | None = None,
     ):
-        super().__init__(event_shape)
-        if parametrization not in PARAMETRIZATIONS:
+        if not isinstance(event_shape, Sequence):
             raise ValueError(
-                f"parametrization must be one of {', '.join(PARAMETRIZATIONS)}, "
-                f"got {parametrization!r}"
+                f"event_shape must be the sizes of one state, got {checks.shown(event_shape)}"
             )
-        if decode not in DECODERS:
-            raise ValueError(f"decode must be one of {', '.join(DECODERS)}, got {decode!r}")
+        super().__init__([checks.count("event_shape", size) for size in event_shape])
         self.module = module
-        self.parametrization = parametrization
-        self.decoder = decode
-        self.invertible = invertible
-        self.stochastic = stochastic
-        self.data_deviation = data_deviation
+        self.parametrization = checks.choice("parametrization", parametrization, PARAMETRIZATIONS)
+        self.decoder = checks.choice("decode", decode, DECODERS)
+        self.invertible = checks.flag("invertible", invertible)
+        self.stochastic = checks.flag("stochastic", stochastic)
+        self.data_deviation = checks.positive("data_deviation", data_deviation)
+        if not isinstance(facts, dict | None):
+            raise ValueError(f"facts must be a dict, got {checks.shown(facts)}")
         self.facts = facts or {}
+        if type(module) in NETWORKS.values():
+            self._check_network(cast(Any, module))
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
         """v_{s,t}(x), (N, *E), of states (N, *E) and times (N,): what distillation trains."""
@@ -183,7 +190,7 @@ class FlowMapPolicy(FlowMap):
             module = kind(**cast(dict, module.arguments) | {"context": True})
             module.load_state_dict(self.module.state_dict(), strict=False)
         return FlowMapPolicy(
-            copy.deepcopy(module).to(self.device),
+            copy.deepcopy(module).to(self.device, self.dtype),
             self.event_shape,
             self.parametrization,
             self.decoder,
@@ -196,22 +203,42 @@ class FlowMapPolicy(FlowMap):
     def decode(self, x: Tensor) -> Tensor:
         return DECODERS[self.decoder](x)
 
-    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-        """Write the policy as a folder that `load_policy` reads.
+    def save(
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        *,
+        allow_nonfinite: bool = False,
+    ) -> Path:
+        """Write the policy as a folder that `load_policy` reads, in the dtype that it has now.
 
         Args:
-            folder: Where; an older one there is replaced as a whole.
+            folder: Where; absent, empty, or a folder that this wrote, which is replaced.
             dtype: Of the stored numbers, e.g. torch.float16 for half the size; as they are if None.
+            allow_nonfinite: Whether weights that are NaN or infinite are meant to be so.
+
+        Raises:
+            CheckpointError: If something else stands there, which is left as it is, or a weight is
+                NaN or infinite.
         """
+        if dtype is not None and not _is_floating(dtype):
+            raise ValueError(
+                f"dtype must be a floating-point one, like torch.float16, got {checks.shown(dtype)}"
+            )
         names = {network: name for name, network in NETWORKS.items()}
+        state = self.module.state_dict()
+        own = {v.dtype for v in state.values() if v.is_floating_point()}
         tensors = {
             k: v.to(dtype) if dtype is not None and v.is_floating_point() else v
-            for k, v in self.module.state_dict().items()
+            for k, v in state.items()
         }
+        network = names.get(type(self.module))
         facts = {
             "format": FORMAT,
-            "network": names.get(type(self.module)),
-            "arguments": getattr(self.module, "arguments", {}),
+            "network": network,
+            "arguments": self.module.arguments if network is not None else {},
+            # one of a kind, or as the network is built
+            "dtype": str(own.pop()).removeprefix("torch.") if len(own) == 1 else None,
             "event_shape": list(self.event_shape),
             "parametrization": self.parametrization,
             "decode": self.decoder,
@@ -220,7 +247,16 @@ class FlowMapPolicy(FlowMap):
             "data_deviation": self.data_deviation,
             "facts": self.facts,
         }
-        return save_folder(folder, tensors, facts)
+        return save_folder(folder, tensors, facts, allow_nonfinite=allow_nonfinite)
+
+    def _check_network(self, module: Any) -> None:
+        name = type(module).__name__
+        if not module.takes(self.event_shape):
+            raise ValueError(
+                f"event_shape {tuple(self.event_shape)} does not fit {name} of {module.arguments}"
+            )
+        if self.stochastic and not module.arguments.get("context"):
+            raise ValueError(f"a stochastic map needs a network with context=True; {name} has none")
 
     def _average_velocity(self, x: Tensor, s: Tensor, t: Tensor, *given) -> Tensor:
         out = self._call(x, s, t, *given)
@@ -237,38 +273,76 @@ class FlowMapPolicy(FlowMap):
         return out.to(x.dtype)
 
 
-def load_policy(folder: str | Path, module: nn.Module | None = None) -> FlowMapPolicy:
-    """Read a policy that `FlowMapPolicy.save` wrote.
+def load_policy(
+    folder: str | Path, module: nn.Module | None = None, *, allow_nonfinite: bool = False
+) -> FlowMapPolicy:
+    """Read a policy that `FlowMapPolicy.save` wrote, in the dtype that it had.
 
     Args:
         folder: Its folder.
         module: A network of your own to hold the weights; by default the registered network that
             the folder names, built with the arguments it holds.
+        allow_nonfinite: Whether weights that are NaN or infinite are let through.
 
     Raises:
         CheckpointError: If the folder is damaged, names no registered network and no module is
-            given, or its weights do not fit.
+            given, its weights do not fit, or one is NaN or infinite.
     """
-    tensors, facts = load_folder(folder)
-    if facts.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has format {facts.get('format')!r}, expected {FORMAT}")
-    if module is None:
-        if facts["network"] not in NETWORKS:
-            raise CheckpointError(
-                f"{folder} holds a network that is not registered ({facts['network']!r}, known: "
-                f"{', '.join(NETWORKS)}): pass it, af.load(folder, module=MyNet())"
-            )
-        network = NETWORKS[facts["network"]](**facts["arguments"])
-    else:
-        network = module
-    load_parameters(network, tensors, str(folder))
-    return FlowMapPolicy(
-        network,
-        facts["event_shape"],
-        parametrization=facts["parametrization"],
-        decode=facts["decode"],
-        invertible=facts["invertible"],
-        stochastic=facts.get("stochastic", False),
-        data_deviation=facts.get("data_deviation", 1.0),
-        facts=facts["facts"],
-    ).eval()
+
+    def check(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+        if fact(facts, "format", int, folder) != FORMAT:
+            raise CheckpointError(f"{folder} has format {facts['format']}, expected {FORMAT}")
+        if module is not None:
+            _described(module, facts, folder)
+            return
+        skeleton = build_without_memory(_network(facts, folder), shapes, folder)
+        _described(skeleton, facts, folder)
+
+    tensors, facts = load_folder(folder, check, allow_nonfinite=allow_nonfinite)
+    network = module if module is not None else _network(facts, folder)()
+    if facts.get("dtype") is not None:
+        network = network.to(getattr(torch, facts["dtype"]))
+    load_parameters(network, tensors, folder)
+    return _described(network, facts, folder).eval()
+
+
+def _network(facts: dict[str, Any], folder: str | Path) -> Callable[[], nn.Module]:
+    """What makes the network that a folder names."""
+    name = facts.get("network")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise CheckpointError(
+            f"{folder} holds a network that is not registered ({checks.shown(name)}, known: "
+            f"{', '.join(NETWORKS)}): pass it, af.load(folder, module=MyNet())"
+        )
+    return partial(NETWORKS[name], **fact(facts, "arguments", dict, folder))
+
+
+def _described(network: nn.Module, facts: dict[str, Any], folder: str | Path) -> FlowMapPolicy:
+    """The policy of a network as the facts have it."""
+    # what older versions did not write
+    facts = {"dtype": None, "stochastic": False, "data_deviation": 1.0} | facts
+    event_shape = fact(facts, "event_shape", list, folder)
+    if facts["dtype"] is not None and fact(facts, "dtype", str, folder) not in DTYPES:
+        raise CheckpointError(f"{folder} names a dtype that is none of {', '.join(DTYPES)}")
+    try:
+        policy = FlowMapPolicy(
+            network,
+            event_shape,
+            parametrization=fact(facts, "parametrization", str, folder),
+            decode=fact(facts, "decode", str, folder),
+            invertible=fact(facts, "invertible", bool, folder),
+            stochastic=fact(facts, "stochastic", bool, folder),
+            data_deviation=fact(facts, "data_deviation", float, folder),
+            facts=fact(facts, "facts", dict, folder),
+        )
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{folder} holds no policy: {error}") from error
+    if math.prod(policy.event_shape) > LARGEST:
+        raise CheckpointError(f"{folder} has states of shape {event_shape}: too large to be meant")
+    return policy
+
+
+def _is_floating(dtype: Any) -> bool:
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point

@@ -1,10 +1,12 @@
 """The models that come with the package, by name."""
 
+import os
 from pathlib import Path
 
 from torch import nn
 
-from alignflow.checkpoint import CheckpointError
+from alignflow.checkpoint import CheckpointError, as_folder, is_saved
+from alignflow.checks import did_you_mean, shown
 
 from .policy import FlowMapPolicy, load_policy
 
@@ -18,20 +20,25 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in _SHIPPED.glob("*/facts.json"))
 
 
-def load(name: str | Path, module: nn.Module | None = None) -> FlowMapPolicy:
+def load(
+    name: str | Path, module: nn.Module | None = None, *, allow_nonfinite: bool = False
+) -> FlowMapPolicy:
     """A shipped model by name, or a folder that `policy.save` wrote.
 
     Args:
         name: One of `shipped()`, or a folder's path.
         module: For a folder whose network is your own: an instance to hold its weights.
+        allow_nonfinite: Whether weights that are NaN or infinite are let through.
 
     Raises:
         CheckpointError: If there is no such model, or the folder is damaged.
     """
-    if str(name) in shipped():
-        return load_policy(_SHIPPED / str(name), module)
-    if Path(name).is_dir():
-        return load_policy(name, module)
-    raise CheckpointError(
-        f"{str(name)!r} is neither a shipped model ({', '.join(shipped())}) nor a folder"
-    )
+    folder = as_folder(name)
+    if str(folder) in shipped():
+        folder = _SHIPPED / folder
+    elif not os.path.isdir(folder) and not is_saved(folder):
+        raise CheckpointError(
+            f"{shown(str(folder))} is neither a shipped model ({', '.join(shipped())}) nor a "
+            f"folder{did_you_mean(str(folder), shipped())}"
+        )
+    return load_policy(folder, module, allow_nonfinite=allow_nonfinite)

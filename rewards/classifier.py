@@ -12,7 +12,8 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alignflow.checkpoint import load_frozen
+from alignflow import checks
+from alignflow.rebuilding import load_frozen
 
 __all__ = ["CLASSIFIERS", "Classifier", "load_classifier"]
 
@@ -43,6 +44,12 @@ class Classifier(nn.Module):
         stride: int = 1,
     ):
         super().__init__()
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"labels must be names, got {checks.shown(labels)}")
+        channels, size = checks.count("channels", channels), checks.count("size", size)
+        exclusive = checks.flag("exclusive", exclusive)
+        widths = [checks.count("widths", width) for width in widths]
+        stride = checks.count("stride", stride)
         self.arguments = {
             "labels": list(labels),
             "channels": channels,

@@ -69,6 +69,8 @@ def train_and_ship(
     command = shlex.join(["alignflow", "run", *overrides])
     run = pipeline.run(config, Path("outputs") / f"train_{name}", command)
     policy = load(run / "stages" / stage / "model")
+    # a model is saved over nothing but a model, and its card is written anew
+    (SHIPPED / name / "README.md").unlink(missing_ok=True)
     folder = policy.save(SHIPPED / name, dtype=torch.float16)
     # measured on what is shipped, in half precision, not on what was trained
     measured = quality(load(folder)) if quality is not None else {}

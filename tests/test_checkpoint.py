@@ -28,10 +28,10 @@ def test_saving_again_replaces_the_whole_folder_and_leaves_nothing_else(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_a_folder_that_a_kill_left_between_its_renames_is_put_back(folder):
+def test_a_folder_that_a_kill_of_an_older_version_left_renamed_is_read_and_put_back(folder):
     folder.rename(folder.with_name(".model-old"))
     assert load_folder(folder)[1] == {"name": "α", "steps": 3}
-    folder.rename(folder.with_name(".model-old"))
+    assert [path.name for path in folder.parent.iterdir()] == [".model-old"]
     save_folder(folder, {"c": torch.zeros(1)}, {})
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 

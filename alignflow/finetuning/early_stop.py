@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from alignflow.checkpoint import is_saved, load_folder, load_parameters, save_folder
+from alignflow.checkpoint import fact, is_saved, load_folder, load_parameters, save_folder
 
 __all__ = ["EarlyStop"]
 
@@ -28,7 +28,7 @@ class EarlyStop:
         self.folder, self.errors = Path(folder), errors
         self.best: dict[str, float] = {}
         if is_saved(self.folder):
-            self.best = load_folder(self.folder)[1]["best"]
+            self.best = fact(load_folder(self.folder)[1], "best", dict, self.folder)
 
     def begin(self, base: nn.Module, measure: Callable[[int, Any], dict[str, float]]) -> None:
         """Keep the base until there is something better; a run that goes on keeps what it has."""

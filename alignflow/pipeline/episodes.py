@@ -38,4 +38,4 @@ def keep_episodes(context: Context, models: dict[str, FlowMap]) -> None:
             return
         paths[name] = torch.cat(shown).unflatten(0, states.shape[:2]).detach()
     folder = context.folder.stage("evaluate") / "episodes"
-    save_folder(folder, paths, {"times": times.tolist()})
+    save_folder(folder, paths, {"times": times.tolist()}, allow_nonfinite=True)

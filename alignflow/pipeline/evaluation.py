@@ -128,7 +128,8 @@ def _keep_some(context: Context, samples: dict[str, Drawn]) -> str:
     if not isinstance(first, Tensor):
         return "other"
     kept = {name: torch.cat(parts) for name, parts in shown.items()}
-    save_folder(context.folder.stage("evaluate") / "samples", kept, {})
+    # what a model makes is shown, whatever it is
+    save_folder(context.folder.stage("evaluate") / "samples", kept, {}, allow_nonfinite=True)
     if first.ndim == 4 and first.shape[1] in (1, 3):
         return "image"
     return "points" if first.shape[1:] == (2,) else "other"

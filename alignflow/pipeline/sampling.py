@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alignflow.checkpoint import load_folder, save_folder
+from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.flow_map import FlowMap
 from alignflow.steering import steer
 
@@ -46,17 +46,19 @@ def draw_in_batches(
     with progress_bar(title) as progress:
         for index, start in enumerate(starts):
             path = folder / f"{index:05d}"
-            if not path.exists():
+            if not is_saved(path):
                 rows = slice(start, min(start + size, n))
                 began = time.perf_counter()
                 with torch.no_grad(), context.autocast():
                     batch = draw(rows, context.sample_generator(index))
                 seconds = time.perf_counter() - began
                 count = rows.stop - rows.start
-                save_folder(path, batch | {"seconds": torch.full((count,), seconds / count)}, {})
+                batch["seconds"] = torch.full((count,), seconds / count)
+                # a dropped sample has the reward -inf
+                save_folder(path, batch, {}, allow_nonfinite=True)
                 if index == 0 and len(starts) > 1:
                     say_estimate(title, seconds * len(starts), context.config.device)
-            drawn.append(load_folder(path)[0])
+            drawn.append(load_folder(path, allow_nonfinite=True)[0])
             progress(index + 1, len(starts), {})
     return {name: torch.cat([batch[name] for batch in drawn]) for name in drawn[0]}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from alignflow.checkpoint import load_folder
+from alignflow.checkpoint import fact, load_folder
 
 from .reference import Reference, read_reference
 from .value import Estimate, Interval, ReportError, Value, read_json, read_json_lines
@@ -181,20 +181,21 @@ def _tilt(entry: Value | None) -> Tilt | None:
 def _episodes(folder: Path, names: list[str]) -> Episodes | None:
     if not folder.exists():
         return None
-    states, facts = load_folder(folder)
+    states, facts = load_folder(folder, allow_nonfinite=True)
+    times = fact(facts, "times", list, folder)
     lengths = {path.shape[1] for path in states.values() if path.ndim > 2}
-    if not set(states) <= set(names) or lengths != {len(facts.get("times", []))}:
+    if not set(states) <= set(names) or lengths != {len(times)}:
         raise ReportError(
             f"{folder} must hold states (n, T + 1, ...) of the models {', '.join(names)} with "
             f"their times, got { ({name: tuple(path.shape) for name, path in states.items()}) }"
         )
-    return Episodes({name: states[name] for name in names if name in states}, facts["times"])
+    return Episodes({name: states[name] for name in names if name in states}, times)
 
 
 def _samples(folder: Path, names: list[str]) -> dict[str, Tensor]:
     if not folder.exists():
         return {}
-    tensors, _ = load_folder(folder)
+    tensors, _ = load_folder(folder, allow_nonfinite=True)
     strangers = sorted(set(tensors) - set(names))
     if strangers:
         raise ReportError(

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alignflow.checkpoint import load_folder
+from alignflow.checkpoint import CheckpointError, fact, load_folder
+from alignflow.checks import positive
 
 from .particles import Cluster, build_cluster, from_relative
 
@@ -81,9 +82,16 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
         CheckpointError: If the samples are missing, truncated or altered.
     """
     law = build_cluster(cluster)
-    tensors, facts = load_folder(folder or SHIPPED / cluster)
+    source = SHIPPED / cluster if folder is None else folder
+    tensors, facts = load_folder(source)
     if level not in tensors:
         raise ValueError(f"level must be one of {', '.join(sorted(tensors))}, got {level!r}")
-    temperature = facts["temperatures"][-1 if level == "hot" else 0]
-    # shipped in half precision, which moves an energy by a hundredth of its spread at most
-    return Boltzmann(law, temperature, tensors[level].float())
+    temperatures = fact(facts, "temperatures", list, source)
+    try:
+        temperature = positive(
+            "temperatures", (temperatures or [None])[-1 if level == "hot" else 0]
+        )
+        # shipped in half precision, which moves an energy by a hundredth of its spread at most
+        return Boltzmann(law, temperature, tensors[level].float())
+    except ValueError as error:
+        raise CheckpointError(f"{source} holds no reference of {cluster}: {error}") from error

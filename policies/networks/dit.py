@@ -4,9 +4,13 @@ After Peebles and Xie 2023 (adaLN-Zero); the second time is embedded as the leng
 Attention is written out, so that it has forward-mode derivatives (LSD and ESD need them).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from alignflow import checks
 
 from .embedding import TimeEmbedding, TimePairEmbedding
 
@@ -40,6 +44,10 @@ class DiT(nn.Module):
         context: bool = False,
     ):
         super().__init__()
+        channels, size = checks.count("channels", channels), checks.count("size", size)
+        patch, width = checks.count("patch", patch), checks.count("width", width)
+        depth, heads = checks.count("depth", depth), checks.count("heads", heads)
+        classes, context = checks.count("classes", classes, 0), checks.flag("context", context)
         if size % patch or width % heads:
             raise ValueError(
                 f"patch must divide size and heads width, got size={size}, patch={patch}, "
@@ -62,6 +70,11 @@ class DiT(nn.Module):
         self.context = _Context(channels * patch**2, width) if context else None
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
         self.head = _Head(width, channels * patch**2)
+
+    def takes(self, event_shape: Sequence[int]) -> bool:
+        """Whether states of a shape can be its own."""
+        size = self.arguments["size"]
+        return tuple(event_shape) == (self.arguments["channels"], size, size)
 
     def forward(
         self,

@@ -1,9 +1,12 @@
 """An equivariant graph network for clusters of like particles, in their relative coordinates."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.targets import from_relative, to_relative
 
 from .embedding import TimePairEmbedding
@@ -34,6 +37,10 @@ class EGNN(nn.Module):
         scale: float = 1.0,
     ):
         super().__init__()
+        particles = checks.count("particles", particles, least=2)
+        dimension = checks.count("dimension", dimension)
+        width, depth = checks.count("width", width), checks.count("depth", depth)
+        scale = checks.positive("scale", scale)
         self.arguments = {
             "particles": particles,
             "dimension": dimension,
@@ -44,6 +51,11 @@ class EGNN(nn.Module):
         self.scale = scale
         self.times = TimePairEmbedding(width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
+
+    def takes(self, event_shape: Sequence[int]) -> bool:
+        """Whether states of a shape can be its own."""
+        particles, dimension = self.arguments["particles"], self.arguments["dimension"]
+        return tuple(event_shape) == (particles - 1, dimension)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """State (N, n-1, D) and times (N,) -> average velocity (N, n-1, D)."""

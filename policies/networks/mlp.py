@@ -1,7 +1,11 @@
 """A plain multilayer perceptron for states that are vectors: the two-dimensional workhorse."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from alignflow import checks
 
 from .embedding import LabelEmbedding
 
@@ -31,6 +35,9 @@ class MLP(nn.Module):
         scale: float = 1.0,
     ):
         super().__init__()
+        dimension, width = checks.count("dimension", dimension), checks.count("width", width)
+        depth, classes = checks.count("depth", depth), checks.count("classes", classes, least=0)
+        context, scale = checks.flag("context", context), checks.positive("scale", scale)
         self.arguments = {
             "dimension": dimension,
             "width": width,
@@ -49,6 +56,10 @@ class MLP(nn.Module):
         for _ in range(depth - 1):
             layers += [nn.Linear(width, width), nn.GELU()]
         self.rest = nn.Sequential(*layers, nn.Linear(width, dimension))
+
+    def takes(self, event_shape: Sequence[int]) -> bool:
+        """Whether states of a shape can be its own."""
+        return tuple(event_shape) == (self.arguments["dimension"],)
 
     def forward(
         self,

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alignflow import checks
+
 from .embedding import TimeEmbedding, TimePairEmbedding
 
 __all__ = ["UNet"]
@@ -41,7 +43,12 @@ class UNet(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
-        if len(widths) != len(attention):
+        channels, patch = checks.count("channels", channels), checks.count("patch", patch)
+        blocks, classes = checks.count("blocks", blocks), checks.count("classes", classes, 0)
+        widths = [checks.count("widths", width) for width in widths]
+        attention = [checks.flag("attention", one) for one in attention]
+        context = checks.flag("context", context)
+        if not widths or len(widths) != len(attention):
             raise ValueError(
                 f"widths and attention must be equally long, got {widths} and {attention}"
             )
@@ -80,6 +87,16 @@ class UNet(nn.Module):
                 self.up.append(_Upsample(features))
         self.norm = nn.GroupNorm(8, features)
         self.last = _zero(nn.Conv2d(features, channels, 3, padding=1))
+
+    def takes(self, event_shape: Sequence[int]) -> bool:
+        """Whether states of a shape can be its own: halved between resolutions, without rest."""
+        unit = self.patch * 2 ** (len(self.arguments["widths"]) - 1)
+        channels, *sides = event_shape
+        return (
+            channels == self.arguments["channels"]
+            and len(sides) == 2
+            and all(side % unit == 0 for side in sides)
+        )
 
     def forward(
         self,

@@ -62,8 +62,10 @@ def kept(name: str, n: int, draw, batch: int = BATCH, seed: int = 0) -> dict[str
         if not is_saved(file):
             with torch.no_grad(), autocast(fastest()):
                 drawn = draw(size, torch.Generator().manual_seed(seed + start))
-            save_folder(file, {key: value.float() for key, value in drawn.items()}, {})
-        parts.append(load_folder(file)[0])
+            drawn = {key: value.float() for key, value in drawn.items()}
+            # a particle that died has the log-weight -inf
+            save_folder(file, drawn, {}, allow_nonfinite=True)
+        parts.append(load_folder(file, allow_nonfinite=True)[0])
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 

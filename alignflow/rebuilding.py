@@ -1,0 +1,88 @@
+"""Networks built again from what a folder says of them, which may be anything.
+
+A network is first built without memory, and no further than the folder's file has tensors for. Only
+one whose tensors are those of the file, in name and shape, is built in earnest.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from alignflow.checkpoint import CheckpointError, fact, load_folder, load_parameters
+
+__all__ = ["build_without_memory", "load_frozen"]
+
+CALLS = 100  # of torch, for each tensor: many times what it takes to make one
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def load_frozen(folder: Path, kind: str, build: type[Network]) -> Network:
+    """A frozen network from a folder whose facts name its kind and its constructor's arguments.
+
+    Args:
+        folder: Where it was saved.
+        kind: What the folder must say that it holds.
+        build: Class of the network.
+
+    Raises:
+        CheckpointError: If the folder is damaged, or holds something else.
+    """
+
+    def check(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+        if facts.get("network") != kind:
+            raise CheckpointError(f"{folder} holds no {kind}, but {facts.get('network')!r}")
+        arguments = fact(facts, "arguments", dict, folder)
+        build_without_memory(partial(build, **arguments), shapes, folder)
+
+    tensors, facts = load_folder(folder, check)
+    network = build(**facts["arguments"])
+    load_parameters(network, tensors, folder)
+    return network.eval().requires_grad_(False)
+
+
+def build_without_memory(
+    build: Callable[[], Network], shapes: dict[str, tuple[int, ...]], source: str | Path
+) -> Network:
+    """A network on the meta device, whose tensors have the names and shapes of a file's.
+
+    Args:
+        build: Makes it.
+        shapes: Of the file's tensors by name.
+        source: Of the file, for errors.
+
+    Raises:
+        CheckpointError: If it cannot be built, or its tensors are others.
+    """
+    try:
+        with torch.device("meta"), _Counted(CALLS * (10 + len(shapes))):
+            network = build()
+    except Exception as error:  # whatever a stranger's arguments may bring about
+        raise CheckpointError(f"{source} names no network that can be built: {error}") from error
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for name in sorted(own.keys() | shapes.keys()):
+        if own.get(name) != shapes.get(name):
+            raise CheckpointError(
+                f"{source} does not fit {type(network).__name__}: {name} must have the shape "
+                f"{own.get(name)}, and has {shapes.get(name)}"
+            )
+    return network
+
+
+class _Counted(TorchFunctionMode):
+    """Ends what calls torch without end, in this thread alone."""
+
+    def __init__(self, calls: int):
+        super().__init__()
+        self.left = calls
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("it is larger than the file that holds its weights")
+        return func(*args, **(kwargs or {}))
