@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.rebuilding import load_frozen
+from alignflow.checkpoint import load_frozen
 
 __all__ = ["JUDGES", "Judge", "load_judge"]
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.checkpoint import CheckpointError, fact, load_folder, load_parameters, save_folder
+from alignflow.checkpoint import (
+    CheckpointError,
+    build_without_memory,
+    fact,
+    load_folder,
+    load_parameters,
+    save_folder,
+)
 from alignflow.conditions import repeat_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import (
@@ -23,7 +30,6 @@ from alignflow.interpolants import (
     mean_denoiser_from_average_velocity,
 )
 from alignflow.posteriors import InnerLook
-from alignflow.rebuilding import build_without_memory
 from alignflow.targets import from_relative
 
 from .networks import NETWORKS

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.rebuilding import load_frozen
+from alignflow.checkpoint import load_frozen
 
 __all__ = ["CLASSIFIERS", "Classifier", "load_classifier"]
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from alignflow.checkpoint import CheckpointError, fact, load_folder, load_parameters
+from .format import CheckpointError
+from .reading import Shapes, fact, load_folder
 
-__all__ = ["build_without_memory", "load_frozen"]
+__all__ = ["build_without_memory", "load_frozen", "load_parameters"]
 
 CALLS = 100  # of torch, for each tensor: many times what it takes to make one
 
@@ -34,7 +35,7 @@ def load_frozen(folder: Path, kind: str, build: type[Network]) -> Network:
         CheckpointError: If the folder is damaged, or holds something else.
     """
 
-    def check(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+    def check(facts: dict[str, Any], shapes: Shapes) -> None:
         if facts.get("network") != kind:
             raise CheckpointError(f"{folder} holds no {kind}, but {facts.get('network')!r}")
         arguments = fact(facts, "arguments", dict, folder)
@@ -47,7 +48,7 @@ def load_frozen(folder: Path, kind: str, build: type[Network]) -> Network:
 
 
 def build_without_memory(
-    build: Callable[[], Network], shapes: dict[str, tuple[int, ...]], source: str | Path
+    build: Callable[[], Network], shapes: Shapes, source: str | Path
 ) -> Network:
     """A network on the meta device, whose tensors have the names and shapes of a file's.
 
@@ -72,6 +73,25 @@ def build_without_memory(
                 f"{own.get(name)}, and has {shapes.get(name)}"
             )
     return network
+
+
+def load_parameters(module: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
+    """Copy named tensors into a module, naming what does not fit.
+
+    Raises:
+        CheckpointError: If names or shapes differ, or numbers are whole on one side only.
+    """
+    own, misfit = module.state_dict(), f"{source} does not fit {type(module).__name__}"
+    for name, value in tensors.items():
+        if name in own and own[name].is_floating_point() != value.is_floating_point():
+            raise CheckpointError(
+                f"{misfit}: {name} must be {own[name].dtype}, and is {value.dtype}"
+            )
+    state = {k: v.to(own[k].dtype) if k in own else v for k, v in tensors.items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{misfit}: {error}") from error
 
 
 class _Counted(TorchFunctionMode):

@@ -1,0 +1,158 @@
+"""Saving a folder: over nothing but a saved folder, as a whole, one writer at a time."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from .format import (
+    FACTS,
+    TENSORS,
+    CheckpointError,
+    as_folder,
+    check_finite,
+    pending_name,
+    read_facts,
+    retired_name,
+    sha256,
+    written,
+)
+
+try:
+    import fcntl
+except ImportError:  # a system without it has no lock of folders either
+    fcntl = None
+
+__all__ = ["save_folder"]
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.(facts\.json\.part|tensors\.safetensors(\.part)?)")
+
+
+def save_folder(
+    folder: str | Path,
+    tensors: dict[str, Tensor],
+    facts: dict[str, Any],
+    *,
+    allow_nonfinite: bool = False,
+) -> Path:
+    """Write tensors and JSON facts as one folder, replacing an older one as a whole.
+
+    Args:
+        folder: Where; absent, empty, or a folder that this wrote. Its parents are made.
+        tensors: By name; stored on the CPU, contiguous.
+        facts: Anything JSON can hold.
+        allow_nonfinite: Whether NaN and infinities among the tensors are meant to be there.
+
+    Raises:
+        CheckpointError: If something else stands there, which is left as it is, or a tensor has
+            NaN or infinities.
+        ValueError: If the facts cannot be written as JSON and read again.
+    """
+    folder = as_folder(folder)
+    if not allow_nonfinite:
+        check_finite(tensors, folder)
+    # clones, because safetensors refuses tensors that share storage
+    blob = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+    digest = sha256(blob)
+    text = written(facts, digest)
+    _put_back(folder)
+    _check_replaceable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_writer(folder):
+        _settle(folder)
+        try:
+            _write(folder / pending_name(digest), blob, folder / f".{digest}.{TENSORS}.part")
+            # from here on the new folder counts
+            _write(folder / FACTS, text, folder / f".{digest}.{FACTS}.part")
+        finally:
+            _settle(folder)
+    return folder
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to save where anything but a checkpoint of ours stands."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder: it is left as it is, and nothing is saved")
+    if strangers := _strangers(folder):
+        some = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        raise CheckpointError(
+            f"{folder} holds more than a saved checkpoint ({some}): it is left as it is, and "
+            "nothing is saved; name another folder, or an empty one"
+        )
+
+
+def _strangers(folder: Path) -> list[str]:
+    """Names in a folder that `save_folder` did not write."""
+    kept, strangers = [], []
+    for entry in os.scandir(folder):
+        if entry.name in (FACTS, TENSORS) and entry.is_file(follow_symlinks=False):
+            kept.append(entry.name)
+        elif not _TEMPORARY.fullmatch(entry.name):
+            strangers.append(entry.name)
+    if kept and _named_tensors(folder) is None:
+        strangers += kept
+    return sorted(strangers)
+
+
+def _named_tensors(folder: Path) -> str | None:
+    """The hash of the tensors that a folder's facts name, if they are facts of ours."""
+    try:
+        return read_facts(folder)[1]
+    except CheckpointError:
+        return None
+
+
+def _settle(folder: Path) -> None:
+    """Finish a save that counts already, and remove what others left that do not."""
+    named = _named_tensors(folder)
+    if named is not None and (pending := folder / pending_name(named)).exists():
+        os.replace(pending, folder / TENSORS)
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Wait until nobody else writes into a folder; at the end, its entries are on the disk."""
+    if fcntl is None:
+        yield
+        return
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        # some network file systems have no locks: there, two writers are not kept apart
+        with contextlib.suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _write(path: Path, content: bytes, part: Path) -> None:
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _put_back(folder: Path) -> None:
+    """Give a folder its name back, or remove what it replaced: both are left by older versions."""
+    retired = retired_name(folder)
+    if not os.path.lexists(retired) or not retired.is_dir() or _strangers(retired):
+        return
+    with contextlib.suppress(OSError):  # another writer was faster
+        if not os.path.lexists(folder):
+            os.replace(retired, folder)
+            return
+        for name in (FACTS, TENSORS):
+            (retired / name).unlink(missing_ok=True)
+        retired.rmdir()
