@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from alignflow.checkpoint import CheckpointError, as_folder, is_saved
+from alignflow.checkpoint import CheckpointError, as_folder
 from alignflow.checks import did_you_mean, shown
 
 from .policy import FlowMapPolicy, load_policy
@@ -36,7 +36,7 @@ def load(
     folder = as_folder(name)
     if str(folder) in shipped():
         folder = _SHIPPED / folder
-    elif not os.path.isdir(folder) and not is_saved(folder):
+    elif not os.path.isdir(folder):
         raise CheckpointError(
             f"{shown(str(folder))} is neither a shipped model ({', '.join(shipped())}) nor a "
             f"folder{did_you_mean(str(folder), shipped())}"

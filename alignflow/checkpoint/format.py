@@ -19,6 +19,7 @@ from .untrusted import parse_json, read_at_most
 
 __all__ = [
     "FACTS",
+    "TEMPORARY",
     "TENSORS",
     "CheckpointError",
     "as_folder",
@@ -35,6 +36,7 @@ __all__ = [
 FACTS, TENSORS = "facts.json", "tensors.safetensors"
 CHECKSUM = "sha256"
 LONGEST_FACTS = 2**24  # bytes
+TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.(facts\.json\.part|tensors\.safetensors(\.part)?)")
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -102,14 +104,17 @@ def refusing(path: Path) -> Iterator[None]:
 
 
 def check_finite(tensors: dict[str, Tensor], folder: Path) -> None:
+    """Refuse a tensor with numbers that are none, by its name."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() or tensor.is_complex():
-            finite = torch.isfinite(tensor.float() if tensor.dtype.itemsize == 1 else tensor)
-            if not finite.all():
-                raise CheckpointError(
-                    f"{folder}: {name} has {(~finite).sum()} of {finite.numel()} numbers that are "
-                    "NaN or infinite (allow_nonfinite=True lets them through)"
-                )
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        # of one byte they must be wider to be asked
+        finite = torch.isfinite(tensor.float() if tensor.dtype.itemsize == 1 else tensor)
+        if not finite.all():
+            raise CheckpointError(
+                f"{folder}: {name} has {(~finite).sum()} of {finite.numel()} numbers that are "
+                "NaN or infinite (allow_nonfinite=True lets them through)"
+            )
 
 
 def pending_name(tensors: str) -> str:
@@ -129,6 +134,7 @@ def retired_name(folder: Path) -> Path:
 
 
 def sha256(content: bytes) -> str:
+    """The hash of some bytes, 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from alignflow.checks import shown
+
 from .format import CheckpointError
 from .reading import Shapes, fact, load_folder
 
@@ -37,7 +39,7 @@ def load_frozen(folder: Path, kind: str, build: type[Network]) -> Network:
 
     def check(facts: dict[str, Any], shapes: Shapes) -> None:
         if facts.get("network") != kind:
-            raise CheckpointError(f"{folder} holds no {kind}, but {facts.get('network')!r}")
+            raise CheckpointError(f"{folder} holds no {kind}, but {shown(facts.get('network'))}")
         arguments = fact(facts, "arguments", dict, folder)
         build_without_memory(partial(build, **arguments), shapes, folder)
 

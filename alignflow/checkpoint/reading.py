@@ -12,6 +12,7 @@ from alignflow.checks import shown
 
 from .format import (
     FACTS,
+    TEMPORARY,
     TENSORS,
     CheckpointError,
     as_folder,
@@ -34,8 +35,14 @@ Check = Callable[[dict[str, Any], Shapes], None]
 
 
 def is_saved(folder: str | Path) -> bool:
-    """Whether a folder holds what `save_folder` wrote; whether that is sound shows in loading."""
-    return os.path.lexists(place_of(as_folder(folder)) / FACTS)
+    """Whether anything stands there but what a first save left that was killed.
+
+    Whether it is sound, or ours, shows in loading.
+    """
+    place = place_of(as_folder(folder))
+    if not place.is_dir():
+        return os.path.lexists(place)
+    return any(not TEMPORARY.fullmatch(name) for name in os.listdir(place))
 
 
 def load_folder(

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .format import (
     FACTS,
+    TEMPORARY,
     TENSORS,
     CheckpointError,
     as_folder,
@@ -28,9 +28,7 @@ try:
 except ImportError:  # a system without it has no lock of folders either
     fcntl = None
 
-__all__ = ["save_folder"]
-
-_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.(facts\.json\.part|tensors\.safetensors(\.part)?)")
+__all__ = ["only_writer", "save_folder"]
 
 
 def save_folder(
@@ -60,18 +58,41 @@ def save_folder(
     blob = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
     digest = sha256(blob)
     text = written(facts, digest)
-    _put_back(folder)
     _check_replaceable(folder)
+    _put_back(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_writer(folder):
-        _settle(folder)
+    with only_writer(folder) as alone:
+        _settle(folder, alone)
         try:
             _write(folder / pending_name(digest), blob, folder / f".{digest}.{TENSORS}.part")
             # from here on the new folder counts
             _write(folder / FACTS, text, folder / f".{digest}.{FACTS}.part")
         finally:
-            _settle(folder)
+            _settle(folder, alone)
     return folder
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[bool]:
+    """Wait until nobody else writes into a folder; whether its file system can tell.
+
+    At the end, what the folder's entries are called is on the disk.
+    """
+    if fcntl is None:
+        yield False
+        return
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            alone = True
+        except OSError:  # some network file systems have no locks of folders
+            alone = False
+        yield alone
+        with contextlib.suppress(OSError):
+            os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -94,7 +115,7 @@ def _strangers(folder: Path) -> list[str]:
     for entry in os.scandir(folder):
         if entry.name in (FACTS, TENSORS) and entry.is_file(follow_symlinks=False):
             kept.append(entry.name)
-        elif not _TEMPORARY.fullmatch(entry.name):
+        elif not TEMPORARY.fullmatch(entry.name):
             strangers.append(entry.name)
     if kept and _named_tensors(folder) is None:
         strangers += kept
@@ -109,31 +130,14 @@ def _named_tensors(folder: Path) -> str | None:
         return None
 
 
-def _settle(folder: Path) -> None:
-    """Finish a save that counts already, and remove what others left that do not."""
+def _settle(folder: Path, alone: bool) -> None:
+    """Finish a save that counts already, and remove what those left that do not."""
     named = _named_tensors(folder)
     if named is not None and (pending := folder / pending_name(named)).exists():
         os.replace(pending, folder / TENSORS)
-    for entry in os.scandir(folder):
-        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+    for entry in os.scandir(folder) if alone else ():
+        if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             Path(entry.path).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Wait until nobody else writes into a folder; at the end, its entries are on the disk."""
-    if fcntl is None:
-        yield
-        return
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        # some network file systems have no locks: there, two writers are not kept apart
-        with contextlib.suppress(OSError):
-            fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _write(path: Path, content: bytes, part: Path) -> None:
@@ -145,14 +149,9 @@ def _write(path: Path, content: bytes, part: Path) -> None:
 
 
 def _put_back(folder: Path) -> None:
-    """Give a folder its name back, or remove what it replaced: both are left by older versions."""
+    """Give a folder its name back, which a kill of an older version took from it."""
     retired = retired_name(folder)
-    if not os.path.lexists(retired) or not retired.is_dir() or _strangers(retired):
+    if os.path.lexists(folder) or not retired.is_dir() or _strangers(retired):
         return
     with contextlib.suppress(OSError):  # another writer was faster
-        if not os.path.lexists(folder):
-            os.replace(retired, folder)
-            return
-        for name in (FACTS, TENSORS):
-            (retired / name).unlink(missing_ok=True)
-        retired.rmdir()
+        os.replace(retired, folder)

@@ -1,6 +1,11 @@
 """Data sets drawn by a program: image number i is the same one every time, and is drawn once."""
 
+import glob
 import os
+import re
+import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -8,9 +13,16 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, from_numpy
 
+from alignflow.checkpoint.writing import only_writer
+
 __all__ = ["drawn"]
 
 _CHUNK = 500
+_TEMPORARY = re.compile(r"\.\d+-")  # what stands before the name of a cache that is being written
+_DAMAGES = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def drawn(
@@ -33,11 +45,12 @@ def drawn(
     """
     if len(numbers) == 0 or min(numbers) < 0:
         raise ValueError(f"n must be at least 1 and first at least 0, asked for {numbers}")
-    if not path.exists():
+    arrays = _read(path, fields, len(numbers)) if path.exists() else None
+    if arrays is None:
         columns = zip(*_draw_all(draw, numbers, path.stem), strict=True)
-        _write(path, dict(zip(fields, map(np.stack, columns), strict=True)))
-    with np.load(path) as stored:
-        return [from_numpy(stored[field]) for field in fields]
+        arrays = [np.stack(column) for column in columns]
+        _write(path, dict(zip(fields, arrays, strict=True)))
+    return [from_numpy(array) for array in arrays]
 
 
 def _draw_all(draw: Callable[[int], tuple], numbers: Sequence[int], what: str) -> list[tuple]:
@@ -50,10 +63,34 @@ def _draw_all(draw: Callable[[int], tuple], numbers: Sequence[int], what: str) -
         return list(track(images, description=f"drawing {what}", total=len(numbers)))
 
 
+def _read(path: Path, fields: Sequence[str], n: int) -> list[np.ndarray] | None:
+    """The arrays of a cache; None, with a warning, if it is damaged."""
+    try:
+        with np.load(path) as stored:
+            arrays = [stored[field] for field in fields]
+        if {len(array) for array in arrays} != {n}:
+            raise ValueError(f"it must hold {n} rows")
+        return arrays
+    except _DAMAGES as error:
+        warnings.warn(f"{path} is damaged and drawn anew: {error}", stacklevel=3)
+        return None
+
+
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Under a name of our own first: nobody ever reads a half-written cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    with only_writer(path.parent) as alone:
+        if alone:
+            # what those left that were killed here
+            for left in path.parent.glob(f".*-{glob.escape(path.name)}"):
+                if _TEMPORARY.fullmatch(left.name.removesuffix(path.name)):
+                    left.unlink()
+        temporary = path.with_name(f".{os.getpid()}-{path.name}")
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
