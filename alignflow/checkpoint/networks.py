@@ -66,13 +66,14 @@ def build_without_memory(
         with torch.device("meta"), _Counted(CALLS * (10 + len(shapes))):
             network = build()
     except Exception as error:  # whatever a stranger's arguments may bring about
-        raise CheckpointError(f"{source} names no network that can be built: {error}") from error
+        reason = str(error).partition("\n")[0]  # torch adds a trace of its own
+        raise CheckpointError(f"{source} names no network that can be built: {reason}") from error
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name in sorted(own.keys() | shapes.keys()):
         if own.get(name) != shapes.get(name):
             raise CheckpointError(
-                f"{source} does not fit {type(network).__name__}: {name} must have the shape "
-                f"{own.get(name)}, and has {shapes.get(name)}"
+                f"{source} does not fit {type(network).__name__}: {name} must be "
+                f"{own.get(name, 'absent')}, and is {shapes.get(name, 'absent')}"
             )
     return network
 
