@@ -51,7 +51,8 @@ def save_and_die(folder, number, calls):
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_kill_at_any_change_of_the_disk_leaves_the_old_folder_or_the_new_one(first, tmp_path):
-    found, exits = [], [9]
+    found: list[int] = []
+    exits: list[int | None] = [9]
     while exits[-1] == 9:
         calls = len(found)
         folder = tmp_path / str(calls)

@@ -1,12 +1,16 @@
 """Policies: networks and callables as flow maps, their gradients, their folders."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+from alignflow import pretrain
 from alignflow.checkpoint import CheckpointError
 from alignflow.policies import (
+    EGNN,
     MLP,
     DiT,
     FlowMapPolicy,
@@ -15,9 +19,11 @@ from alignflow.policies import (
     from_velocity,
     load,
     load_policy,
+    zoo,
 )
 
 MEAN, VARIANCE = 0.7, 0.3
+SHIPPED = zoo.shipped()
 
 
 def deviation(t):
@@ -170,6 +176,133 @@ def test_half_precision_halves_the_file_and_loads_as_it_was_trained(generator, t
     torch.testing.assert_close(
         loaded.velocity(x, 0.5), policy.velocity(x, 0.5), rtol=0.05, atol=0.02
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stored", [None, torch.bfloat16])
+def test_a_policy_comes_back_in_its_own_dtype_whatever_it_is_stored_in(dtype, stored, tmp_path):
+    policy = FlowMapPolicy(MLP(2, 8, 1).to(dtype), (2,))
+    policy.save(tmp_path / "model", dtype=stored)
+    for loaded in (load(tmp_path / "model"), load(tmp_path / "model", module=MLP(2, 8, 1))):
+        assert loaded.dtype == dtype
+        if stored is None:
+            own = policy.state_dict()
+            assert all(torch.equal(own[k], v) for k, v in loaded.state_dict().items())
+
+
+def test_a_policy_of_float64_that_is_given_a_context_stays_one(generator):
+    policy = build("mlp", generator)
+    assert policy.with_context().dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, "float16", 16])
+def test_weights_are_stored_as_floating_point_numbers_only(dtype, tmp_path):
+    with pytest.raises(ValueError, match="dtype must be a floating-point one"):
+        FlowMapPolicy(MLP(2, 8, 1), (2,)).save(tmp_path / "model", dtype=dtype)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers_are_refused_unless_they_are_meant(tmp_path):
+    policy = FlowMapPolicy(MLP(2, 8, 1), (2,))
+    with torch.no_grad():
+        policy.module.first.weight[0, 0] = 1e5
+    # beyond the largest number of half precision
+    with pytest.raises(CheckpointError, match="first.weight has 1 of 32 numbers"):
+        policy.save(tmp_path / "model", dtype=torch.float16)
+    assert not list(tmp_path.iterdir())
+    policy.save(tmp_path / "model", dtype=torch.float16, allow_nonfinite=True)
+    with pytest.raises(CheckpointError, match="model: first.weight has 1 of 32 numbers"):
+        load(tmp_path / "model")
+    loaded = load(tmp_path / "model", allow_nonfinite=True)
+    assert loaded.module.first.weight[0, 0].isinf()
+
+
+def test_a_policy_is_not_saved_over_the_run_that_made_it(tmp_path):
+    policy = FlowMapPolicy(MLP(2, 8, 1), (2,))
+    pretrain(policy, torch.zeros(4, 2), steps=2, batch_size=2, folder=tmp_path / "run")
+    before = sorted((tmp_path / "run").rglob("*"))
+    with pytest.raises(CheckpointError, match="run holds more than a saved checkpoint .checkpoint"):
+        policy.save(tmp_path / "run")
+    assert sorted((tmp_path / "run").rglob("*")) == before
+
+
+def test_a_model_folder_of_an_older_version_opens(tmp_path):
+    policy = FlowMapPolicy(MLP(2, 8, 1), (2,))
+    facts = json.loads((policy.save(tmp_path / "model") / "facts.json").read_text())
+    for name in ("dtype", "stochastic", "data_deviation"):
+        del facts[name]
+    facts["sha256"] = facts["sha256"]["tensors"]
+    (tmp_path / "model" / "facts.json").write_text(json.dumps(facts))
+    loaded = load(tmp_path / "model")
+    assert not loaded.stochastic and loaded.data_deviation == 1 and loaded.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_whose_card_is_altered_is_refused(name, tmp_path):
+    shutil.copytree(Path(zoo.__file__).parent / "shipped" / name, tmp_path / name)
+    facts = json.loads((tmp_path / name / "facts.json").read_text())
+    facts["facts"]["parameters"] += 1
+    (tmp_path / name / "facts.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match="facts.json is altered"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, 3, None, ["ring"], "rign"], ids=str)
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(CheckpointError, match="by its path, got|neither a shipped model"):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: MLP(2), (3,)),
+        (lambda: DiT(3, 8, 2, 16, 1, 2), (3, 16, 16)),
+        (lambda: UNet(1, (8, 16), 1, (False, True)), (1, 9, 8)),
+        (lambda: UNet(1, (8, 16), 1, (False, True)), (3, 8, 8)),
+        (lambda: EGNN(4, 2), (4, 2)),
+    ],
+)
+def test_states_of_another_shape_than_the_network_takes_are_refused(make, shape):
+    with pytest.raises(ValueError, match=r"event_shape \(.*\) does not fit"):
+        FlowMapPolicy(make(), shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("event_shape", 2),
+            ("event_shape", "2"),
+            ("event_shape", (2.5,)),
+            ("event_shape", (-2,)),
+        ),
+        *(("invertible", "no"), ("stochastic", 1), ("stochastic", True), ("facts", ["card"])),
+        *(("data_deviation", 0.0), ("data_deviation", float("nan")), ("decode", None)),
+    ],
+)
+def test_what_describes_a_policy_is_checked_where_it_enters(name, value):
+    with pytest.raises(ValueError, match=name):
+        FlowMapPolicy(**{"module": MLP(2), "event_shape": (2,)} | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        *((lambda: MLP(2.5), "dimension"), (lambda: MLP(2, width=0), "width")),
+        *((lambda: MLP(2, depth=True), "depth"), (lambda: MLP(2, scale=0.0), "scale")),
+        *((lambda: DiT(classes=-1), "classes"), (lambda: DiT(heads="6"), "heads")),
+        *(
+            (lambda: UNet(widths=(8.5,), attention=(True,)), "widths"),
+            (lambda: EGNN(1), "particles"),
+        ),
+        (lambda: UNet(widths=(8,), attention=(1,)), "attention"),
+        (lambda: MLP(2, context=1), "context"),
+    ],
+)
+def test_sizes_of_a_network_are_checked_where_they_enter(make, name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        make()
 
 
 class Own(torch.nn.Linear):
