@@ -164,8 +164,12 @@ def bombed(folder: Path, other: Path, chance: Chance) -> str:
 
 
 def altered(folder: Path, other: Path, chance: Chance) -> str:
-    """A fact of another value, and the checksum as it was."""
+    """A fact of another value, or one more, and the checksum as it was."""
     facts = _facts(folder)
+    if chance.random() < 0.1:
+        chance.choice([facts, facts["arguments"], facts["sha256"]])["extra"] = 1
+        (folder / "facts.json").write_text(json.dumps(facts))
+        return "one more"
     place, key = chance.choice(list(_leaves(facts)))
     old = place[key]
     new = {bool: lambda: not old, int: lambda: old + 1, float: lambda: old * 2}

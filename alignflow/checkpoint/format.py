@@ -76,9 +76,9 @@ def read_facts(place: Path) -> tuple[dict[str, Any], str, list[str]]:
         facts = parse_json(read_at_most(path, LONGEST_FACTS))
         checksum = facts.pop(CHECKSUM, None) if isinstance(facts, dict) else None
         match checksum:
-            case {"tensors": str(tensors), "facts": str(signed)} if _HASH.fullmatch(tensors):
-                sound = signed == _signed(facts, tensors)
-            case str(tensors) if _HASH.fullmatch(tensors):
+            case {"tensors": str(tensors), "facts": str(signed), **more} if _is_hash(tensors):
+                sound = signed == _signed(facts, tensors) and not more
+            case str(tensors) if _is_hash(tensors):
                 sound = True  # older versions hashed the tensors alone
             case _:
                 raise CheckpointError(f"{path} has no checksum")
@@ -136,6 +136,11 @@ def retired_name(folder: Path) -> Path:
 def sha256(content: bytes) -> str:
     """The hash of some bytes, 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _is_hash(text: str) -> bool:
+    """Whether it can become part of a file's name."""
+    return _HASH.fullmatch(text) is not None
 
 
 def _signed(facts: dict[str, Any], tensors: str) -> str:
