@@ -40,7 +40,7 @@ def is_saved(folder: str | Path) -> bool:
     Whether it is sound, or ours, shows in loading.
     """
     place = place_of(as_folder(folder))
-    if not place.is_dir():
+    if not os.path.isdir(place):
         return os.path.lexists(place)
     return any(not TEMPORARY.fullmatch(name) for name in os.listdir(place))
 

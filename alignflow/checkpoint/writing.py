@@ -151,7 +151,7 @@ def _write(path: Path, content: bytes, part: Path) -> None:
 def _put_back(folder: Path) -> None:
     """Give a folder its name back, which a kill of an older version took from it."""
     retired = retired_name(folder)
-    if os.path.lexists(folder) or not retired.is_dir() or _strangers(retired):
+    if os.path.lexists(folder) or not os.path.isdir(retired) or _strangers(retired):
         return
     with contextlib.suppress(OSError):  # another writer was faster
         os.replace(retired, folder)

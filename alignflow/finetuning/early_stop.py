@@ -1,5 +1,6 @@
 """The end of a tuning whose reward is being exploited: a held-out one has fallen."""
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,9 @@ class EarlyStop:
                 )
                 return True
         self.best = {name: max(value, self.best.get(name, value)) for name, value in found.items()}
-        save_folder(self.folder, dict(model.state_dict()), {"best": self.best})
+        # a mean that is none, of dropped samples, is as good as not seen
+        best = {name: value for name, value in self.best.items() if math.isfinite(value)}
+        save_folder(self.folder, dict(model.state_dict()), {"best": best})
         return False
 
     def restore(self, model: Any) -> Any:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from alignflow.checkpoint import CheckpointError, fact, load_folder
-from alignflow.checks import positive
+from alignflow.checks import choice, positive
 
 from .particles import Cluster, build_cluster, from_relative
 
 __all__ = ["Boltzmann", "boltzmann"]
 
+LEVELS = ("cold", "hot")
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -81,17 +82,15 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
         ValueError: If there is no such cluster or level.
         CheckpointError: If the samples are missing, truncated or altered.
     """
-    law = build_cluster(cluster)
+    law, level = build_cluster(cluster), choice("level", level, LEVELS)
     source = SHIPPED / cluster if folder is None else folder
     tensors, facts = load_folder(source)
-    if level not in tensors:
-        raise ValueError(f"level must be one of {', '.join(sorted(tensors))}, got {level!r}")
     temperatures = fact(facts, "temperatures", list, source)
+    if level not in tensors or not temperatures:
+        raise CheckpointError(f"{source} holds no samples of a {level} cluster with temperatures")
+    temperature = temperatures[0 if level == "cold" else -1]
     try:
-        temperature = positive(
-            "temperatures", (temperatures or [None])[-1 if level == "hot" else 0]
-        )
         # shipped in half precision, which moves an energy by a hundredth of its spread at most
-        return Boltzmann(law, temperature, tensors[level].float())
+        return Boltzmann(law, positive("temperature", temperature), tensors[level].float())
     except ValueError as error:
         raise CheckpointError(f"{source} holds no reference of {cluster}: {error}") from error

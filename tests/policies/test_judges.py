@@ -12,6 +12,7 @@ from alignflow.policies.judges import JUDGES, Judge, load_judge
 from alignflow.rewards import classifier
 from alignflow.targets import ATTRIBUTES, CHARACTERS, Images, avatars_sample, digits
 from alignflow.targets.glyphs import draw as draw_glyph
+from tests.damage import sign
 
 
 def pixels(images: Images) -> torch.Tensor:
@@ -136,6 +137,25 @@ def test_weights_that_do_not_fit_are_refused(shipped_copy):
     facts["arguments"]["widths"] = [8, 16]
     file.write_text(json.dumps(facts))
     with pytest.raises(CheckpointError, match="does not fit Judge"):
+        load_judge("avatars")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("features", 10**9), ("widths", [16_000, 16_000]), ("widths", [8] * 10_000)),
+        *(("exclusive", "no"), ("dropout", 2.0), ("labels", [1] * 6), ("channels", None)),
+    ],
+    ids=["features", "wide", "deep", "exclusive", "dropout", "labels", "channels"],
+)
+def test_arguments_that_no_judge_takes_are_refused_though_they_are_signed(
+    name, value, shipped_copy
+):
+    folder = shipped_copy / "avatars"
+    facts = json.loads((folder / "facts.json").read_text())
+    facts["arguments"][name] = value
+    sign(folder, facts)
+    with pytest.raises(CheckpointError, match=str(folder)):
         load_judge("avatars")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alignflow.checkpoint import CheckpointError
+from alignflow.checkpoint import CheckpointError, save_folder
 from alignflow.targets import Boltzmann, boltzmann, double_well, from_relative
 
 
@@ -49,3 +49,19 @@ def test_what_is_no_reference_is_refused(tmp_path):
         boltzmann("dw4", "warm")
     with pytest.raises(CheckpointError):
         boltzmann("dw4", folder=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("facts", "shape"),
+    [
+        *(({}, (5, 3, 2)), ({"temperatures": []}, (5, 3, 2)), ({"temperatures": [0]}, (5, 3, 2))),
+        *(({"temperatures": ["1"]}, (5, 3, 2)), ({"temperatures": [1.0]}, (5, 4, 2))),
+    ],
+    ids=str,
+)
+def test_a_folder_of_something_else_is_refused_by_its_path(facts, shape, tmp_path):
+    save_folder(tmp_path / "samples", {"cold": torch.zeros(shape)}, facts)
+    with pytest.raises(CheckpointError, match=str(tmp_path / "samples")):
+        boltzmann("dw4", folder=tmp_path / "samples")
+    with pytest.raises(CheckpointError, match=str(tmp_path / "samples")):
+        boltzmann("dw4", "hot", folder=tmp_path / "samples")
