@@ -193,10 +193,10 @@ class FlowMapPolicy(FlowMap):
             )
         module = self.module
         if not self.stochastic:
-            module = kind(**cast(dict, module.arguments) | {"context": True})
+            module = kind(**cast(dict, module.arguments) | {"context": True}).to(self.dtype)
             module.load_state_dict(self.module.state_dict(), strict=False)
         return FlowMapPolicy(
-            copy.deepcopy(module).to(self.device, self.dtype),
+            copy.deepcopy(module).to(self.device),
             self.event_shape,
             self.parametrization,
             self.decoder,
@@ -233,7 +233,7 @@ class FlowMapPolicy(FlowMap):
             )
         names = {network: name for name, network in NETWORKS.items()}
         state = self.module.state_dict()
-        own = {v.dtype for v in state.values() if v.is_floating_point()}
+        own = {str(v.dtype).removeprefix("torch.") for v in state.values() if v.is_floating_point()}
         tensors = {
             k: v.to(dtype) if dtype is not None and v.is_floating_point() else v
             for k, v in state.items()
@@ -243,8 +243,8 @@ class FlowMapPolicy(FlowMap):
             "format": FORMAT,
             "network": network,
             "arguments": self.module.arguments if network is not None else {},
-            # one of a kind, or as the network is built
-            "dtype": str(own.pop()).removeprefix("torch.") if len(own) == 1 else None,
+            # of a mixture nothing is said, and it comes back as the network is built
+            "dtype": next((name for name in DTYPES if own == {name}), None),
             "event_shape": list(self.event_shape),
             "parametrization": self.parametrization,
             "decode": self.decoder,
