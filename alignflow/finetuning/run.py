@@ -108,7 +108,7 @@ class Run:
         )
         if self.compile:
             cast(Any, trained).module.compile()
-        return cast(FlowMap, trainer.run().eval()), trainer.stopped
+        return cast(FlowMap, trainer.run()), trainer.stopped
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
         move = None
