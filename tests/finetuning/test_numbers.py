@@ -39,6 +39,7 @@ def numbers(function):
 
 
 def numbers_of(tuner):
+    # a strength has a test below, and the memory of a control variate its own
     found = {}
     for kind in tuner.__mro__:
         if issubclass(kind, Tuner):
