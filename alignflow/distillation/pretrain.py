@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.flow_map import FlowMap
-from alignflow.frozen import frozen
+from alignflow.modes import frozen
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss

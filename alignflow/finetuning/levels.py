@@ -9,7 +9,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
-from alignflow.frozen import frozen
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, log_tilt
 
 from .pool import effective_share, groups_of, normalize

@@ -9,8 +9,8 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
-from alignflow.frozen import frozen
 from alignflow.metrics import evaluate, mean
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward
 
 __all__ = ["Monitor"]

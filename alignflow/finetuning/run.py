@@ -108,6 +108,8 @@ class Run:
         )
         if self.compile:
             cast(Any, trained).module.compile()
+        if self.early_stop is not None and trainer.evaluate is not None:
+            self.early_stop.begin(policy, trainer.evaluate)
         return cast(FlowMap, trainer.run()), trainer.stopped
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:

@@ -9,7 +9,7 @@ import torch
 
 from alignflow import checks
 from alignflow.flow_map import FlowMap
-from alignflow.frozen import frozen
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward
 from alignflow.training import TRAINER_OPTIONS, check_has_network
 
@@ -135,7 +135,6 @@ def finetune(
             settings["evaluate"] = monitor
             if early_stop is not None:
                 stop = EarlyStop(Path(folder) / "kept", early_stop)
-                stop.begin(policy, monitor)
         run = Run(
             METHODS[method],
             reward,

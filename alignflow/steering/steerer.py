@@ -10,14 +10,13 @@ from torch import Tensor
 from alignflow.conditions import condition_rows, repeat_rows
 from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward
 from alignflow.flow_map import FlowMap, Guided
-from alignflow.frozen import frozen
 from alignflow.graph import Node
 from alignflow.posteriors import Velocity
 from alignflow.reward_module import Reward
 
 from .drawing import draw_mermaid, draw_table
 from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
-from .run import naming_step, run_group
+from .run import frozen, naming_step, run_group
 
 __all__ = ["Steerer"]
 

@@ -82,6 +82,15 @@ def test_each_number_of_every_method_is_refused_by_name_and_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_so_does_a_number_of_the_method_where_a_held_out_reward_may_stop_it(
+    normal, first, tmp_path
+):
+    options = TINY | {"held_out": {"same": first}, "folder": tmp_path / "run", "early_stop": 3}
+    with pytest.raises(ValueError, match="pool"):
+        af.finetune(normal, first, pool=1, **options)
+    assert not (tmp_path / "run").exists()
+
+
 def law():
     return GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
 
