@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from alignflow import checks
+
 __all__ = ["PRECISIONS", "autocast", "bf16_is_slow", "check_precision", "fastest"]
 
 PRECISIONS = ("fp32", "bf16")
@@ -30,8 +32,7 @@ def autocast(precision: str, device: torch.device | str = "cpu") -> AbstractCont
 
 def check_precision(precision: str) -> None:
     """Refuse a precision that there is not."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    checks.choice("precision", precision, PRECISIONS)
 
 
 def fastest(device: torch.device | str = "cpu") -> str:

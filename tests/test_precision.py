@@ -26,7 +26,7 @@ def test_a_processor_that_emulates_bf16_is_warned_of(monkeypatch):
 
 
 def test_a_precision_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="precision must be fp32 or bf16, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp8'"):
         autocast("fp8")
 
 

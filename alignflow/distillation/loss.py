@@ -18,6 +18,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Interpolant, Linear
 
@@ -66,8 +67,8 @@ class FlowMapLoss(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if not 0 <= diagonal_fraction <= 1:
-            raise ValueError(f"diagonal_fraction must lie in [0, 1], got {diagonal_fraction}")
+        diagonal_fraction = checks.fraction("diagonal_fraction", diagonal_fraction)
+        checks.choice("velocity", velocity, ("model", "data"))
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
             raise ValueError(
                 "the velocity of the data pair stands in for the flow's only in ESD with "
@@ -82,8 +83,8 @@ class FlowMapLoss(nn.Module):
         self.times = times or UniformTimes()
         self.path = path or Linear()
         self.weight = weight
-        self.condition_dropout = condition_dropout
-        self.damped = damped
+        self.condition_dropout = checks.fraction("condition_dropout", condition_dropout)
+        self.damped = checks.flag("damped", damped)
         self.generator = generator
 
     @property
@@ -184,9 +185,7 @@ _RULES: dict[str, Callable[[], dict]] = {
 
 def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
-    if name not in _RULES:
-        raise ValueError(f"loss must be one of {', '.join(_RULES)}, got {name!r}")
-    return FlowMapLoss(policy, **_RULES[name](), **options)
+    return FlowMapLoss(policy, **_RULES[checks.choice("loss", name, _RULES)](), **options)
 
 
 def _rows(rows: slice, *tensors: Tensor | None) -> list[Any]:

@@ -19,6 +19,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
@@ -78,7 +79,7 @@ def learn_posterior(
     loss: str = "psd",
     steps: int = 5000,
     batch_size: int = 1024,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
     folder: str | Path | None = None,
     compile: bool = False,
     *,
@@ -96,7 +97,7 @@ def learn_posterior(
         loss: psd, psd_midpoint, lsd or esd.
         steps: Gradient steps.
         batch_size: Rows of a step.
-        generator: Source of all randomness.
+        generator: Source of all randomness, or a seed.
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
         teacher: Of the inner velocity: "glass", the policy's own denoiser, or "data", the row
@@ -110,9 +111,9 @@ def learn_posterior(
         ValueError: If the policy has no network, or one that cannot take a context.
     """
     check_has_network(policy, "learn_posterior")
-    if teacher not in TEACHERS:
-        raise ValueError(f"teacher must be one of {', '.join(TEACHERS)}, got {teacher!r}")
-    generator = generator or torch.Generator().manual_seed(0)
+    checks.choice("teacher", teacher, TEACHERS)
+    batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
+    generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     base = copy.deepcopy(policy).eval().requires_grad_(False)
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
 
@@ -140,7 +141,7 @@ def learn_posterior(
     )
     if compile:
         trained.module.compile()
-    return cast(FlowMap, trainer.run().eval())
+    return cast(FlowMap, trainer.run())
 
 
 def in_context(rows: TensorDictBase, generator: torch.Generator) -> TensorDict:

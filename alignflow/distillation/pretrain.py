@@ -8,7 +8,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
+from alignflow.modes import frozen
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
@@ -24,7 +26,7 @@ def pretrain(
     steps: int = 5000,
     batch_size: int = 1024,
     teacher: FlowMap | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
     folder: str | Path | None = None,
     compile: bool = False,
     **options,
@@ -38,18 +40,20 @@ def pretrain(
         loss: flow_matching, psd, psd_midpoint, lsd, esd or meanflow.
         steps: Gradient steps.
         batch_size: Rows of a step.
-        teacher: A frozen flow map to distil; None learns from the data alone.
-        generator: Source of batches, noise and times.
+        teacher: A flow map to distil, in evaluation mode and frozen meanwhile; None learns from the
+            data alone.
+        generator: Source of batches, noise and times, or a seed.
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
         **options: Of `Trainer` (learning_rate, ema_decay, precision, ...) or of `FlowMapLoss`
             (diagonal_fraction, times, path, weight, condition_dropout).
 
     Raises:
-        ValueError: If the policy has nothing to train, or an option is not known.
+        ValueError: If the policy has nothing to train, or a number is none of its kind.
     """
     check_has_network(policy, "pretrain")
-    generator = generator or torch.Generator().manual_seed(0)
+    batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
+    generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     policy = student(policy)
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
@@ -61,7 +65,8 @@ def pretrain(
     )
     if compile:
         policy.module.compile()
-    return trainer.run().eval()
+    with frozen(*filter(None, [teacher])):
+        return trainer.run()
 
 
 def batches(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:

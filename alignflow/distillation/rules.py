@@ -23,6 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.interpolants import expand_time, flow_map_from_average_velocity
 
 __all__ = ["ESD", "LSD", "PSD"]
@@ -42,8 +43,8 @@ class PSD:
     """
 
     def __init__(self, split: str = "uniform", stop_gradient: str = "convex"):
-        _check("split", split, ("uniform", "midpoint"))
-        _check("stop_gradient", stop_gradient, ("convex", "none"))
+        checks.choice("split", split, ("uniform", "midpoint"))
+        checks.choice("stop_gradient", stop_gradient, ("convex", "none"))
         self.split, self.stop_gradient = split, stop_gradient
 
     def __call__(
@@ -75,7 +76,7 @@ class LSD:
     """
 
     def __init__(self, stop_gradient: str = "convex"):
-        _check("stop_gradient", stop_gradient, ("convex", "target", "none"))
+        checks.choice("stop_gradient", stop_gradient, ("convex", "target", "none"))
         self.stop_gradient = stop_gradient
 
     def __call__(
@@ -109,7 +110,7 @@ class ESD:
     """
 
     def __init__(self, stop_gradient: str = "convex"):
-        _check("stop_gradient", stop_gradient, ("convex", "target", "full", "none"))
+        checks.choice("stop_gradient", stop_gradient, ("convex", "target", "full", "none"))
         self.stop_gradient = stop_gradient
 
     def __call__(
@@ -150,8 +151,3 @@ def _jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tu
             "distil with PSD, which takes none, or choose a kernel that has one (attention: "
             "torch.nn.attention.SDPBackend.MATH)"
         ) from error
-
-
-def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

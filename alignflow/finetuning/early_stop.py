@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from alignflow import checks
 from alignflow.checkpoint import fact, is_saved, load_folder, load_parameters, save_folder
 
 __all__ = ["EarlyStop"]
@@ -22,11 +23,7 @@ class EarlyStop:
     """
 
     def __init__(self, folder: str | Path, errors: float):
-        if not errors > 0:
-            raise ValueError(
-                f"early_stop must be a positive number of standard errors, got {errors}"
-            )
-        self.folder, self.errors = Path(folder), errors
+        self.folder, self.errors = Path(folder), checks.positive("early_stop", errors)
         self.best: dict[str, float] = {}
         if is_saved(self.folder):
             self.best = fact(load_folder(self.folder)[1], "best", dict, self.folder)

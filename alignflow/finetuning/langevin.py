@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.interpolants import expand_time
 from alignflow.reward_module import Reward, log_tilt
 
@@ -43,11 +44,8 @@ class Langevin:
             raise ValueError(
                 f"Langevin needs a law with a log_density(x), {type(law).__name__} has none"
             )
-        if steps < 1 or not step_size > 0:
-            raise ValueError(
-                f"needs at least one step of a positive size, got {steps} of {step_size}"
-            )
-        self.law, self.steps, self.step_size = law, steps, step_size
+        self.law, self.steps = law, checks.count("steps", steps)
+        self.step_size = checks.positive("step_size", step_size)
 
     def __call__(
         self,

@@ -6,8 +6,10 @@ r"""How a tilt is reached in parts: each level tilts what the last one left by a
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, log_tilt
 
 from .pool import effective_share, groups_of, normalize
@@ -25,9 +27,7 @@ class EqualLevels:
     """
 
     def __init__(self, number: int = 1):
-        if number < 1:
-            raise ValueError(f"levels must be at least 1, got {number}")
-        self.number = number
+        self.number = checks.count("levels", number)
 
     def step(
         self, level: int, left: float, model: FlowMap, reward: Reward, condition: Tensor | None
@@ -47,12 +47,10 @@ class AdaptiveLevels:
     """
 
     def __init__(self, share: float = 0.5, most: int = 16, candidates: int = 2048, steps: int = 8):
-        if not 0 < share < 1:
-            raise ValueError(f"share must lie in (0, 1), got {share}")
-        if most < 1 or candidates < 2:
-            raise ValueError(f"needs a level and two candidates, got {most} and {candidates}")
-        self.share, self.number = share, most
-        self.candidates, self.steps = candidates, steps
+        self.share = checks.fraction("share", share, zero=False, one=False)
+        self.number = checks.count("most", most)
+        self.candidates = checks.count("candidates", candidates, least=2)
+        self.steps = checks.count("steps", steps)
 
     @torch.no_grad()
     def step(
@@ -63,8 +61,9 @@ class AdaptiveLevels:
         condition = dealt(condition, self.candidates, model.device)
         # a generator of the level's own, so that a run that goes on finds the same step
         generator = torch.Generator().manual_seed(level)
-        state = model.sample(self.candidates, self.steps, condition, generator=generator)
-        rewards = reward.score(state, condition, model.decode)
+        with frozen(model, reward):
+            state = model.sample(self.candidates, self.steps, condition, generator=generator)
+            rewards = reward.score(state, condition, model.decode)
         groups = groups_of(condition, len(state))
         return max(least, largest_step(rewards, groups, self.share, left))
 

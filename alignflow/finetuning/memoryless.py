@@ -13,6 +13,7 @@ Source: Domingo-Enrich et al. 2024 (2409.08861), section 4; the interpolant ther
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 
@@ -61,11 +62,9 @@ class MemorylessRollout:
         recompute: bool = False,
         data_deviation: float = 1.0,
     ):
-        if not data_deviation > 0:
-            raise ValueError(f"data_deviation must be positive, got {data_deviation}")
-        self.data_deviation = data_deviation
-        self.jumps, self.truncation = jumps, check_rollout(jumps, truncation, start)
-        self.start, self.recompute = start, recompute
+        self.data_deviation = checks.positive("data_deviation", data_deviation)
+        self.jumps, self.truncation = check_rollout(jumps, truncation, start)
+        self.start, self.recompute = start, checks.flag("recompute", recompute)
 
     def __call__(
         self,

@@ -22,6 +22,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.posteriors import DrawnPosterior, GLASSPosterior, StochasticMapPosterior
@@ -59,10 +60,9 @@ class MFM(VelocityMatching):
         t_min: float = 0.01,
         **options,
     ):
-        if value not in VALUES:
-            raise ValueError(f"value must be one of {', '.join(VALUES)}, got {value!r}")
-        if not 0 < t_min < 1:
-            raise ValueError(f"t_min must lie in (0, 1), got {t_min}")
+        checks.choice("value", value, VALUES)
+        inner_steps = checks.count("inner_steps", inner_steps)
+        t_min = checks.fraction("t_min", t_min, zero=False, one=False)
         if value == "gradient":
             check_differentiable("mfm with value=gradient", as_reward(reward))
         super().__init__(policy, reward, strength, **options)

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import evaluate, mean
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward
 
 __all__ = ["Monitor"]
@@ -47,10 +49,11 @@ class Monitor:
         steps: int = 4,
         also: Callable[[int, Any], dict[str, float]] | None = None,
     ):
-        self.reward, self.steps, self.also = reward, steps, also
+        self.reward, self.steps, self.also = reward, checks.count("steps", steps), also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
         self.condition = dealt(condition, SAMPLES, base.device)
-        self.base_samples = self._sample(base)
+        with frozen(base):
+            self.base_samples = self._sample(base)
         self.tilted = None
         if tilt is not None:
             self.tilted = tilt.sample(EXACT, generator=self._generator()).to(base.device)
@@ -58,7 +61,11 @@ class Monitor:
     @torch.no_grad()
     def __call__(self, step: int, model: Any) -> dict[str, float]:
         """Metrics of a model."""
-        samples = self._sample(model.eval())
+        with frozen(model, self.reward, *self.held_out.values()):
+            return self._measure(step, model)
+
+    def _measure(self, step: int, model: Any) -> dict[str, float]:
+        samples = self._sample(model)
         found = evaluate(
             samples,
             self.reward,

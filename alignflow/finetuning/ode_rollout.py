@@ -5,11 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.likelihood import push, rademacher, standard_normal
 from alignflow.ode import integrate
 
-from .rollouts import Path, check_rollout, kept
+from .rollouts import Path, kept
 
 __all__ = ["ODERollout"]
 
@@ -28,8 +29,9 @@ class ODERollout:
     start = "noise"
 
     def __init__(self, jumps: int = 8, probes: int = 1, recompute: bool = False):
-        check_rollout(jumps, None, self.start)
-        self.jumps, self.probes, self.recompute = jumps, probes, recompute
+        self.jumps = checks.count("jumps", jumps)
+        self.probes = checks.count("probes", probes, least=0)
+        self.recompute = checks.flag("recompute", recompute)
 
     def __call__(
         self,

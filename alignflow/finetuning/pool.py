@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.distillation import batches
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, log_tilt
@@ -59,10 +60,9 @@ class Pool(nn.Module):
         condition: Tensor | None = None,
     ):
         super().__init__()
-        if size < 2:
-            raise ValueError(f"a pool must hold at least 2 candidates, got {size}")
-        if refresh_every < 1:
-            raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
+        size = checks.count("pool", size, least=2)
+        refresh_every = checks.count("refresh_every", refresh_every)
+        steps = checks.count("candidate_steps", steps)
         # in a tuple, so that nothing of it becomes part of this module
         self._given = (base, reward, data, condition)
         self.strength, self.refresh_every, self.steps = strength, refresh_every, steps

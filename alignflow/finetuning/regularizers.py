@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import default_bandwidths, gaussian_kernel
 
@@ -97,7 +98,7 @@ class MMD:
     accepts = (MapRollout, MemorylessRollout, ODERollout)
 
     def __init__(self, beta: float = 10.0):
-        self.beta = _checked(beta)
+        self.beta = checks.positive("beta", beta)
 
     def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
         with torch.no_grad():
@@ -125,7 +126,7 @@ class EndpointDistance:
     accepts = (MapRollout, MemorylessRollout, ODERollout)
 
     def __init__(self, beta: float = 1.0):
-        self.beta = _checked(beta)
+        self.beta = checks.positive("beta", beta)
 
     def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
         with torch.no_grad():
@@ -135,9 +136,3 @@ class EndpointDistance:
 
 def _square(x: Tensor) -> Tensor:
     return x.square().flatten(1).sum(1)
-
-
-def _checked(beta: float) -> float:
-    if not 0 < beta < float("inf"):
-        raise ValueError(f"beta must be positive and finite, got {beta}")
-    return beta

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 
 __all__ = ["MapRollout", "Node", "Path", "check_rollout", "graph", "kept"]
@@ -69,8 +70,8 @@ class MapRollout:
         start: str = "noise",
         recompute: bool = False,
     ):
-        self.jumps, self.truncation = jumps, check_rollout(jumps, truncation, start)
-        self.start, self.recompute = start, recompute
+        self.jumps, self.truncation = check_rollout(jumps, truncation, start)
+        self.start, self.recompute = start, checks.flag("recompute", recompute)
 
     def __call__(
         self,
@@ -97,15 +98,13 @@ class MapRollout:
         return torch.ones_like(start) if k == self.jumps else start + k / self.jumps * (1 - start)
 
 
-def check_rollout(jumps: int, truncation: int | None, start: str) -> int:
-    """The number of jumps that a gradient walks back, of a rollout that is possible."""
-    if start not in ("noise", "path"):
-        raise ValueError(f"start must be noise or path, got {start!r}")
-    if jumps < 1:
-        raise ValueError(f"jumps must be at least 1, got {jumps}")
-    if truncation is not None and not 1 <= truncation <= jumps:
-        raise ValueError(f"truncation must lie between 1 and jumps={jumps}, got {truncation}")
-    return truncation or jumps
+def check_rollout(jumps: int, truncation: int | None, start: str) -> tuple[int, int]:
+    """The jumps of a rollout that is possible, and how many of them a gradient walks back."""
+    checks.choice("start", start, ("noise", "path"))
+    jumps = checks.count("jumps", jumps)
+    if truncation is None:
+        return jumps, jumps
+    return jumps, checks.count("truncation", truncation, most=jumps)
 
 
 def graph(live: bool):

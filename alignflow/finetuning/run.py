@@ -108,7 +108,9 @@ class Run:
         )
         if self.compile:
             cast(Any, trained).module.compile()
-        return cast(FlowMap, trainer.run().eval()), trainer.stopped
+        if self.early_stop is not None and trainer.evaluate is not None:
+            self.early_stop.begin(policy, trainer.evaluate)
+        return cast(FlowMap, trainer.run()), trainer.stopped
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
         move = None

@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward
 from alignflow.training import TRAINER_OPTIONS, check_has_network
 
@@ -45,6 +46,13 @@ LEARNING_RATE = 3e-4
 # the call gives these itself
 _TRAINER = [name for name in TRAINER_OPTIONS if name not in ("evaluate", "stop")]
 
+COMMON = [
+    *"levels recentering langevin redistillation folder held_out early_stop target".split(),
+    *"evaluate compile".split(),
+    *_TRAINER,
+]
+"""Options of every method."""
+
 
 def finetune(
     policy: FlowMap,
@@ -53,7 +61,7 @@ def finetune(
     strength: float = 2.0,
     steps: int = 2000,
     batch_size: int = 256,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
     *,
     levels: int | EqualLevels | AdaptiveLevels | None = None,
     recentering: int = 0,
@@ -77,7 +85,7 @@ def finetune(
         strength: lambda of the tilt.
         steps: Gradient steps in all.
         batch_size: Rows of a step.
-        generator: Source of all randomness.
+        generator: Source of all randomness, or a seed.
         levels: Reach the tilt in this many tilts by strength / levels, each of the last one's
             result, where the method can: what a strong tilt needs. `AdaptiveLevels` takes as many
             as keep enough candidates effective. By default as many as the method's own.
@@ -104,25 +112,29 @@ def finetune(
         ValueError: If the method or an option is not known, or one would do nothing; if the policy
             has nothing to tune; if the method needs a gradient that the reward does not have.
     """
-    check_strength(strength)
+    strength, steps = check_strength(strength), checks.count("steps", steps)
+    batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
+    recentering = checks.count("recentering", recentering, least=0)
+    redistillation = checks.count("redistillation", redistillation, least=0)
     schedule = _schedule(method, levels, steps)
-    _check(policy, method, schedule, steps, batch_size, options)
+    _check(policy, method, schedule, steps, options)
     conditions = as_rows(options.get("condition"))
     _check_watch(folder, held_out, early_stop, target, conditions)
-    reward, generator = as_reward(reward), generator or torch.Generator().manual_seed(0)
+    reward = as_reward(reward)
+    generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     if langevin is not None:
         _check_langevin(reward, recentering, conditions)
     settings = {name: options.pop(name) for name in _TRAINER if name in options}
     settings = {"learning_rate": LEARNING_RATE, "evaluate": evaluate} | settings
     stop = None
-    with _untrained(reward):
+    # a reward that is a network is followed, never trained
+    with frozen(reward):
         if folder is not None:
             tilt = None if target is None else target.tilted(reward, strength)
             monitor = Monitor(policy, reward, held_out, tilt, conditions, also=evaluate)
             settings["evaluate"] = monitor
             if early_stop is not None:
                 stop = EarlyStop(Path(folder) / "kept", early_stop)
-                stop.begin(policy, monitor)
         run = Run(
             METHODS[method],
             reward,
@@ -155,11 +167,10 @@ finetune.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
 def _schedule(
     method: str, levels: int | EqualLevels | AdaptiveLevels | None, steps: int
 ) -> EqualLevels | AdaptiveLevels:
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if levels is None:
-        levels = min(METHODS[method].levels, max(steps, 1))
-    return EqualLevels(levels) if isinstance(levels, int) else levels
+    checks.choice("method", method, METHODS)
+    if isinstance(levels, EqualLevels | AdaptiveLevels):
+        return levels
+    return EqualLevels(min(METHODS[method].levels, steps) if levels is None else levels)
 
 
 def _check(
@@ -167,23 +178,20 @@ def _check(
     method: str,
     levels: EqualLevels | AdaptiveLevels,
     steps: int,
-    batch_size: int,
     options: dict,
 ) -> None:
     check_has_network(policy, "finetune")
     tuner = METHODS[method]
     own = set(_options(tuner)) - {"base", "generator"}
     if unknown := sorted(set(options) - own - set(_TRAINER)):
+        hint = checks.did_you_mean(unknown[0], {*own, *COMMON})
         raise ValueError(
             f"{method} has no option {', '.join(unknown)}; its own are {', '.join(sorted(own))}, "
-            "and those of every method levels, recentering, langevin, redistillation, folder, "
-            f"held_out, early_stop, target, evaluate, compile, {', '.join(_TRAINER)}"
+            f"and those of every method {', '.join(COMMON)}{hint}"
         )
     if {"learning_rate", "optimizer"} <= set(options):
         raise ValueError("learning_rate would do nothing with an optimizer of your own")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if levels.number > max(steps, 1):
+    if levels.number > steps:
         raise ValueError(f"levels must lie between 1 and steps={steps}, got {levels.number}")
     if levels.number > 1 and not tuner.takes_levels:
         fit = ", ".join(name for name, other in METHODS.items() if other.takes_levels)
@@ -203,6 +211,8 @@ def _check_watch(
     idle = [name for name, value in given.items() if value is not None]
     if idle and folder is None:
         raise ValueError(f"{', '.join(idle)} would do nothing without a folder to log to")
+    if early_stop is not None:
+        checks.positive("early_stop", early_stop)
     if early_stop is not None and not held_out:
         raise ValueError("early_stop needs held_out rewards: it stops when one of them falls")
     if target is not None and conditions is not None:
@@ -225,16 +235,3 @@ def _options(tuner: type[Tuner]) -> Iterator[str]:
         yield from (p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return
-
-
-@contextmanager
-def _untrained(reward: Reward) -> Iterator[None]:
-    """A reward that is a network is followed, never trained: no gradient gathers in it."""
-    trainable = [p for p in reward.parameters() if p.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)

@@ -1,7 +1,6 @@
 """What every tuner is: a loss that moves a policy from a frozen base towards a tilt of it."""
 
 import copy
-import math
 from dataclasses import fields
 from typing import Any, ClassVar, cast
 
@@ -11,11 +10,12 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.objectives import LossModule
 
+from alignflow import checks
 from alignflow.distillation import FlowMapLoss
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
 
-__all__ = ["Tuner", "as_rows", "check_differentiable", "check_strength", "frozen"]
+__all__ = ["Tuner", "as_rows", "check_differentiable", "check_strength", "frozen_copy"]
 
 
 class Tuner(LossModule):
@@ -32,7 +32,7 @@ class Tuner(LossModule):
         distillation: What keeps the policy's jumps and its velocity one flow map.
         generator: Source of all randomness.
         condition: One to tune for, or a tensor of them (C, ...), drawn evenly.
-        base: The model that is tilted; a frozen copy of the policy by default.
+        base: The model that is tilted, of which a frozen copy is taken; the policy by default.
 
     Raises:
         ValueError: If the strength is negative or not finite, or the tuner needs a gradient that
@@ -56,7 +56,7 @@ class Tuner(LossModule):
         base: FlowMap | None = None,
     ):
         super().__init__()
-        check_strength(strength)
+        strength = check_strength(strength)
         reward = as_reward(reward)
         if not self.takes_black_box:
             check_differentiable(type(self).__name__.lower(), reward)
@@ -64,7 +64,7 @@ class Tuner(LossModule):
         self.condition = as_rows(condition)
         self.distillation = distillation
         # in a tuple, so that what is frozen is neither trained nor saved with the policy
-        self._given = (frozen(policy) if base is None else base, reward)
+        self._given = (frozen_copy(policy if base is None else base), reward)
 
     @property
     def tensor_keys(self) -> Any:
@@ -112,13 +112,12 @@ class Tuner(LossModule):
         raise NotImplementedError
 
 
-def check_strength(strength: float) -> None:
-    """Refuse what is no strength of a tilt."""
-    if not (math.isfinite(strength) and strength >= 0):
-        raise ValueError(
-            f"strength must be finite and not negative, got {strength}; to avoid what a reward "
-            "likes, negate the reward"
-        )
+def check_strength(strength: float) -> float:
+    """The strength of a tilt as a number; what is none is refused."""
+    try:
+        return checks.nonnegative("strength", strength)
+    except ValueError as error:
+        raise ValueError(f"{error}; to avoid what a reward likes, negate the reward") from None
 
 
 def as_rows(condition: Any) -> Tensor | None:
@@ -126,7 +125,7 @@ def as_rows(condition: Any) -> Tensor | None:
     return None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
 
 
-def frozen(policy: FlowMap) -> FlowMap:
+def frozen_copy(policy: FlowMap) -> FlowMap:
     """A copy in evaluation mode that takes no gradient."""
     return copy.deepcopy(policy).eval().requires_grad_(False)
 

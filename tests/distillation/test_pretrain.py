@@ -1,9 +1,11 @@
 """Pretraining: every rule learns the exact map of a Gaussian, from data or from a teacher."""
 
+import math
+
 import pytest
 import torch
 
-from alignflow.distillation import UniformTimes, batches, pretrain
+from alignflow.distillation import UniformTimes, batches, learn_posterior, pretrain
 from alignflow.policies import MLP, FlowMapPolicy, from_velocity
 
 MEAN, VARIANCE = 0.7, 0.3
@@ -120,6 +122,37 @@ def test_data_comes_as_a_tensor_a_data_set_a_sampler_or_a_call(data, generator):
 def test_labels_of_a_data_set_are_its_conditions(generator):
     batch = batches(Pairs(), 7)(generator)
     assert torch.equal(batch["condition"].float(), batch["data"][:, 0])
+
+
+REFUSED = {
+    "steps": [0, 2.5, math.nan, "many"],
+    "batch_size": [0, 2.5, math.nan, "many"],
+    "diagonal_fraction": [-0.1, 1.1, math.nan],
+    "condition_dropout": [-0.1, 1.1, math.nan],
+    "generator": [-1, 2.5, "seed"],
+    "compile": ["maybe", 1],
+    "loss": ["magic", None],
+    "learning_rate": [0, -1, math.nan],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values]
+)
+def test_a_number_that_is_none_of_its_kind_is_refused_by_name(name, value):
+    options = {"steps": 1, "batch_size": 4, name: value}
+    with pytest.raises(ValueError, match=name):
+        pretrain(untrained(), Gaussian(), **options)
+    with pytest.raises(ValueError, match=name):
+        learn_posterior(untrained(), Gaussian(), **options)
+
+
+def test_a_seed_stands_for_a_generator_and_floats_for_counts():
+    one = pretrain(untrained(), Gaussian(), steps=2.0, batch_size=8.0, generator=3)
+    generator = torch.Generator().manual_seed(3)
+    other = pretrain(untrained(), Gaussian(), steps=2, batch_size=8, generator=generator)
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_mistakes_at_the_door_are_named():

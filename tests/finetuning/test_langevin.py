@@ -91,7 +91,7 @@ def test_what_cannot_be_moved_is_refused(normal, first):
         af.finetune(normal, slope(1.0), "tilt", condition=torch.tensor([0, 1]), **options)
     with pytest.raises(ValueError, match="has none"):
         Langevin(normal)
-    with pytest.raises(ValueError, match="at least one step of a positive size, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         Langevin(law, 0)
     with pytest.raises(ValueError, match="black box"):
         Langevin(law)(torch.zeros(2, 1), black_box, 1.0, law.decode, torch.Generator())

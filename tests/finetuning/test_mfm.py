@@ -77,7 +77,7 @@ def test_what_cannot_be_is_refused(normal, first):
         MFM(normal, reward(name="mean")(lambda x: x.mean(1)), 1.0)
     with pytest.raises(ValueError, match="value must be one of gradient, gradient_free, got 'x'"):
         MFM(normal, first, 1.0, value="x")
-    with pytest.raises(ValueError, match=r"t_min must lie in \(0, 1\), got 0"):
+    with pytest.raises(ValueError, match=r"t_min must be a fraction in \(0, 1\), got 0"):
         MFM(normal, first, 1.0, t_min=0)
-    with pytest.raises(ValueError, match="inner_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="inner_steps must be a whole number of at least 1, got 0"):
         MFM(normal, first, 1.0, inner_steps=0)

@@ -142,7 +142,9 @@ def test_a_pool_goes_on_from_its_saved_state_without_scoring(standard):
 
 
 def test_impossible_pools_are_refused(standard):
-    with pytest.raises(ValueError, match="at least 2 candidates, got 1"):
+    with pytest.raises(ValueError, match="pool must be a whole number of at least 2, got 1"):
         pool(standard, lambda x: x[:, 0], size=1)
-    with pytest.raises(ValueError, match="refresh_every must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="refresh_every must be a whole number of at least 1, got 0"
+    ):
         pool(standard, lambda x: x[:, 0], refresh_every=0)

@@ -178,7 +178,7 @@ def test_an_endpoint_kl_without_the_ode_is_refused(normal, first):
 @pytest.mark.parametrize("kind", [EndpointDistance, MMD])
 @pytest.mark.parametrize("beta", [0.0, -1.0, float("nan")])
 def test_a_beta_that_is_no_cost_is_refused(beta, kind):
-    with pytest.raises(ValueError, match="beta must be positive"):
+    with pytest.raises(ValueError, match="beta must be a positive number"):
         kind(beta)
 
 

@@ -1,5 +1,6 @@
 """A run that is cut, by an error or by SIGKILL, ends at the weights of one that was not."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -85,6 +86,35 @@ def act(**options):
     return af.finetune(policy(), first, "grpo", 0.5, generator=generator, **options)
 
 
+class Flaky:
+    """The reward x, which is away at some of its calls."""
+
+    def __init__(self, *away):
+        self.calls, self.away = 0, away
+
+    def __call__(self, x):
+        self.calls += 1
+        if self.calls in self.away:
+            raise RuntimeError("the reward is away")
+        return x[:, 0]
+
+
+def scored(function):
+    return af.reward(differentiable=True, name="flaky")(function)
+
+
+def match_velocities(reward, **options):
+    options |= {"pool": 64, "refresh_every": 3, "generator": 1}
+    return af.finetune(policy(), scored(reward), options.pop("method"), 0.5, **options)
+
+
+def follow(reward, **options):
+    rollout = MemorylessRollout(2)
+    return af.finetune(
+        policy(), scored(reward), options.pop("method"), 0.5, rollout=rollout, **options
+    )
+
+
 def same(a, b):
     pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
     return all(torch.equal(x, y) for x, y in pairs)
@@ -111,6 +141,33 @@ def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     assert same(run(folder=tmp_path, **SETTINGS), whole)
     # a run that is complete is read, not run again
     assert same(run(folder=tmp_path, progress=cut_at(1), **SETTINGS), whole)
+
+
+@pytest.mark.parametrize(
+    ("run", "method"),
+    [(match_velocities, name) for name in ("weighted", "etm", "itm", "tilt", "mfm")]
+    + [(follow, name) for name in ("direct", "adjoint_matching")],
+)
+def test_a_reward_that_fails_at_any_call_changes_no_bit(run, method, tmp_path):
+    """Each call in turn fails, of a step or of the monitor, and the run is started again."""
+    settings = {"method": method, "steps": 6, "batch_size": 8, "levels": 1}
+    settings |= {"checkpoint_every": 2, "log_every": 1}
+    reward = Flaky()
+    whole = run(reward, folder=tmp_path / "whole", **settings)
+    for number in range(1, reward.calls + 1):
+        folder = tmp_path / str(number)
+        with pytest.raises(af.RewardError, match="is away"):
+            run(Flaky(number), folder=folder, **settings)
+        assert same(run(Flaky(), folder=folder, **settings), whole), number
+        assert lines(folder) == lines(tmp_path / "whole"), number
+
+
+def lines(folder):
+    """Of metrics, without times."""
+    text = (folder / "metrics.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    parsed = [json.loads(line) for line in text.splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in parsed]
 
 
 def test_a_run_cut_while_it_recenters_moves_no_samples_again(tmp_path, monkeypatch):

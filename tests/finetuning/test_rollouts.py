@@ -121,11 +121,11 @@ def test_a_truncated_memoryless_path_has_nodes_in_its_last_steps_only(normal, ge
 
 @pytest.mark.parametrize("kind", [MapRollout, MemorylessRollout])
 def test_impossible_rollouts_are_refused(kind):
-    with pytest.raises(ValueError, match="jumps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="jumps must be a whole number of at least 1, got 0"):
         kind(0)
-    with pytest.raises(ValueError, match="truncation must lie between 1 and jumps=2, got 3"):
+    with pytest.raises(ValueError, match="truncation must be a whole number from 1 to 2, got 3"):
         kind(2, truncation=3)
-    with pytest.raises(ValueError, match="start must be noise or path, got 'data'"):
+    with pytest.raises(ValueError, match="start must be one of noise, path, got 'data'"):
         kind(2, start="data")
 
 

@@ -237,7 +237,9 @@ def described(value):
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), -1.0])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_strength_that_is_none_is_refused(method, strength, normal, first):
-    with pytest.raises(ValueError, match="strength must be finite and not negative"):
+    with pytest.raises(
+        ValueError, match="strength must be a finite number of at least 0, got .*negate the reward"
+    ):
         af.finetune(normal, first, method, strength, **tiny(method))
 
 
@@ -256,11 +258,11 @@ def test_what_would_do_nothing_is_refused(normal, first):
             "learning_rate": 1e-3,
             "optimizer": torch.optim.SGD,
         },
-        "batch_size must be at least 1": {"batch_size": 0},
+        "batch_size must be a whole number of at least 1": {"batch_size": 0},
         "levels must lie between 1 and steps=2": {"levels": 3},
         "levels is for weighted, etm, itm, tilt, mfm": {"method": "direct", "levels": 2},
         "method must be one of direct, weighted, .*, got 'best'": {"method": "best"},
-        "steps must be at least 1": {"steps": 0},
+        "steps must be a whole number of at least 1": {"steps": 0},
         "grpo acts in an environment: give environment=": {"method": "grpo"},
     }
     for message, options in refused.items():
