@@ -23,6 +23,7 @@ from .levels import AdaptiveLevels, EqualLevels
 from .mfm import MFM
 from .monitor import Monitor
 from .run import Run
+from .runaway import Runaway
 from .tilt import Tilt
 from .tuner import Tuner, as_rows, check_strength
 from .weighted import Weighted
@@ -103,6 +104,7 @@ def finetune(
     Raises:
         ValueError: If the method or an option is not known, or one would do nothing; if the policy
             has nothing to tune; if the method needs a gradient that the reward does not have.
+        RunawayError: If the policy gives what no tilt of it could; see `runaway`.
     """
     check_strength(strength)
     schedule = _schedule(method, levels, steps)
@@ -131,6 +133,7 @@ def finetune(
             batch_size,
             generator,
             schedule,
+            Runaway(method, policy, conditions),
             recentering,
             langevin,
             redistillation,

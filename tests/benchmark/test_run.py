@@ -215,6 +215,7 @@ def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
             case.target.data.n = 8
         if "steps" in (case.get("policy") or {}):
             case.policy.steps = 1  # a policy that the suite trains
+            case.policy.folder = str(tmp_path / str(len(list(tmp_path.iterdir()))))
     suite = build_suite(config.suite)
     assert suite.cases and (suite.methods or suite.tuners)
     for case in suite.cases:
