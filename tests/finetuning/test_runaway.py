@@ -1,5 +1,7 @@
 """A tuning that runs away is refused by name, and one that stays is left alone."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ def base():
 
 
 cut = reward(name="cut")(lambda x: -40.0 * (x[:, 0] < 0))  # half of the base has a weight of e^-40
-SHORT = {"steps": 1000, "batch_size": 128, "pool": 1024, "learning_rate": 1e-2}
+SHORT: dict[str, Any] = {"steps": 1000, "batch_size": 128, "pool": 1024, "learning_rate": 1e-2}
 
 
 def test_where_half_of_the_base_weighs_nothing_the_published_target_runs_away(base, monkeypatch):
@@ -82,7 +84,7 @@ def test_a_few_samples_far_out_are_no_runaway():
 
 
 def test_looking_changes_neither_the_tuning_nor_any_random_number(base, monkeypatch):
-    options = {"steps": EVERY + 1, "batch_size": 8, "pool": 64}
+    options: dict[str, Any] = {"steps": EVERY + 1, "batch_size": 8, "pool": 64}
     state = torch.get_rng_state()
     watched = af.finetune(base, cut, "tilt", 1.0, **options)
     assert torch.equal(torch.get_rng_state(), state)
