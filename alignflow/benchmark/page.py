@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from .convergence import Curve, curves
 from .results import FLOOR, Row
-from .tables import SLOPES_HEAD, cells, floor_line, slopes, tables
+from .tables import SLOPES_HEAD, SUMMARY_HEAD, cells, floor_line, slopes, summary, tables
 
 __all__ = ["write_page"]
 
@@ -43,6 +43,8 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
         title=title,
         about=about,
         cases=cases,
+        summary_head=SUMMARY_HEAD,
+        summary=summary(rows),
         plots=plots,
         slopes_head=SLOPES_HEAD,
         slopes=slopes(rows),

@@ -60,8 +60,9 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
 
 def _work(suite: Suite) -> Iterator[tuple[Case, int, str]]:
     for case in suite.cases:
-        for seed in range(suite.seeds):
-            for name in (FLOOR, *suite.methods, *suite.tuners):
+        for seed in range(max(suite.seeds, suite.floors)):
+            methods = (*suite.methods, *suite.tuners) if seed < suite.seeds else ()
+            for name in (FLOOR, *methods):
                 yield case, seed, name
 
 

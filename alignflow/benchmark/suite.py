@@ -52,6 +52,8 @@ class Suite:
         methods: Options of `af.steer` by the name that tables show; `particles: all` is one system
             with as many particles as there are samples.
         tuners: Options of `af.finetune`, likewise.
+        floors: Times that exact samples are measured, which is all the floor that there is; as
+            many as seeds by default.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Suite:
     cases: list[Case]
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     tuners: dict[str, dict[str, Any]] = field(default_factory=dict)
+    floors: int = 0
 
 
 def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
@@ -90,7 +93,15 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
     )
     sizes = [config.samples] if isinstance(config.samples, int) else list(config.samples)
     built = [case for name, node in cases.items() for case in _cases(name, node, sizes)]
-    return Suite(config.name, config.get("about", "").strip(), config.seeds, built, methods, tuners)
+    return Suite(
+        config.name,
+        config.get("about", "").strip(),
+        config.seeds,
+        built,
+        methods,
+        tuners,
+        config.get("floors", config.seeds),
+    )
 
 
 def _named(nodes: dict[str, Any], only: Collection[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from statistics import median
 from typing import Any
 
 from rich.table import Table
@@ -10,16 +11,18 @@ from rich.table import Table
 from alignflow.metrics import Estimate
 
 from .convergence import curves, slope
-from .results import Row
+from .results import FLOOR, Row
 
 __all__ = [
     "SLOPES_HEAD",
+    "SUMMARY_HEAD",
     "cells",
     "floor_line",
     "markdown",
     "markdown_table",
     "rich_tables",
     "slopes",
+    "summary",
     "tables",
 ]
 
@@ -42,6 +45,8 @@ PLAIN = {  # heading, unit in which it is shown, and digits
     "tuning_seconds": ("seconds to tune", 1.0, 0),
 }
 SLOPES_HEAD = ("case", "method", "slope of sliced W2")
+SUMMARY_HEAD = ("method", "cases", "median of sliced W2 / floor", "worst", "diverged")
+MANY = 8  # cases, from which on a summary says what tables no longer do
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -87,6 +92,21 @@ def slopes(rows: Iterable[Row]) -> list[list[str]]:
     return [[case, method, _shown(slope(curve), 2)] for (case, method), curve in found]
 
 
+def summary(rows: Iterable[Row]) -> list[list[str]]:
+    """Median and worst distance of each method where there are many cases; else nothing."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        ratio = row.ratio("sliced_w2").value
+        found.setdefault(row.method, []).append(math.inf if math.isnan(ratio) else ratio)
+    if len(found.get(FLOOR, [])) < MANY:
+        return []
+    return [
+        [method, str(len(ratios)), *map(_ratio, (median(ratios), max(ratios))),
+         str(ratios.count(math.inf))]
+        for method, ratios in found.items()
+    ]  # fmt: skip
+
+
 def tables(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
     """Title and rows of a table for each case and number of samples."""
     for title, group in groupby(rows, lambda row: row.title):
@@ -99,6 +119,8 @@ def rich_tables(rows: Sequence[Row]) -> Iterator[Table]:
         yield _rich(title, *cells(group))
     if found := slopes(rows):
         yield _rich("Convergence", SLOPES_HEAD, found)
+    if found := summary(rows):
+        yield _rich("All cases", SUMMARY_HEAD, found)
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -109,6 +131,8 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     if found := slopes(rows):
         parts.insert(0, f"## Convergence\n\n{markdown_table(SLOPES_HEAD, found)}")
+    if found := summary(rows):
+        parts.insert(0, f"## All cases\n\n{markdown_table(SUMMARY_HEAD, found)}")
     return "\n\n".join(parts)
 
 
@@ -127,7 +151,12 @@ def _rich(title: str, head: Iterable[str], rows: Iterable[list[str]]) -> Table:
     return table
 
 
+def _ratio(value: float) -> str:
+    return "diverged" if math.isinf(value) else f"{value:.2f}"
+
+
 def _shown(estimate: Estimate, digits: int) -> str:
     if math.isnan(estimate.value):
         return "diverged"
-    return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+    value, error = (f"{x:.{digits}f}" for x in (estimate.value, estimate.standard_error))
+    return value if error == "nan" else f"{value} ± {error}"  # of one seed there is none

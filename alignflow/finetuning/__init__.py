@@ -12,6 +12,7 @@ from .mfm import MFM
 from .ode_rollout import ODERollout
 from .regularizers import MMD, EndpointDistance, EndpointKL, PathKL
 from .rollouts import MapRollout
+from .runaway import RunawayError
 from .tilt import Tilt
 from .tilt_matching import TiltMatching
 from .tune import METHODS, finetune
@@ -36,6 +37,7 @@ __all__ = [
     "MemorylessRollout",
     "ODERollout",
     "PathKL",
+    "RunawayError",
     "Tilt",
     "TiltMatching",
     "Tuner",

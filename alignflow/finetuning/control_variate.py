@@ -13,7 +13,7 @@ __all__ = ["ControlVariate"]
 
 
 class ControlVariate(nn.Module):
-    """Subtracts its best share of a variate of mean 0.
+    """The best share of a variate of mean 0 to subtract.
 
     Args:
         memory: Share of the running ratio that a batch leaves; 0.99 remembers about 100 batches.
@@ -33,8 +33,7 @@ class ControlVariate(nn.Module):
         """c, (), as estimated so far."""
         return self.moments[0] / self.moments[1].clamp_min(1e-30)
 
-    def forward(self, values: Tensor, variate: Tensor) -> Tensor:
-        """values - c variate, (N, *E), with c from this batch too."""
+    def update(self, values: Tensor, variate: Tensor) -> None:
+        """Take a batch, (N, *E) both, into account."""
         found = torch.stack([(values * variate).mean(), variate.square().mean()])
         self.moments.lerp_(found.to(self.moments), 1 - self.memory)
-        return values - self.share.to(values) * variate

@@ -19,6 +19,7 @@ from .early_stop import EarlyStop
 from .langevin import Langevin
 from .levels import AdaptiveLevels, EqualLevels
 from .own_samples import OwnSamples
+from .runaway import Runaway
 from .tuner import Tuner
 
 __all__ = ["Run"]
@@ -39,6 +40,7 @@ class Run:
         batch_size: Rows of a step.
         generator: Source of all randomness.
         schedule: How strong the levels are.
+        runaway: What ends it where the model runs away.
         recentering: Steps of distillation on a level's own samples after it.
         langevin: Moves these samples first.
         redistillation: Steps of distillation of the tuned velocity into jumps, at the end.
@@ -57,6 +59,7 @@ class Run:
     batch_size: int
     generator: torch.Generator
     schedule: EqualLevels | AdaptiveLevels
+    runaway: Runaway
     recentering: int = 0
     langevin: Langevin | None = None
     redistillation: int = 0
@@ -71,6 +74,7 @@ class Run:
         tuned = self._tilted(policy)
         if self.redistillation:
             tuned = _as_frozen_as(policy, self._redistilled(tuned))
+        self.runaway.check(tuned, self.steps)
         return tuned
 
     def _tilted(self, policy: FlowMap) -> FlowMap:
@@ -106,6 +110,8 @@ class Run:
             stop=self.early_stop,
             **self.settings,
         )
+        average = cast(FlowMap, trainer.average.module.eval())
+        trainer.progress = self.runaway.after(average, trainer.progress)
         if self.compile:
             cast(Any, trained).module.compile()
         if self.early_stop is not None and trainer.evaluate is not None:

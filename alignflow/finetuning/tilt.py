@@ -1,25 +1,27 @@
 r"""Tilt matching with the control variate that suits: between weighted flow matching and ITM.
 
-.. math:: \text{target} = b_\theta + w\,(d - b_\theta) - c\,(d - b), \qquad
-    c^* = \frac{\mathbb{E}\,\langle w\,(d - b_\theta),\, d - b \rangle}{\mathbb{E}\,|d - b|^2}
+.. math:: \text{target} = d - c v, \quad v = \frac{d - b}{w}, \qquad
+    c^* = \frac{\mathbb{E}\,\langle d - b_\theta, v \rangle}{\mathbb{E}\,|v|^2}
 
-d - b has mean 0 at every state, so any c has the tilt as its fixed point: c = 0 is weighted flow
-matching, c = 1 is ITM, and c* has the least variance. It is estimated as a running ratio.
+v has mean 0 at every state, so any c has the tilt as its fixed point, and c* has the least
+variance. It is estimated as a running ratio, and bounded as in `itm`.
 
 Source: Tilt Matching (2512.21829) for the ends of the family.
 """
 
 from typing import Any
 
+import torch
+
 from alignflow.flow_map import FlowMap
 
 from .control_variate import ControlVariate
-from .tilt_matching import TiltMatching
+from .itm import ITM
 
 __all__ = ["Tilt"]
 
 
-class Tilt(TiltMatching):
+class Tilt(ITM):
     """Tilt matching by the member of the family with the least variance, estimated as it goes.
 
     Args:
@@ -37,9 +39,15 @@ class Tilt(TiltMatching):
         """The losses, the share of the pool that is effective, and c."""
         return [*super().out_keys, "control"]
 
-    def blend(self, direction, base, own, worth):
-        return own + self.control(worth * (direction - own), direction - base)
+    def share(self, values, variate):
+        self.control.update(values, variate)
+        return self.used.to(values)
+
+    @property
+    def used(self):
+        """c as it is used, ()."""
+        return torch.minimum(self.most, self.control.share.to(self.most))
 
     def forward(self, tensordict):
         losses = super().forward(tensordict)
-        return losses.set("control", self.control.share.float())
+        return losses.set("control", self.used)

@@ -24,6 +24,7 @@ from .levels import AdaptiveLevels, EqualLevels
 from .mfm import MFM
 from .monitor import Monitor
 from .run import Run
+from .runaway import Runaway
 from .tilt import Tilt
 from .tuner import Tuner, as_rows, check_strength
 from .weighted import Weighted
@@ -111,6 +112,7 @@ def finetune(
     Raises:
         ValueError: If the method or an option is not known, or one would do nothing; if the policy
             has nothing to tune; if the method needs a gradient that the reward does not have.
+        RunawayError: If the policy gives what no tilt of it could; see `runaway`.
     """
     strength, steps = check_strength(strength), checks.count("steps", steps)
     batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
@@ -143,6 +145,7 @@ def finetune(
             batch_size,
             generator,
             schedule,
+            Runaway(method, policy, conditions),
             recentering,
             langevin,
             redistillation,

@@ -74,18 +74,17 @@ def tilt_loss(network: nn.Module, base: nn.Module, shape: tuple[int, ...]):
     moments = torch.zeros(2)
 
     def loss(batch: int):
-        rows = torch.randint(POOL, (batch,))
+        rows = torch.multinomial(worth, batch, True)
         near = 3 * batch // 4
         x1, w, t = pool[rows[:near]], _wide(worth[rows[:near]], shape), torch.rand(near)
         x0 = torch.randn_like(x1)
         x, d = torch.lerp(x0, x1, _wide(t, shape)), x1 - x0
         own = network(x, t, t)
         with torch.no_grad():
-            still = own.detach()
-            change, variate = w * (d - still), d - base(x, t, t)
-            found = torch.stack([(change * variate).mean(), variate.square().mean()])
+            variate = (d - base(x, t, t)) / w
+            found = torch.stack([((d - own) * variate).mean(), variate.square().mean()])
             moments.lerp_(found, 0.01)
-            target = still + change - moments[0] / moments[1] * variate
+            target = d - torch.minimum(moments[0] / moments[1], 4 * worth.min()) * variate
         regression = (own - target).square().mean()
         return 0.75 * regression + 0.25 * _semigroup(network, pool[rows[near:]])
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_module
 from alignflow.benchmark import FLOOR, Case, Results, Truth, build_suite, measure, run_suite
 from alignflow.benchmark.convergence import curves, slope
 from alignflow.benchmark.results import Key
-from alignflow.benchmark.tables import markdown
+from alignflow.benchmark.tables import markdown, summary
 from alignflow.benchmark.tuning import measure_tuned
 from alignflow.cli import main
 from alignflow.policies import MLP, FlowMapPolicy
@@ -188,6 +189,28 @@ def test_the_slope_of_errors_is_that_of_a_power_law_with_its_error(tmp_path):
     assert "| a | m | -0.50 ± 0.10 |" in markdown(rows)
 
 
+def test_floors_may_be_measured_more_often_than_methods(tmp_path):
+    run_suite(composed(*METHODS, "suite.samples=32", "+suite.floors=5"), tmp_path)
+    entries = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert Counter(entry["method"] for entry in entries) == {FLOOR: 5, "exact": 2, "fk": 2}
+
+
+def test_of_many_cases_there_is_a_summary_of_the_median_and_the_worst(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    for case in range(8):
+        results.add(Key(f"c{case}", 8, FLOOR, 0), {"sliced_w2": 0.5, "reward": 0.0})
+        results.add(Key(f"c{case}", 8, "m", 0), {"sliced_w2": 1.0 + case, "reward": 0.0})
+    results.add(Key("c0", 8, "far", 0), {"sliced_w2": math.nan, "reward": math.nan})
+    rows = results.rows()
+    assert summary(rows) == [
+        [FLOOR, "8", "1.00", "1.00", "0"],
+        ["m", "8", "9.00", "16.00", "0"],
+        ["far", "1", "diverged", "diverged", "1"],
+    ]
+    assert markdown(rows).startswith("## All cases") and "| m | 2.00 |" in markdown(rows)
+    assert not summary([row for row in rows if row.case != "c7"])
+
+
 def test_a_tuner_is_trained_once_and_judged_at_several_steps(tmp_path):
     tuner = "+suite.tuners.tilt={method: tilt, steps: 3, batch_size: 8, pool: 64}"
     config = composed("suite=etm", "~suite.tuners", tuner)
@@ -210,11 +233,12 @@ SUITES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "
 def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = composed(f"suite={name}")
-    for case in config.suite.cases.values():
+    for title, case in config.suite.cases.items():
         if "data" in case.target:
             case.target.data.n = 8
         if "steps" in (case.get("policy") or {}):
             case.policy.steps = 1  # a policy that the suite trains
+            case.policy.folder = str(tmp_path / title)
     suite = build_suite(config.suite)
     assert suite.cases and (suite.methods or suite.tuners)
     for case in suite.cases:

@@ -1,0 +1,98 @@
+r"""A tuning that runs away is stopped, by what it samples beside what its base does.
+
+.. math:: q_{99}(\lvert x - m \rvert) > 10 \; q_{99}(\lvert x_{\rm base} - m \rvert), \qquad
+    m = \mathbb{E}\, x_{\rm base}
+
+A tilt only weighs the base's samples anew, so that none of it lies where the base has nothing. A
+network does, once nothing holds it: what it says where no target reaches drifts, and takes the rest
+of it along. Both its jumps and its velocity are followed, from noise of this file's own.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from alignflow.conditions import dealt
+from alignflow.flow_map import FlowMap
+
+from .tuner import frozen
+
+__all__ = ["Runaway", "RunawayError"]
+
+SAMPLES = 256
+STEPS = 4
+EVERY = 250  # steps of a tuning, of which one costs about as much as a look
+QUANTILE = 0.99
+FACTOR = 10.0
+
+
+class RunawayError(FloatingPointError):
+    """A tuned model gives what its base never could."""
+
+
+class Runaway:
+    """Looks at a model as it is tuned.
+
+    Args:
+        method: Name of the tuner.
+        base: The policy as it was.
+        condition: Conditions (C, ...), taken in turn; None for none.
+    """
+
+    def __init__(self, method: str, base: FlowMap, condition: Tensor | None = None):
+        self.method, self.condition = method, dealt(condition, SAMPLES, base.device)
+        states = self._sample(frozen(base))
+        self.center = states.mean(0)
+        self.reach = self._reach(states)
+
+    def check(self, model: FlowMap, step: int) -> None:
+        """Refuse a model that has run away.
+
+        Raises:
+            RunawayError: With the step and what was measured.
+        """
+        ratio = self._reach(self._sample(model)) / self.reach
+        if not ratio <= FACTOR:  # NaN neither
+            raise RunawayError(
+                f"{self.method} ran away: at step {step} one sample in a hundred lies {ratio:.3g} "
+                "times as far out as those of the base, whose tilt has none there. Use "
+                "method='weighted', whose target is data; reach the tilt in parts with levels=, or "
+                "lower the strength or the learning rate"
+            )
+
+    def after(
+        self, model: FlowMap, then: Callable[[int, int, dict], None] | None
+    ) -> Callable[[int, int, dict], None]:
+        """What a trainer calls after each step: a check now and then, and what was called before.
+
+        Args:
+            model: What changes with the steps, in evaluation mode.
+            then: Of (step, steps, metrics).
+        """
+
+        def progress(step: int, steps: int, metrics: dict[str, float]) -> None:
+            if step % EVERY == 0:
+                self.check(model, step)
+            if then is not None:
+                then(step, steps, metrics)
+
+        return progress
+
+    @torch.no_grad()
+    def _sample(self, model: FlowMap) -> Tensor:
+        """States by jumps and as many by the velocity, (2 N, *E), in few steps from one noise."""
+        noise = model.noise(SAMPLES, torch.Generator().manual_seed(0))
+        jumped = flowed = noise
+        for step in range(STEPS):
+            start, end = step / STEPS, (step + 1) / STEPS
+            jumped = model.flow_map(jumped, start, end, self.condition)
+            flowed = flowed + model.velocity(flowed, start, self.condition) / STEPS
+        return torch.cat([jumped, flowed])
+
+    def _reach(self, states: Tensor) -> float:
+        """How far out one state in a hundred lies; infinity where some state is no number."""
+        distance = (states - self.center).flatten(1).double().norm(dim=1)
+        if not distance.isfinite().all():
+            return float("inf")
+        return distance.quantile(QUANTILE).item()
