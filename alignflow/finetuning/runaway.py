@@ -15,8 +15,7 @@ from torch import Tensor
 
 from alignflow.conditions import dealt
 from alignflow.flow_map import FlowMap
-
-from .tuner import frozen
+from alignflow.modes import frozen
 
 __all__ = ["Runaway", "RunawayError"]
 
@@ -42,7 +41,8 @@ class Runaway:
 
     def __init__(self, method: str, base: FlowMap, condition: Tensor | None = None):
         self.method, self.condition = method, dealt(condition, SAMPLES, base.device)
-        states = self._sample(frozen(base))
+        with frozen(base):
+            states = self._sample(base)
         self.center = states.mean(0)
         self.reach = self._reach(states)
 
