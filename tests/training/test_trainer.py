@@ -160,6 +160,7 @@ def test_a_run_cut_anywhere_ends_the_same_with_each_line_of_metrics_once(step, t
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_dropout_on_a_gpu_goes_on_as_it_was(tmp_path):
     device = torch.device("cuda")
     with pytest.raises(RuntimeError, match="away"):
