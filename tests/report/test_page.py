@@ -233,12 +233,6 @@ def test_a_half_written_last_line_of_metrics_is_passed_over(bare_run):
     assert "training" in Page(build_report(bare_run).read_text("utf-8")).sections
 
 
-def test_a_number_that_was_not_finite_is_no_point_of_a_curve(bare_run):
-    lines = ['{"step": 1, "loss": 2.0}', '{"step": 2, "loss": null}', '{"step": 3, "loss": 1.0}']
-    (bare_run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    assert "training" in Page(build_report(bare_run).read_text("utf-8")).sections
-
-
 def test_two_builds_of_one_run_are_the_same_page(full_run, html):
     assert build_report(full_run).read_text("utf-8") == html
 
