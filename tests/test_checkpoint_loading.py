@@ -10,8 +10,15 @@ import pytest
 import torch
 
 import alignflow as af
-from alignflow.checkpoint import CheckpointError, fact, is_saved, load_folder, save_folder
-from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.checkpoint import (
+    CheckpointError,
+    build_without_memory,
+    fact,
+    is_saved,
+    load_folder,
+    save_folder,
+)
+from alignflow.policies import MLP, FlowMapPolicy, UNet
 from tests.damage import damage, make_policy, sign
 
 DAMAGED = 250
@@ -132,6 +139,7 @@ def test_damaged_and_hostile_models_are_all_refused_by_their_path(tmp_path):
         with pytest.raises(CheckpointError, match=str(folder)):
             af.load(folder)
             pytest.fail(f"{case}, {what}: loaded")
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("arguments", [{"width": 16_000}, {"depth": 10**9}, {"classes": 10**9}])
@@ -146,3 +154,12 @@ def test_a_network_larger_than_its_file_is_refused_before_it_takes_memory(argume
         with pytest.raises(CheckpointError, match=f"{folder} (does not fit|names no network)"):
             af.load(folder)
     assert len(made) < 1000 and all(layer.weight.is_meta for layer in made)
+
+
+def test_a_network_that_is_refused_leaves_torch_as_it_was(tmp_path):
+    # more tensors than are allowed, each number of them more, so that it ends at any of its calls
+    for limit in range(40):
+        shapes = {str(number): (1,) for number in range(limit)}
+        with pytest.raises(CheckpointError, match="larger than the file"):
+            build_without_memory(lambda: UNet(widths=(8,) * 30, attention=(True,) * 30), shapes, "")
+        assert torch.is_grad_enabled() and torch.empty(1).device.type == "cpu"

@@ -20,8 +20,6 @@ from .reading import Shapes, fact, load_folder
 
 __all__ = ["build_without_memory", "load_frozen", "load_parameters"]
 
-CALLS = 100  # of torch, for each tensor: many times what it takes to make one
-
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -63,7 +61,8 @@ def build_without_memory(
         CheckpointError: If it cannot be built, or its tensors are others.
     """
     try:
-        with torch.device("meta"), _Counted(CALLS * (10 + len(shapes))):
+        # twice what it holds, so that a network a little too large is told what does not fit
+        with torch.device("meta"), _Counted(100 + 2 * len(shapes)):
             network = build()
     except Exception as error:  # whatever a stranger's arguments may bring about
         reason = str(error).partition("\n")[0]  # torch adds a trace of its own
@@ -98,14 +97,17 @@ def load_parameters(module: nn.Module, tensors: dict[str, Tensor], source: str |
 
 
 class _Counted(TorchFunctionMode):
-    """Ends what calls torch without end, in this thread alone."""
+    """Ends what makes parameters without end, in this thread alone."""
 
-    def __init__(self, calls: int):
+    def __init__(self, most: int):
         super().__init__()
-        self.left = calls
+        self.left = most
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.left -= 1
-        if self.left < 0:
-            raise RuntimeError("it is larger than the file that holds its weights")
+        # what every layer makes its parameters by; an error in any other call could come while
+        # torch puts a setting back, as at the end of no_grad
+        if func is torch.empty:
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("it is larger than the file that holds its weights")
         return func(*args, **(kwargs or {}))

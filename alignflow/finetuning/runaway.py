@@ -24,6 +24,7 @@ STEPS = 4
 EVERY = 250  # steps of a tuning, of which one costs about as much as a look
 QUANTILE = 0.99
 FACTOR = 10.0
+TINY = 1e-12
 
 
 class RunawayError(FloatingPointError):
@@ -44,7 +45,7 @@ class Runaway:
         with frozen(base):
             states = self._sample(base)
         self.center = states.mean(0)
-        self.reach = self._reach(states)
+        self.reach = max(self._reach(states), TINY)
 
     def check(self, model: FlowMap, step: int) -> None:
         """Refuse a model that has run away.

@@ -125,7 +125,7 @@ def finetune(
     reward = as_reward(reward)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     if langevin is not None:
-        _check_langevin(reward, recentering, conditions)
+        _check_langevin(langevin, reward, recentering, conditions)
     settings = {name: options.pop(name) for name in _TRAINER if name in options}
     settings = {"learning_rate": LEARNING_RATE, "evaluate": evaluate} | settings
     stop = None
@@ -220,9 +220,16 @@ def _check_watch(
         raise ValueError("early_stop needs held_out rewards: it stops when one of them falls")
     if target is not None and conditions is not None:
         raise ValueError("target has one tilt, and a policy with conditions has one for each")
+    if target is not None and not hasattr(target, "tilted"):
+        raise ValueError(
+            "target must have its exact tilt, target.tilted(reward, strength), as those of "
+            f"alignflow.targets have; got {checks.shown(target)}"
+        )
 
 
-def _check_langevin(reward: Reward, recentering: int, conditions: Any) -> None:
+def _check_langevin(langevin: Any, reward: Reward, recentering: int, conditions: Any) -> None:
+    if not isinstance(langevin, Langevin):
+        raise ValueError(f"langevin must be a Langevin(law, ...), got {checks.shown(langevin)}")
     if not recentering:
         raise ValueError("langevin would do nothing without recentering: it moves its samples")
     if not reward.differentiable:

@@ -359,7 +359,8 @@ class Trainer:
         """Continue from the folder's checkpoint if there is one; whether there was.
 
         Raises:
-            CheckpointError: If the checkpoint is damaged or of another training.
+            CheckpointError: If the checkpoint is damaged, of another training, or of weights that
+                are not finite.
         """
         folder = self._checkpoint_folder
         if not is_saved(folder):
@@ -370,6 +371,8 @@ class Trainer:
             if step > self.steps:
                 raise CheckpointError(f"{folder} is at step {step} of a run of {self.steps}")
             self._state.load(tensors, facts, str(folder))
+            if (weight := self._infinite_weight()) is not None:
+                raise CheckpointError(f"{folder} is of weights that are not finite: {weight}")
             self.step = step
             self.evaluated, self.stopped = self._judged(facts)
         except CheckpointError:

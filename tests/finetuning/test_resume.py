@@ -115,6 +115,12 @@ def follow(reward, **options):
     )
 
 
+def act_for(reward, **options):
+    environment = partial(DenoisingEnv, steps=2)
+    options |= {"environment": environment, "episodes": 16, "refresh_every": 3, "generator": 1}
+    return af.finetune(policy(), scored(reward), options.pop("method"), 0.5, **options)
+
+
 def same(a, b):
     pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
     return all(torch.equal(x, y) for x, y in pairs)
@@ -146,7 +152,8 @@ def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
 @pytest.mark.parametrize(
     ("run", "method"),
     [(match_velocities, name) for name in ("weighted", "etm", "itm", "tilt", "mfm")]
-    + [(follow, name) for name in ("direct", "adjoint_matching")],
+    + [(follow, name) for name in ("direct", "adjoint_matching")]
+    + [(act_for, "grpo")],
 )
 def test_a_reward_that_fails_at_any_call_changes_no_bit(run, method, tmp_path):
     """Each call in turn fails, of a step or of the monitor, and the run is started again."""

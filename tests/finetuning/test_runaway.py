@@ -83,6 +83,17 @@ def test_a_few_samples_far_out_are_no_runaway():
     Runaway("tilt", Shifted()).check(Stray(), 1)
 
 
+def test_a_base_of_one_point_may_stay_where_it_is():
+    class Point(Shifted):
+        def velocity(self, x, t, condition=None):
+            return -x / (1 - t)
+
+        def flow_map(self, x, s, t, condition=None):
+            return x * (1 - t) / (1 - s)
+
+    Runaway("tilt", Point()).check(Point(), 1)
+
+
 def test_looking_changes_neither_the_tuning_nor_any_random_number(base, monkeypatch):
     options: dict[str, Any] = {"steps": EVERY + 1, "batch_size": 8, "pool": 64}
     state = torch.get_rng_state()

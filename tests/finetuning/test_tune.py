@@ -254,6 +254,8 @@ def test_what_would_do_nothing_is_refused(normal, first):
             "condition": 1,
             "folder": "never made",
         },
+        "target must have its exact tilt.*got 'ring'": {"target": "ring", "folder": "never made"},
+        "langevin must be a Langevin.*got 3": {"langevin": 3, "recentering": 1},
         "learning_rate would do nothing with an optimizer": {
             "learning_rate": 1e-3,
             "optimizer": torch.optim.SGD,

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from alignflow.report.run_folder import _curves
 from alignflow.training.log import MetricsLog
 
 
@@ -71,6 +72,13 @@ def test_numbers_that_are_not_finite_are_null_and_each_line_is_json(tmp_path):
         "c": 2,
         "d": 1.5,
     }
+
+
+def test_a_report_draws_no_point_where_a_number_was_not_finite(tmp_path):
+    with MetricsLog(tmp_path, 0, True) as log:
+        for step, loss in enumerate([2.0, math.nan, 1.0], start=1):
+            log(step, {"loss": loss})
+    assert _curves(tmp_path)["run"]["loss"] == ([1, 3], [2.0, 1.0])
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):

@@ -159,6 +159,20 @@ def test_a_run_cut_anywhere_ends_the_same_with_each_line_of_metrics_once(step, t
     assert len(lines(tmp_path / "cut")) == STEPS + STEPS // 4
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_dropout_on_a_gpu_goes_on_as_it_was(tmp_path):
+    device = torch.device("cuda")
+    with pytest.raises(RuntimeError, match="away"):
+        trainer(Fit(fail_at=8).to(device), tmp_path / "cut").run()
+    before = torch.cuda.get_rng_state(device)
+    resumed, whole = (
+        trainer(Fit().to(device), tmp_path / name).run().cpu() for name in ("cut", "whole")
+    )
+    assert same(resumed, whole)
+    assert torch.equal(torch.cuda.get_rng_state(device), before)
+
+
 def test_torchs_global_randomness_is_the_generators_inside_and_untouched_outside():
     ours = trainer(Fit(), generator=5)
     before = torch.get_rng_state()
@@ -250,6 +264,15 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(tmp_path):
         trainer(Fit(), tmp_path, optimizer=descent(0.1)).run()
     with pytest.raises(CheckpointError, match="is at step 12 of a run of 11"):
         trainer(Fit(), tmp_path, steps=11).run()
+
+
+def test_a_checkpoint_of_weights_that_are_not_finite_is_refused(tmp_path):
+    ours = trainer(Fit(), tmp_path)
+    with torch.no_grad():
+        ours.loss.get_parameter("linear.bias").fill_(math.nan)
+    ours.save()
+    with pytest.raises(CheckpointError, match="of weights that are not finite: linear.bias"):
+        trainer(Fit(), tmp_path).run()
 
 
 def flat(linear, call):
