@@ -1,10 +1,13 @@
 """Flow maps from callables: a velocity integrated by an ODE solver, or a map as it is."""
 
 from collections.abc import Callable, Sequence
+from threading import get_ident
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time
 from alignflow.ode import integrate
@@ -29,8 +32,14 @@ class VelocityPolicy(FlowMap):
         tolerance: float | None = None,
     ):
         super().__init__(event_shape)
-        self.function = function
-        self.tolerance = tolerance
+        self.function = _function(function)
+        self.tolerance = None if tolerance is None else checks.positive("tolerance", tolerance)
+        self._evaluations: dict[int, int] = {}
+
+    @property
+    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Evaluations of the velocity in the last jump of the thread that asks."""
+        return self._evaluations.get(get_ident(), 1)
 
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -38,13 +47,16 @@ class VelocityPolicy(FlowMap):
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
-        self.evaluations = 0
+        evaluations = 0
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            self.evaluations += 1
+            nonlocal evaluations
+            evaluations += 1
             return _call(self.function, condition, x, t)
 
-        return integrate(velocity, x, s, t, self.tolerance)
+        end = integrate(velocity, x, s, t, self.tolerance)
+        self._evaluations[get_ident()] = evaluations
+        return end
 
 
 class MapPolicy(FlowMap):
@@ -58,7 +70,7 @@ class MapPolicy(FlowMap):
 
     def __init__(self, function: Callable[..., Tensor], event_shape: Sequence[int]):
         super().__init__(event_shape)
-        self.function = function
+        self.function = _function(function)
 
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -92,5 +104,20 @@ def from_flow_map(function: Callable[..., Tensor], event_shape: Sequence[int]) -
     return MapPolicy(function, event_shape)
 
 
+def _function(function: Any) -> Any:
+    if not callable(function) or isinstance(function, type):
+        raise ValueError(f"function must be a callable, got {checks.shown(function)}")
+    return function
+
+
 def _call(function: Callable[..., Tensor] | nn.Module, condition, *arguments: Tensor) -> Tensor:
-    return function(*arguments) if condition is None else function(*arguments, condition)
+    """What the function answers for states, the first of the arguments: as many, and as large."""
+    out = function(*arguments) if condition is None else function(*arguments, condition)
+    states = arguments[0]
+    if not isinstance(out, Tensor) or out.shape != states.shape:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"{name} must answer states of shape {tuple(states.shape)} with a tensor of the same "
+            f"shape, got {checks.shown(out)}"
+        )
+    return out

@@ -58,9 +58,9 @@ def test_guidance_moves_from_the_unconditional_field_past_the_conditional_one(ge
 
 
 def test_numbers_and_states_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
         Shift().sample(0)
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         Shift().sample(1, steps=0)
     with pytest.raises(ValueError, match=r"\(N, 2\), got \(4, 3\)"):
         Shift().check_state(torch.zeros(4, 3))

@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from alignflow.conditions import group_rows
 from alignflow.distillation import batches
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, log_tilt
@@ -207,7 +208,7 @@ def groups_of(condition: Tensor | None, n: int) -> Tensor:
     """Index of each candidate's condition, (n,), among the different ones."""
     if condition is None:
         return torch.zeros(n, dtype=torch.int64)
-    groups = torch.unique(condition, dim=0, return_inverse=True)[1]
+    groups = group_rows(condition, n)
     if groups.max() == n - 1:
         raise ValueError(
             f"each of the {n} candidates has a condition of its own, so there is nothing to weigh "

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from alignflow.reward_module import as_reward
+from alignflow.reward_module import as_reward, log_tilt
 
 __all__ = ["GridDensity"]
 
@@ -93,6 +93,6 @@ class GridDensity:
         count = round(len(self.points) ** (1 / len(self.lower)))
 
         def log_density(x: Tensor) -> Tensor:
-            return self.log_density(x) + strength * reward.score(x)
+            return self.log_density(x) + log_tilt(reward.score(x), strength)
 
         return GridDensity(log_density, self.lower, self.upper, count)

@@ -128,5 +128,5 @@ def test_each_sample_keeps_its_condition(condition):
 
 
 def test_one_sample_is_too_few_to_compare():
-    with pytest.raises(ValueError, match="n must be at least 2"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 2, got 1"):
         check_reward(mean, POLICY, n=1)
