@@ -10,6 +10,7 @@ diagonal or off it, and the loss is one mean over all rows: the two terms weigh 
 Source: Boffi et al. 2025 (2505.18825), algorithm 1 (which gives each term unit weight).
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
-from alignflow.flow_map import FlowMap
+from alignflow import checks
+from alignflow.conditions import as_given, drop_rows, rows_of
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import Interpolant, Linear
 
 from .rules import ESD, LSD, PSD
@@ -40,7 +43,7 @@ class FlowMapLoss(nn.Module):
         times: Sampler of times.
         path: Interpolant between noise and data.
         weight: A learned weight of the loss by its times.
-        condition_dropout: Share of rows whose label becomes -1, no condition.
+        condition_dropout: Share of rows that lose their condition; see `conditions.drop_rows`.
         damped: Whether a row off the diagonal pulls the less the longer its residual is beyond the
             directions of the path: l / (1 + l / E|x1 - x0|^2), its denominator constant. A map that
             teaches itself where nothing else holds its velocity may run away without it.
@@ -66,8 +69,10 @@ class FlowMapLoss(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if not 0 <= diagonal_fraction <= 1:
-            raise ValueError(f"diagonal_fraction must lie in [0, 1], got {diagonal_fraction}")
+        diagonal_fraction = checks.fraction("diagonal_fraction", diagonal_fraction)
+        checks.choice("velocity", velocity, ("model", "data"))
+        if teacher is not None and not hasattr(teacher, "velocity"):
+            check_flow_map("teacher", teacher)
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
             raise ValueError(
                 "the velocity of the data pair stands in for the flow's only in ESD with "
@@ -82,9 +87,9 @@ class FlowMapLoss(nn.Module):
         self.times = times or UniformTimes()
         self.path = path or Linear()
         self.weight = weight
-        self.condition_dropout = condition_dropout
-        self.damped = damped
-        self.generator = generator
+        self.condition_dropout = checks.fraction("condition_dropout", condition_dropout)
+        self.damped = checks.flag("damped", damped)
+        self.generator = checks.as_generator(generator)
 
     @property
     def teacher(self) -> FlowMap | None:
@@ -92,22 +97,24 @@ class FlowMapLoss(nn.Module):
         return self._teacher[0]
 
     def forward(self, batch: TensorDictBase) -> TensorDict:
-        """Losses of a batch with `data` (N, *E) and optionally `condition` (N,)."""
-        x1, condition = batch.get("data"), batch.get("condition", None)
+        """Losses of a batch with `data` (N, *E) and optionally `condition`, of N rows."""
+        x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
-            condition = self._drop(condition)
+            dropped = torch.rand(len(x1), generator=self.generator) < self.condition_dropout
+            condition = drop_rows(condition, dropped)
         x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))
         losses = {}
         if diagonal:
-            losses["loss_diagonal"] = self._diagonal(*_rows(slice(diagonal), x0, x1, condition))
+            part = _rows(slice(0, diagonal), x0, x1, condition)
+            losses["loss_diagonal"] = self._diagonal(*part)
         if diagonal < rows:
             losses["loss_map"] = self._map(*_rows(slice(diagonal, rows), x0, x1, condition))
         share = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}
         return TensorDict({name: share[name] * loss for name, loss in losses.items()})
 
-    def _diagonal(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
+    def _diagonal(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         t = self.times.diagonal(len(x1), self.generator).to(x1)
         x = self.path.state(x0, x1, t)
         if self.teacher is None:
@@ -117,7 +124,7 @@ class FlowMapLoss(nn.Module):
                 target = self.teacher.velocity(x, t, condition)
         return self._mean(self.policy.average_velocity(x, t, t, condition) - target, t, t)
 
-    def _map(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
+    def _map(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         assert self.rule is not None
         s, t = (time.to(x1) for time in self.times.pairs(len(x1), self.generator))
         x = self.path.state(x0, x1, s)
@@ -141,10 +148,6 @@ class FlowMapLoss(nn.Module):
         if most is not None:
             loss = loss / (1 + loss.detach() / most)
         return (loss if self.weight is None else self.weight(loss, s, t)).mean()
-
-    def _drop(self, condition: Tensor) -> Tensor:
-        dropped = torch.rand(condition.shape, generator=self.generator) < self.condition_dropout
-        return condition.masked_fill(dropped.to(condition.device), -1)
 
 
 class LossWeight(nn.Module):
@@ -184,10 +187,13 @@ _RULES: dict[str, Callable[[], dict]] = {
 
 def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
-    if name not in _RULES:
-        raise ValueError(f"loss must be one of {', '.join(_RULES)}, got {name!r}")
+    checks.choice("loss", name, _RULES)
+    known = [*inspect.signature(FlowMapLoss).parameters][2:]
+    for unknown in set(options).difference(known):
+        hint = checks.did_you_mean(unknown, known)
+        raise ValueError(f"a loss has no option {unknown!r}{hint}; it has {', '.join(known)}")
     return FlowMapLoss(policy, **_RULES[name](), **options)
 
 
-def _rows(rows: slice, *tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor[rows] for tensor in tensors]
+def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, Tensor, Any]:
+    return x0[rows], x1[rows], rows_of(condition, rows, len(x1))

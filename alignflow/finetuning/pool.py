@@ -70,7 +70,7 @@ class Pool(nn.Module):
         self.generator = generator
         if data is not None:
             # one row shows what conditions look like; the run's generator is left alone
-            condition = batches(data, 1)(torch.Generator()).get("condition", None)
+            condition = batches(data, 1, base)(torch.Generator()).get("condition", None)
         empty = None if condition is None else condition.new_zeros(size, *condition.shape[1:]).cpu()
         self.register_buffer("state", torch.zeros(size, *base.event_shape))
         self.register_buffer("condition", empty)
@@ -155,7 +155,7 @@ class Pool(nn.Module):
     def _draw(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         base, _, data, condition = self._given
         if data is not None:
-            batch = batches(data, len(rows))(self.generator).to(base.device)
+            batch = batches(data, len(rows), base)(self.generator).to(base.device)
             return batch.get("data"), batch.get("condition", None)
         if condition is not None:
             # in turn and not at random, so that conditions have equally many candidates

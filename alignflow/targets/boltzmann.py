@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.checkpoint import load_folder
 
 from .particles import Cluster, build_cluster, from_relative
@@ -36,9 +37,8 @@ class Boltzmann:
                 f"samples must be relative coordinates (N, {expected[0]}, {expected[1]}), N >= 1, "
                 f"got {tuple(samples.shape)}"
             )
-        if not temperature > 0:
-            raise ValueError(f"the temperature must be positive, got {temperature}")
-        self.cluster, self.temperature, self.samples = cluster, temperature, samples
+        self.temperature = checks.positive("temperature", temperature)
+        self.cluster, self.samples = cluster, samples
 
     @property
     def event_shape(self) -> torch.Size:
@@ -60,7 +60,8 @@ class Boltzmann:
         Raises:
             ValueError: If there are not as many.
         """
-        if n > len(self.samples):
+        n, generator = checks.count("n", n), checks.as_generator(generator)
+        if n > len(self):
             raise ValueError(f"asked for {n} samples of the reference, which has {len(self)}")
         return self.samples[torch.randperm(len(self), generator=generator)[:n]]
 
@@ -82,8 +83,7 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
     """
     law = build_cluster(cluster)
     tensors, facts = load_folder(folder or SHIPPED / cluster)
-    if level not in tensors:
-        raise ValueError(f"level must be one of {', '.join(sorted(tensors))}, got {level!r}")
+    level = checks.choice("level", level, sorted(tensors))
     temperature = facts["temperatures"][-1 if level == "hot" else 0]
     # shipped in half precision, which moves an energy by a hundredth of its spread at most
     return Boltzmann(law, temperature, tensors[level].float())

@@ -6,6 +6,7 @@ r"""Rewards under which a Gaussian mixture stays one, so that every tilt has a c
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 __all__ = ["Linear", "Quadratic", "QuadraticForm", "quadratic_form"]
@@ -51,7 +52,14 @@ class Quadratic(Reward):
 
     def __init__(self, center: Tensor, precision: float | Tensor = 1.0, name: str = "quadratic"):
         center = _vector(center, "center")
-        precision = torch.as_tensor(precision, dtype=center.dtype, device=center.device)
+        try:
+            precision = torch.as_tensor(precision, dtype=center.dtype, device=center.device)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"precision must be a number or a matrix, got {checks.shown(precision)}"
+            ) from error
+        if not torch.isfinite(precision).all():
+            raise ValueError(f"precision must be finite, got {checks.shown(precision)}")
         if precision.ndim == 0:
             precision = precision * torch.eye(len(center)).to(center)
         if precision.shape != (len(center), len(center)):
@@ -87,7 +95,10 @@ def quadratic_form(reward) -> QuadraticForm | None:
 
 
 def _vector(values, what: str) -> Tensor:
-    values = torch.as_tensor(values)
+    try:
+        values = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} must be a vector (D,), got {checks.shown(values)}") from error
     if values.ndim != 1 or not values.is_floating_point():
         raise ValueError(
             f"{what} must be a vector (D,) of floats, "
