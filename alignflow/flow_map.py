@@ -6,8 +6,8 @@ Noise at time 0, data at time 1. A flow map gives the velocity b_t of the probab
 the jump X_{s,t} along it; all else (denoiser, sampling, the TensorDict form) follows from the two.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from alignflow import checks
 from alignflow.conditions import as_given, condition_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
 
-__all__ = ["FlowMap", "Guided", "check_flow_map", "evaluating"]
+__all__ = ["FlowMap", "Guided", "check_flow_map"]
 
 
 class FlowMap(TensorDictModuleBase):
@@ -245,19 +245,6 @@ def check_flow_map(name: str, value: Any) -> None:
             "af.from_velocity(function, event_shape=...)"
         )
     raise ValueError(f"{name} must be a flow map, got {checks.shown(value)}{way}")
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, each part's own mode again outside."""
-    training = [part for module in modules for part in module.modules() if part.training]
-    try:
-        for part in training:
-            part.training = False
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _event_shape(event_shape: Any) -> torch.Size:

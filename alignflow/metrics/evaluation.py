@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
-from alignflow.flow_map import FlowMap, check_flow_map, evaluating
+from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.frozen import frozen
 from alignflow.reward_module import Reward, as_reward
 
 from .distances import frechet_distance, sliced_wasserstein
@@ -103,7 +104,7 @@ def evaluate(
     chunks = _chunks(states, condition, checks.count("batch_size", batch_size))
     given = [part for part in (reference, features, *judges.values()) if _is_module(part)]
     found: dict[str, Estimate] = {}
-    with torch.no_grad(), evaluating(*given):
+    with torch.no_grad(), frozen(*given):
         for name, term in rewards.items():
             scores = [term.score(part, its, decode) for part, its in chunks]
             found[name] = mean(torch.cat(scores))

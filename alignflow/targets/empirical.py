@@ -135,7 +135,7 @@ class Empirical(FlowMap):
         return log_marginal(self.rows, x.flatten(1), time).to(x)
 
     def posterior_sample(
-        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | None = None
+        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | int | None = None
     ) -> Tensor:
         """k independent exact draws of p(x1 | x_t) for each state, (N, k, *E)."""
         k, generator = checks.count("k", k), checks.as_generator(generator)
