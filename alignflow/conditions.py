@@ -8,7 +8,7 @@ and the empty text.
 
 from collections.abc import Mapping, Sequence
 from numbers import Number
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def condition_rows(condition: Any, n: int, device: torch.device | str) -> Any:
     condition = _plain(condition)
     if condition is None:
         return None
-    if isinstance(condition, Mapping):
+    if _is_mapping(condition):
         return {key: condition_rows(field, n, device) for key, field in condition.items()}
     check_rows(condition, n)
     if isinstance(condition, Tensor | TensorDictBase):
@@ -56,7 +56,7 @@ def condition_rows(condition: Any, n: int, device: torch.device | str) -> Any:
 
 def check_rows(condition: Any, n: int) -> None:
     """Refuse a condition that is neither one for all of n samples nor one for each."""
-    if isinstance(condition, Mapping):
+    if _is_mapping(condition):
         for field in condition.values():
             check_rows(field, n)
     elif (count := _count(condition)) not in (None, 1, n):
@@ -65,14 +65,14 @@ def check_rows(condition: Any, n: int) -> None:
 
 def rows_of(values: Any, rows: slice, n: int) -> Any:
     """Some rows of what has one for each of n samples; anything else holds for all of them."""
-    if isinstance(values, Mapping):
+    if _is_mapping(values):
         return {key: rows_of(field, rows, n) for key, field in values.items()}
     return values[rows] if _count(values) == n else values
 
 
 def take_rows(condition: Any, rows: Tensor) -> Any:
     """The rows of these numbers (K,) of a condition that has one for each sample."""
-    if isinstance(condition, Mapping):
+    if _is_mapping(condition):
         return {key: take_rows(field, rows) for key, field in condition.items()}
     if isinstance(condition, Tensor | TensorDictBase):
         return condition[rows.to(condition.device or "cpu")]
@@ -115,7 +115,7 @@ def drop_rows(condition: Any, dropped: Tensor) -> Any:
         dropped: Which rows, bool, (N,).
     """
     condition = _plain(condition)
-    if isinstance(condition, Mapping):
+    if _is_mapping(condition):
         return {key: drop_rows(field, dropped) for key, field in condition.items()}
     if isinstance(condition, TensorDictBase):
         fields = {key: drop_rows(condition.get(key), dropped) for key in condition.keys()}
@@ -134,6 +134,11 @@ def as_given(condition: Any) -> Any:
     if isinstance(condition, NonTensorStack):
         return list(condition.tolist())
     return condition.data if isinstance(condition, NonTensorData) else condition
+
+
+def _is_mapping(values: Any) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether it is a mapping of fields, and no TensorDict, which passes for one."""
+    return isinstance(values, Mapping) and not isinstance(values, TensorDictBase)
 
 
 def _plain(condition: Any) -> Any:
@@ -158,7 +163,7 @@ def _plain(condition: Any) -> Any:
 
 def _count(values: Any) -> int | None:
     """Rows; None for what has none, and holds for all samples."""
-    if isinstance(values, Mapping):
+    if _is_mapping(values):
         counts = [count for field in values.values() if (count := _count(field)) is not None]
         return max(counts, default=None)
     if isinstance(values, Tensor | TensorDictBase | np.ndarray):
@@ -169,7 +174,7 @@ def _count(values: Any) -> int | None:
 
 
 def _each(rows: Any, n: int) -> list[Any]:
-    if isinstance(rows, Mapping):
+    if _is_mapping(rows):
         fields = {key: _each(field, n) for key, field in rows.items()}
         return [{key: field[i] for key, field in fields.items()} for i in range(n)]
     return [rows[i] for i in range(n)]

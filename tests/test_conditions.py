@@ -54,7 +54,9 @@ def chosen(rows, numbers):
 
 @FOUR
 def test_conditions_of_as_many_rows_are_the_rows(condition, rows):
-    assert plain(condition_rows(condition, 4, "cpu")) == rows
+    given = condition_rows(condition, 4, "cpu")
+    assert plain(given) == rows
+    assert isinstance(given, TensorDict) == isinstance(condition, TensorDict)
 
 
 @FOUR
@@ -126,7 +128,8 @@ DROPPED = {
 @pytest.mark.parametrize(("condition", "left"), DROPPED.values(), ids=DROPPED)
 def test_a_dropped_row_is_null_as_a_whole_and_the_others_stay(condition, left):
     before = condition.clone() if isinstance(condition, torch.Tensor | TensorDict) else None
-    assert plain(drop_rows(condition, torch.tensor([False, True]))) == left
+    dropped = drop_rows(condition, torch.tensor([False, True]))
+    assert plain(dropped) == left and isinstance(dropped, type(condition))
     assert before is None or (before == condition).all()
 
 

@@ -43,7 +43,8 @@ def batches(
 
 
 def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
-    if isinstance(data, str | bytes | Mapping):
+    unclear = isinstance(data, str | bytes | type | Mapping)
+    if unclear and not isinstance(data, TensorDictBase):  # which passes for a mapping
         raise TypeError(f"{KINDS}, got {checks.shown(data)}")
     if isinstance(data, DataLoader | IterableDataset):
         raise TypeError(
@@ -58,7 +59,7 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
         if not len(data):
             raise ValueError("the data set is empty")
         return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))
-    if callable(data) and not isinstance(data, type):
+    if callable(data):
         return lambda generator: _as_batch(data(n))
     raise TypeError(f"{KINDS}, got {type(data).__name__}")
 

@@ -69,7 +69,7 @@ def check_labels(label: Any, classes: int) -> None:
         raise ValueError(f"{wanted}; got {checks.shown(label)}")
     if label.device.type != "cpu" or torch.compiler.is_compiling() or not label.numel():
         return
-    least, most = label.aminmax()
+    least, most = (int(bound) for bound in label.long().aminmax())
     if least < -1 or most >= classes:
         raise ValueError(f"{wanted}; got labels from {least} to {most}")
 
