@@ -53,7 +53,7 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
         )
     if hasattr(data, "sample"):
         return lambda generator: _as_batch(data.sample(n, generator=generator))
-    if isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
+    if isinstance(data, np.ndarray) and np.dtype(data.dtype).kind in "biuf":
         data = torch.as_tensor(data)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         if not len(data):
