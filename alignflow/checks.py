@@ -16,6 +16,7 @@ import torch
 
 __all__ = [
     "as_generator",
+    "as_tensor",
     "choice",
     "count",
     "did_you_mean",
@@ -102,6 +103,16 @@ def as_generator(value: Any, name: str = "generator") -> torch.Generator | None:
         raise ValueError(
             f"{name} must be a torch.Generator or a seed, a whole number of at least 0, "
             f"got {shown(value)}"
+        ) from error
+
+
+def as_tensor(name: str, value: Any) -> torch.Tensor:
+    """A tensor as it is, or one of an array or of lists of numbers."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must be a tensor, or an array or list of numbers, got {shown(value)}"
         ) from error
 
 

@@ -182,7 +182,10 @@ class FlowMap(TensorDictModuleBase):
         return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
 
     def check_state(self, x: Tensor) -> None:
-        """Refuse a state whose shape is not (N, *E)."""
+        """Refuse what is no floating-point state of shape (N, *E)."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"a state must be a tensor of floats (N, *E), got {kind}")
         if x.shape[1:] != self.event_shape or x.ndim != len(self.event_shape) + 1:
             raise ValueError(
                 f"a state must be of shape (N, {', '.join(map(str, self.event_shape))}), "

@@ -110,10 +110,7 @@ def check_grid(grid: Tensor | Sequence[float], whole: bool = False) -> Tensor:
     Raises:
         ValueError: Naming what is wrong with it.
     """
-    try:
-        grid = torch.as_tensor(grid)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"a grid must be times in one row, got {checks.shown(grid)}") from error
+    grid = checks.as_tensor("a grid", grid)
     if grid.ndim != 1 or grid.numel() < 2:
         raise ValueError(
             f"a grid needs at least two times in one row, got shape {tuple(grid.shape)}"

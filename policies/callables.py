@@ -1,5 +1,6 @@
 """Flow maps from callables: a velocity integrated by an ODE solver, or a map as it is."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import Any
@@ -35,6 +36,10 @@ class VelocityPolicy(FlowMap):
         self.function = _function(function)
         self.tolerance = None if tolerance is None else checks.positive("tolerance", tolerance)
         self._evaluations: dict[int, int] = {}
+
+    def check_condition(self, condition) -> None:
+        if condition is not None:
+            _check_takes_condition(self.function, 2)
 
     @property
     def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -72,6 +77,10 @@ class MapPolicy(FlowMap):
         super().__init__(event_shape)
         self.function = _function(function)
 
+    def check_condition(self, condition) -> None:
+        if condition is not None:
+            _check_takes_condition(self.function, 3)
+
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
         t = as_time(t, x)
@@ -104,6 +113,23 @@ def from_flow_map(function: Callable[..., Tensor], event_shape: Sequence[int]) -
     return MapPolicy(function, event_shape)
 
 
+def _check_takes_condition(function: Callable[..., Tensor] | nn.Module, before: int) -> None:
+    """Refuse a condition for a function that takes the arguments before it and no more."""
+    called = function.forward if isinstance(function, nn.Module) else function
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):  # a builtin without one
+        return
+    try:
+        signature.bind(*range(before + 1))
+    except TypeError as error:
+        raise ValueError(f"{_name(function)} takes no condition: {error}") from error
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def _function(function: Any) -> Any:
     if not callable(function) or isinstance(function, type):
         raise ValueError(f"function must be a callable, got {checks.shown(function)}")
@@ -115,9 +141,8 @@ def _call(function: Callable[..., Tensor] | nn.Module, condition, *arguments: Te
     out = function(*arguments) if condition is None else function(*arguments, condition)
     states = arguments[0]
     if not isinstance(out, Tensor) or out.shape != states.shape:
-        name = getattr(function, "__name__", type(function).__name__)
         raise ValueError(
-            f"{name} must answer states of shape {tuple(states.shape)} with a tensor of the same "
-            f"shape, got {checks.shown(out)}"
+            f"{_name(function)} must answer states of shape {tuple(states.shape)} with a tensor "
+            f"of the same shape, got {checks.shown(out)}"
         )
     return out

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 from alignflow.targets import eight_bit
 
@@ -38,7 +39,8 @@ class Similarity(Reward):
     """
 
     def __init__(self, image: Tensor | str | Path, name: str = "similarity"):
-        image = read_image(image) if isinstance(image, str | Path) else torch.as_tensor(image)
+        is_path = isinstance(image, str | Path)
+        image = read_image(image) if is_path else checks.as_tensor("image", image)
         if image.ndim != 3:
             raise ValueError(f"image must be of shape (C, H, W), got {tuple(image.shape)}")
         check_images(image[None])

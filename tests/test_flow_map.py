@@ -132,7 +132,10 @@ REFUSED = {
         r"a grid runs from 0 \(noise\) to 1 \(data\), got one from 0 to 0.5",
     ),
     "a grid that starts late": ({"grid": torch.tensor([0.5, 1.0])}, "got one from 0.5 to 1"),
-    "a text as a grid": ({"grid": "uniform"}, "a grid must be times in one row, got 'uniform'"),
+    "a text as a grid": (
+        {"grid": "uniform"},
+        "a grid must be a tensor, or an array or list of numbers, got 'uniform'",
+    ),
     "no guidance": ({"guidance": float("inf")}, "guidance must be a finite number, got inf"),
     "a seed by name": ({"seed": 3}, r"sample takes no seed: say generator=3"),
     "no generator": ({"generator": "cuda"}, "generator must be a torch.Generator or a seed"),

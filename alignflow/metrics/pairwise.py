@@ -36,8 +36,8 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
     x, y = _rows(x, y)
     if bandwidths is None:
         bandwidths = default_bandwidths(torch.cat([x, y]))
-    if not len(bandwidths):
-        raise ValueError("bandwidths must be positive numbers, got none")
+    if not isinstance(bandwidths, Sequence) or not bandwidths:
+        raise ValueError(f"bandwidths must be positive numbers, got {checks.shown(bandwidths)}")
     bandwidths = [checks.positive("each of bandwidths", width) for width in bandwidths]
     return _discrepancy(gaussian_kernel(bandwidths), x, y)
 

@@ -31,6 +31,8 @@ def from_scores(
         metadata: What every sample is given as metadata; an empty mapping by default.
         on_invalid: As in `Reward`.
     """
+    if not callable(function):
+        raise ValueError(f"function must be a callable, got {checks.shown(function)}")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ValueError(f"metadata must be a mapping, got {checks.shown(metadata)}")
     scores = partial(_scores, function, dict(metadata or {}))

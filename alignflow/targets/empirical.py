@@ -61,10 +61,12 @@ class Empirical(FlowMap):
         chunk: int = 1024,
         decode: Callable[[Tensor], Any] | None = None,
     ):
-        data = data.pixels if isinstance(data, Images) else torch.as_tensor(data)
+        data = data.pixels if isinstance(data, Images) else checks.as_tensor("data", data)
+        if data.ndim < 2:
+            raise ValueError(f"data must be rows of states (N, *E), got {checks.shown(data)}")
         super().__init__(data.shape[1:])
-        log_weight = torch.zeros(len(data)) if log_weight is None else log_weight
-        self.rows = stored_rows(data, log_weight, chunk)
+        weight = torch.zeros(len(data)) if log_weight is None else log_weight
+        self.rows = stored_rows(data, checks.as_tensor("log_weight", weight), chunk)
         self.decoder = decode
         self.register_buffer("data", data)
         self.register_buffer("log_weight", self.rows.log_weight)

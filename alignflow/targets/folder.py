@@ -1,5 +1,6 @@
 """A folder of your own images as a data set."""
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def image_folder(path: str | Path, size: int, channels: int = 3) -> Images:
         ValueError: If the folder is missing or holds no images, mixes images with subfolders of
             images, or a file cannot be read as an image; the message names it.
     """
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"path must be that of a folder, got {checks.shown(path)}")
     folder = Path(path).expanduser()
     if channels not in _MODES:
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")

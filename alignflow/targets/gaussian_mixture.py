@@ -55,7 +55,8 @@ class GaussianMixture(FlowMap):
         covariances: Tensor,
         tolerance: float | None = None,
     ):
-        weights, means, covariances = map(torch.as_tensor, (weights, means, covariances))
+        weights, means = checks.as_tensor("weights", weights), checks.as_tensor("means", means)
+        covariances = checks.as_tensor("covariances", covariances)
         _check(weights, means, covariances)
         super().__init__(means.shape[1:])
         variances, axes = torch.linalg.eigh(covariances)

@@ -41,6 +41,7 @@ class GridDensity:
         upper: Tensor,
         points: int | None = None,
     ):
+        lower, upper = checks.as_tensor("lower", lower), checks.as_tensor("upper", upper)
         d = _dimension(lower, upper)
         if d not in POINTS:
             raise ValueError(f"quadrature on a grid is for one or two dimensions, got {d}")
@@ -101,8 +102,7 @@ class GridDensity:
 
 
 def _dimension(lower: Tensor, upper: Tensor) -> int:
-    shapes = [getattr(corner, "shape", None) for corner in (lower, upper)]
-    if shapes[0] is None or len(shapes[0]) != 1 or shapes[0] != shapes[1]:
+    if lower.ndim != 1 or lower.shape != upper.shape:
         raise ValueError(
             "lower and upper must be corners, vectors (D,) both, got "
             f"{checks.shown(lower)} and {checks.shown(upper)}"

@@ -162,12 +162,19 @@ def energy_reward(cluster: Cluster | str) -> Reward:
 
 def to_relative(x: Tensor) -> Tensor:
     """Relative coordinates (N, n-1, D) of clusters (N, n, D), whatever their means."""
+    _check_clusters(x, least=2)
     return _basis(x.shape[1]).to(x) @ x
 
 
 def from_relative(y: Tensor) -> Tensor:
     """Clusters (N, n, D) of mean 0, of relative coordinates (N, n-1, D); lengths are kept."""
+    _check_clusters(y, least=1)
     return _basis(y.shape[1] + 1).to(y).mT @ y
+
+
+def _check_clusters(x: Tensor, least: int) -> None:
+    if x.ndim != 3 or x.shape[1] < least:
+        raise ValueError(f"clusters must be of shape (N, n, D), got {tuple(x.shape)}")
 
 
 @cache

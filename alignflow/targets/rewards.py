@@ -52,12 +52,7 @@ class Quadratic(Reward):
 
     def __init__(self, center: Tensor, precision: float | Tensor = 1.0, name: str = "quadratic"):
         center = _vector(center, "center")
-        try:
-            precision = torch.as_tensor(precision, dtype=center.dtype, device=center.device)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"precision must be a number or a matrix, got {checks.shown(precision)}"
-            ) from error
+        precision = checks.as_tensor("precision", precision).to(center)
         if not torch.isfinite(precision).all():
             raise ValueError(f"precision must be finite, got {checks.shown(precision)}")
         if precision.ndim == 0:
@@ -95,10 +90,7 @@ def quadratic_form(reward) -> QuadraticForm | None:
 
 
 def _vector(values, what: str) -> Tensor:
-    try:
-        values = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what} must be a vector (D,), got {checks.shown(values)}") from error
+    values = checks.as_tensor(what, values)
     if values.ndim != 1 or not values.is_floating_point():
         raise ValueError(
             f"{what} must be a vector (D,) of floats, "
