@@ -94,7 +94,8 @@ def repeat_rows(condition: Any, times: int) -> Any:
     count = _count(condition)
     if count is None or times == 1:
         return condition
-    return take_rows(condition, torch.arange(count).repeat_interleave(times))
+    rows = torch.arange(count, device=getattr(condition, "device", None))
+    return take_rows(condition, rows.repeat_interleave(times))
 
 
 def group_rows(condition: Any, n: int) -> Tensor:

@@ -100,14 +100,13 @@ class FlowMapLoss(nn.Module):
         x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
             dropped = torch.rand(len(x1), generator=self.generator) < self.condition_dropout
-            condition = drop_rows(condition, dropped)
+            condition = drop_rows(condition, dropped) if self.condition_dropout else condition
         x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))
         losses = {}
         if diagonal:
-            part = _rows(slice(0, diagonal), x0, x1, condition)
-            losses["loss_diagonal"] = self._diagonal(*part)
+            losses["loss_diagonal"] = self._diagonal(*_rows(slice(diagonal), x0, x1, condition))
         if diagonal < rows:
             losses["loss_map"] = self._map(*_rows(slice(diagonal, rows), x0, x1, condition))
         share = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}
