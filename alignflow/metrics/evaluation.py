@@ -13,7 +13,7 @@ from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.frozen import frozen
-from alignflow.reward_module import Reward, as_reward
+from alignflow.reward_module import Reward, as_reward, own_copy
 
 from .distances import frechet_distance, sliced_wasserstein
 from .estimate import Estimate, mean
@@ -100,6 +100,8 @@ def evaluate(
     states, generator = _states("samples", samples), checks.as_generator(generator)
     if decode is None:
         decode = reference.decode if isinstance(reference, FlowMap) else _identity
+    # what a judge writes into is its own copy, as it is for a reward
+    seen = lambda part: own_copy(decode(part))  # noqa: E731
     for name, call in (("decode", decode), ("features", features)):
         if call is not None and not callable(call):
             raise ValueError(f"{name} must be a callable, got {checks.shown(call)}")
@@ -112,7 +114,7 @@ def evaluate(
             scores = [term.score(part, its, decode) for part, its in chunks]
             found[name] = mean(torch.cat(scores))
         for name, judge in judges.items():
-            verdicts = torch.cat([_verdict(name, judge(decode(x)), len(x)) for x, _ in chunks])
+            verdicts = torch.cat([_verdict(name, judge(seen(x)), len(x)) for x, _ in chunks])
             for column, estimate in _columns(name, judge, verdicts).items():
                 if column in found or column in MEASURES:
                     raise ValueError(_taken(name, column))
@@ -123,7 +125,7 @@ def evaluate(
             found |= _distances(states, others, generator)
             if features is not None:
                 x, y = (
-                    torch.cat([features(decode(part)) for part in side.split(batch_size)])
+                    torch.cat([features(seen(part)) for part in side.split(batch_size)])
                     for side in (states, others)
                 )
                 found["frechet_distance"] = frechet_distance(x, y)

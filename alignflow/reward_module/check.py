@@ -121,7 +121,10 @@ def _changes(checked: Reward, states: Tensor, condition, policy: FlowMap) -> boo
         return any(_changes(term, states, condition, policy) for term in checked.terms.values())
     seen = states.clone() if checked.space == "state" else policy.decode(states.clone())
     before = copy.deepcopy(seen)
-    checked.ask(seen, condition)
+    try:
+        checked.ask(seen, condition)
+    except Exception:  # it answered a moment ago: the next call will say what is wrong
+        return False
     return not _same(seen, before)
 
 
@@ -129,7 +132,7 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor):
         return torch.equal(one, other)
     if isinstance(one, list | tuple):
-        return all(map(_same, one, other))
+        return len(one) == len(other) and all(map(_same, one, other))
     return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 

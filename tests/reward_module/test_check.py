@@ -144,6 +144,31 @@ def test_a_term_of_a_sum_that_writes_into_its_samples_is_found():
     assert report.problems == ["it changes the samples it is given: work on a copy of them"]
 
 
+def test_a_reward_that_empties_its_list_of_samples_is_found():
+    class Words(StandardNormal):
+        def decode(self, x):
+            return ["a"] * len(x)
+
+    def emptied(texts):
+        lengths = [float(len(text)) for text in texts]
+        texts.clear()
+        return lengths
+
+    assert "changes the samples" in str(check_reward(emptied, Words((3, 2, 2))))
+
+
+def test_a_reward_that_fails_now_and_then_is_reported_and_not_raised():
+    calls = []
+
+    def flaky(x):
+        calls.append(len(x))
+        if len(calls) > 1:
+            raise OSError("no connection")
+        return mean(x)
+
+    assert "raised OSError" in str(checked(flaky))
+
+
 WRONG = {
     "a name": ({"policy": "avatars"}, ValueError, r"af\.load\('avatars'\)"),
     "a network": ({"policy": torch.nn.Identity()}, ValueError, r"af\.FlowMapPolicy"),

@@ -112,6 +112,7 @@ def test_a_steered_sample_is_what_it_is_without_the_writing(options):
 
 def test_evaluated_samples_are_what_they_were():
     samples = STATES.clone()
-    found = af.evaluate(samples, reward=halved, judges={"sum": lambda x: x.sum(1)})
+    judges = {"half": halved, "sum": lambda x: x.sum(1)}
+    found = af.evaluate(samples, reward=halved, judges=judges)
     assert torch.equal(samples, STATES)
-    assert found["reward"].value == found["sum"].value / 2
+    assert found["reward"].value == found["half"].value == found["sum"].value / 2
