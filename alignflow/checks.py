@@ -8,13 +8,15 @@ Python's, NumPy's or scalar tensors; a bool is no number, and neither is a text.
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 __all__ = [
     "as_generator",
+    "as_tensor",
     "choice",
     "count",
     "did_you_mean",
@@ -23,8 +25,12 @@ __all__ = [
     "fraction",
     "nonnegative",
     "positive",
+    "refuse_seed",
     "shown",
 ]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def finite(name: str, value: Any) -> float:
@@ -98,6 +104,31 @@ def as_generator(value: Any, name: str = "generator") -> torch.Generator | None:
             f"{name} must be a torch.Generator or a seed, a whole number of at least 0, "
             f"got {shown(value)}"
         ) from error
+
+
+def as_tensor(name: str, value: Any) -> torch.Tensor:
+    """A tensor as it is, or one of an array or of lists of numbers."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must be a tensor, or an array or list of numbers, got {shown(value)}"
+        ) from error
+
+
+def refuse_seed(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A call that answers `seed=` with the argument that it has for it, `generator=`."""
+
+    @wraps(call)
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if "seed" in kwargs:
+            raise ValueError(
+                f"{call.__name__} takes no seed: say generator={shown(kwargs['seed'])} "
+                "(a whole number, or a torch.Generator)"
+            )
+        return call(*args, **kwargs)
+
+    return checked
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:

@@ -112,17 +112,15 @@ class MeteredReward(Reward):
         self.reward = reward
         self.meter = meter
 
-    @property
-    def last_terms(self) -> dict[str, Tensor]:
-        """Of a composite, its terms in the last call."""
-        return getattr(self.reward, "last_terms", {})
-
     def score(self, states, condition=None, decode=lambda x: x, step=None):
-        rewards = self.reward.score(states, condition, decode, step)
+        return self.score_terms(states, condition, decode, step)[0]
+
+    def score_terms(self, states, condition=None, decode=lambda x: x, step=None):
+        rewards, terms = self.reward.score_terms(states, condition, decode, step)
         self.meter.add(reward_calls=len(states))
         if rewards.requires_grad:
             rewards.register_hook(lambda gradient: self.meter.add(reward_vjps=len(states)))
-        return rewards
+        return rewards, terms
 
 
 def forwards_of_call(model: FlowMap) -> int:

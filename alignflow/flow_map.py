@@ -7,15 +7,19 @@ the jump X_{s,t} along it; all else (denoiser, sampling, the TensorDict form) fo
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
+from torch import Tensor, nn
 
+from alignflow import checks
+from alignflow.conditions import as_given, condition_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
 
-__all__ = ["FlowMap", "Guided"]
+__all__ = ["FlowMap", "Guided", "check_flow_map"]
 
 
 class FlowMap(TensorDictModuleBase):
@@ -36,7 +40,7 @@ class FlowMap(TensorDictModuleBase):
 
     def __init__(self, event_shape: Sequence[int]):
         super().__init__()
-        self.event_shape = torch.Size(event_shape)
+        self.event_shape = _event_shape(event_shape)
         self.in_keys = ["state", "time", "target_time"]
         self.out_keys = ["state"]
 
@@ -91,8 +95,9 @@ class FlowMap(TensorDictModuleBase):
         """What people and rewards see of states (N, *E); the states themselves by default."""
         return x
 
-    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def noise(self, n: int, generator: torch.Generator | int | None = None) -> Tensor:
         """Standard normal states at time 0, (n, *E), on the model's device."""
+        n, generator = checks.count("n", n), checks.as_generator(generator)
         # drawn where the generator lives, so that a seed means the same noise on every device
         source = self.device if generator is None else generator.device
         shape = (n, *self.event_shape)
@@ -100,36 +105,61 @@ class FlowMap(TensorDictModuleBase):
             self.device
         )
 
+    @checks.refuse_seed
     def sample(
         self,
         n: int,
         steps: int = 4,
-        condition=None,
+        condition: Any = None,
         guidance: float = 1.0,
-        generator: torch.Generator | None = None,
-        grid: Tensor | None = None,
+        generator: torch.Generator | int | None = None,
+        grid: Tensor | Sequence[float] | None = None,
+        differentiable: bool = False,
     ) -> Tensor:
         """Draw n samples by jumping from noise to data along a time grid.
+
+        The model runs as it is: one in training mode keeps its dropout and batch statistics.
 
         Args:
             n: Number of samples.
             steps: Jumps of equal length; ignored where `grid` is given.
-            condition: One for all, or n of them.
+            condition: One for all, or n of them: numbers, arrays, TensorDicts, texts.
             guidance: Classifier-free guidance; 1 is the conditional model itself.
-            generator: Source of the noise.
+            generator: Source of the noise, or its seed.
             grid: Increasing times from 0 to 1, (steps + 1,).
+            differentiable: Whether the samples carry a graph back to the model's parameters; it
+                holds what all steps computed.
 
         Returns:
             States at time 1, (n, *E).
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        times = (uniform_grid(steps) if grid is None else check_grid(grid)).tolist()
+        times = (uniform_grid(steps) if grid is None else check_grid(grid, whole=True)).tolist()
+        guidance = checks.finite("guidance", guidance)
         model = self if guidance == 1.0 else Guided(self, guidance)
         x = self.noise(n, generator)
-        for s, t in zip(times[:-1], times[1:], strict=True):
-            x = model.flow_map(x, s, t, condition)
+        condition = self.condition_rows(condition, len(x))
+        with nullcontext() if checks.flag("differentiable", differentiable) else torch.no_grad():
+            for s, t in zip(times[:-1], times[1:], strict=True):
+                x = model.flow_map(x, s, t, condition)
         return x
+
+    def condition_rows(self, condition: Any, n: int) -> Any:
+        """A condition as n rows on the model's device.
+
+        Args:
+            condition: One for all, n of them, or None.
+            n: Rows wanted.
+
+        Raises:
+            ValueError: If it has another number of rows, or is none that the model knows.
+        """
+        # checked where it is: on its way to a GPU that costs no waiting for it
+        rows = condition_rows(condition, n, getattr(condition, "device", None) or "cpu")
+        self.check_condition(rows)
+        return condition_rows(rows, n, self.device)
+
+    def check_condition(self, condition: Any) -> None:
+        """Refuse a condition that the model does not know; by default any will do."""
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The TensorDict form: `state` at `time` becomes `state` at `target_time`."""
@@ -137,7 +167,7 @@ class FlowMap(TensorDictModuleBase):
             tensordict.get("state"),
             tensordict.get("time"),
             tensordict.get("target_time"),
-            tensordict.get("condition", None),
+            as_given(tensordict.get("condition", None)),
         )
         return tensordict.set("state", state).set("time", tensordict.get("target_time"))
 
@@ -152,7 +182,10 @@ class FlowMap(TensorDictModuleBase):
         return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
 
     def check_state(self, x: Tensor) -> None:
-        """Refuse a state whose shape is not (N, *E)."""
+        """Refuse what is no floating-point state of shape (N, *E)."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"a state must be a tensor of floats (N, *E), got {kind}")
         if x.shape[1:] != self.event_shape or x.ndim != len(self.event_shape) + 1:
             raise ValueError(
                 f"a state must be of shape (N, {', '.join(map(str, self.event_shape))}), "
@@ -174,7 +207,7 @@ class Guided(FlowMap):
     def __init__(self, model: FlowMap, scale: float):
         super().__init__(model.event_shape)
         self.model = model
-        self.scale = scale
+        self.scale = checks.finite("scale", scale)
 
     def velocity(self, x, t, condition=None):
         self._require(condition)
@@ -193,3 +226,34 @@ class Guided(FlowMap):
     def _require(condition) -> None:
         if condition is None:
             raise ValueError("guidance needs a condition to guide towards, got None")
+
+
+def check_flow_map(name: str, value: Any) -> None:
+    """Refuse what is no flow map, with the way to one where it is clear what was meant.
+
+    Args:
+        name: Of the argument.
+        value: What came.
+    """
+    if isinstance(value, FlowMap):
+        return
+    way = ""
+    if isinstance(value, str):
+        way = f": load it first, af.load({value!r})"
+    elif isinstance(value, nn.Module):
+        way = ": a network becomes one by af.FlowMapPolicy(network, event_shape=...)"
+    elif callable(value):
+        way = (
+            ": a function becomes one by af.from_flow_map(function, event_shape=...) or "
+            "af.from_velocity(function, event_shape=...)"
+        )
+    raise ValueError(f"{name} must be a flow map, got {checks.shown(value)}{way}")
+
+
+def _event_shape(event_shape: Any) -> torch.Size:
+    if isinstance(event_shape, str) or not isinstance(event_shape, Sequence):
+        raise ValueError(
+            f"event_shape must be the sizes of one state, such as (2,) or (3, 16, 16), "
+            f"got {checks.shown(event_shape)}"
+        )
+    return torch.Size(checks.count("each size in event_shape", size) for size in event_shape)

@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from alignflow.conditions import as_given
 from alignflow.cost import Cost
 
 __all__ = ["MAKERS", "Node", "standard_normal"]
@@ -114,7 +115,7 @@ class Node(TensorDictModuleBase):
             ValueError: Naming this node, the key it lacks, and what makes it.
         """
         name = self._names.get(key, key)
-        value = tensordict.get(name, None)
+        value = as_given(tensordict.get(name, None))
         if value is None and key not in self.optional:
             raise ValueError(self.lacks(name))
         return value

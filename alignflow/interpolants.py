@@ -7,10 +7,13 @@ functions of tensors: states are (N, *E), times are (N,) in [0, 1] and dimension
 """
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from alignflow import checks
 
 __all__ = [
     "Interpolant",
@@ -76,6 +79,7 @@ def as_time(t: float | Tensor, x: Tensor) -> Tensor:
         ValueError: If a tensor's shape is neither () nor (N,), or a number lies outside [0, 1].
     """
     if not isinstance(t, Tensor):
+        t = checks.finite("a time", t)
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"a time must lie in [0, 1], got {t}")
         return x.new_full((x.shape[0],), t)
@@ -93,17 +97,20 @@ def expand_time(t: Tensor, x: Tensor) -> Tensor:
 
 def uniform_grid(steps: int) -> Tensor:
     """Times 0 = t_0 < ... < t_steps = 1 with equal gaps, (steps + 1,)."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    return torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64)
+    return torch.linspace(0.0, 1.0, checks.count("steps", steps) + 1, dtype=torch.float64)
 
 
-def check_grid(grid: Tensor) -> Tensor:
+def check_grid(grid: Tensor | Sequence[float], whole: bool = False) -> Tensor:
     """The grid itself if it is one: (steps + 1,), increasing, inside [0, 1].
+
+    Args:
+        grid: Times.
+        whole: Whether it must run from 0 to 1.
 
     Raises:
         ValueError: Naming what is wrong with it.
     """
+    grid = checks.as_tensor("a grid", grid)
     if grid.ndim != 1 or grid.numel() < 2:
         raise ValueError(
             f"a grid needs at least two times in one row, got shape {tuple(grid.shape)}"
@@ -114,6 +121,11 @@ def check_grid(grid: Tensor) -> Tensor:
         raise ValueError(f"a grid must increase, got {grid.tolist()}")
     if grid[0] < 0 or grid[-1] > 1:
         raise ValueError(f"a grid must lie in [0, 1], got {grid.tolist()}")
+    if whole and not (grid[0] == 0 and grid[-1] == 1):
+        raise ValueError(
+            f"a grid runs from 0 (noise) to 1 (data), got one from {grid[0]:g} to {grid[-1]:g}: "
+            "jumps over a part of the way are policy.flow_map(x, s, t)"
+        )
     return grid
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap
+from alignflow import checks
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.ode import integrate
 
 __all__ = [
@@ -53,7 +54,9 @@ def log_density(
     Raises:
         FloatingPointError: If the ODE cannot be followed.
     """
+    check_flow_map("model", model)
     model.check_state(x)
+    condition = model.condition_rows(condition, len(x))
     drawn = rademacher(probes, x, generator)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -77,7 +80,9 @@ def sample_with_density(
     Weights rho / rho_1 of an unnormalized law rho then make averages over the samples unbiased up
     to the normalizer.
     """
+    check_flow_map("model", model)
     noise = model.noise(n, generator)
+    condition = model.condition_rows(condition, len(noise))
     states, change = push(
         lambda x, t: model.velocity(x, t, condition), noise, 0.0, 1.0, tolerance=tolerance
     )
@@ -132,10 +137,10 @@ def divergence(
 
 def rademacher(count: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
     """Probes of random signs for states (N, *E), (count, N, *E); none if the count is 0."""
-    if count < 0:
-        raise ValueError(f"probes must not be negative, got {count}")
+    count = checks.count("probes", count, least=0)
     if count == 0:
         return None
+    generator = checks.as_generator(generator)
     return torch.randint(2, (count, *x.shape), generator=generator).to(x) * 2 - 1
 
 

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.interpolants import as_time, expand_time
 
 __all__ = ["integrate"]
@@ -53,13 +54,16 @@ def integrate(
 
     s, t = as_time(s, x), as_time(t, x)
     length = expand_time(t - s, x)
-    tolerance = TOLERANCE.get(x.dtype, 1e-5) if tolerance is None else tolerance
+    if tolerance is None:
+        tolerance = TOLERANCE.get(x.dtype, 1e-5)
+    tolerance = checks.positive("tolerance", tolerance)
 
     def field(clock: Tensor, state: Tensor) -> Tensor:
         return length * velocity(state, torch.lerp(s, t, clock.to(s)))
 
     if steps is not None:
-        clock = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=x.device)
+        count = checks.count("steps", steps)
+        clock = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=x.device)
         return cast(Tensor, odeint(field, x, clock, method="midpoint"))[-1]
     clock = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
     options = {"norm": _largest_error, "dtype": torch.float64}

@@ -1,10 +1,14 @@
 """Flow maps from callables: a velocity integrated by an ODE solver, or a map as it is."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from threading import get_ident
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time
 from alignflow.ode import integrate
@@ -29,8 +33,18 @@ class VelocityPolicy(FlowMap):
         tolerance: float | None = None,
     ):
         super().__init__(event_shape)
-        self.function = function
-        self.tolerance = tolerance
+        self.function = _function(function)
+        self.tolerance = None if tolerance is None else checks.positive("tolerance", tolerance)
+        self._evaluations: dict[int, int] = {}
+
+    def check_condition(self, condition) -> None:
+        if condition is not None:
+            _check_takes_condition(self.function, 2)
+
+    @property
+    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Evaluations of the velocity in the last jump of the thread that asks."""
+        return self._evaluations.get(get_ident(), 1)
 
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -38,13 +52,16 @@ class VelocityPolicy(FlowMap):
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
-        self.evaluations = 0
+        evaluations = 0
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            self.evaluations += 1
+            nonlocal evaluations
+            evaluations += 1
             return _call(self.function, condition, x, t)
 
-        return integrate(velocity, x, s, t, self.tolerance)
+        end = integrate(velocity, x, s, t, self.tolerance)
+        self._evaluations[get_ident()] = evaluations
+        return end
 
 
 class MapPolicy(FlowMap):
@@ -58,7 +75,11 @@ class MapPolicy(FlowMap):
 
     def __init__(self, function: Callable[..., Tensor], event_shape: Sequence[int]):
         super().__init__(event_shape)
-        self.function = function
+        self.function = _function(function)
+
+    def check_condition(self, condition) -> None:
+        if condition is not None:
+            _check_takes_condition(self.function, 3)
 
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -92,5 +113,36 @@ def from_flow_map(function: Callable[..., Tensor], event_shape: Sequence[int]) -
     return MapPolicy(function, event_shape)
 
 
+def _check_takes_condition(function: Callable[..., Tensor] | nn.Module, before: int) -> None:
+    """Refuse a condition for a function that takes the arguments before it and no more."""
+    called = function.forward if isinstance(function, nn.Module) else function
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):  # a builtin without one
+        return
+    try:
+        signature.bind(*range(before + 1))
+    except TypeError as error:
+        raise ValueError(f"{_name(function)} takes no condition: {error}") from error
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _function(function: Any) -> Any:
+    if not callable(function) or isinstance(function, type):
+        raise ValueError(f"function must be a callable, got {checks.shown(function)}")
+    return function
+
+
 def _call(function: Callable[..., Tensor] | nn.Module, condition, *arguments: Tensor) -> Tensor:
-    return function(*arguments) if condition is None else function(*arguments, condition)
+    """What the function answers for states, the first of the arguments: as many, and as large."""
+    out = function(*arguments) if condition is None else function(*arguments, condition)
+    states = arguments[0]
+    if not isinstance(out, Tensor) or out.shape != states.shape:
+        raise ValueError(
+            f"{_name(function)} must answer states of shape {tuple(states.shape)} with a tensor "
+            f"of the same shape, got {checks.shown(out)}"
+        )
+    return out

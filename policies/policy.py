@@ -33,6 +33,7 @@ from alignflow.posteriors import InnerLook
 from alignflow.targets import from_relative
 
 from .networks import NETWORKS
+from .networks.embedding import check_labels
 
 __all__ = ["DECODERS", "FlowMapPolicy", "load_policy"]
 
@@ -205,6 +206,11 @@ class FlowMapPolicy(FlowMap):
             data_deviation=data_deviation,
             facts=self.facts,
         )
+
+    def check_condition(self, condition: Any) -> None:
+        classes = getattr(self.module, "arguments", {}).get("classes", 0)
+        if condition is not None and classes and type(self.module) in NETWORKS.values():
+            check_labels(condition, classes)
 
     def decode(self, x: Tensor) -> Tensor:
         return DECODERS[self.decoder](x)

@@ -9,6 +9,7 @@ p(a|x)^lambda, which at lambda = 1 is Bayes' rule.
 
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 from .labels import labeled_classifier, position
@@ -70,8 +71,7 @@ class AttributeIndicator(Reward):
     """
 
     def __init__(self, name: str, threshold: float = 0.5, classifier: str | nn.Module = "avatars"):
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
+        threshold = checks.fraction("threshold", threshold, zero=False, one=False)
         super().__init__(_Indicator(name, threshold, classifier), f"has_{name}")
 
 

@@ -5,12 +5,12 @@ r"""A mixture of classes: the log-probability that the image is of one of them, 
 Source: the class-mixture reward of Meta Flow Maps.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 from .labels import LabeledClassifier, labeled_classifier, position
@@ -67,11 +67,13 @@ def _weights(weights: Sequence[float] | Mapping[str, float], classifier: Labeled
     full = [0.0] * len(classifier.labels)
     if isinstance(weights, Mapping):
         for label, weight in weights.items():
-            full[position(classifier, label)] = float(weight)
+            full[position(classifier, label)] = checks.nonnegative(f"weight of {label}", weight)
+    elif isinstance(weights, str) or not isinstance(weights, Iterable):
+        raise ValueError(f"weights must be numbers or a mapping, got {checks.shown(weights)}")
     else:
-        full = [float(weight) for weight in weights]
+        full = [checks.nonnegative("each weight", weight) for weight in weights]
     if len(full) != len(classifier.labels):
         raise ValueError(f"weights must be {len(classifier.labels)} numbers, got {len(full)}")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in full) or not sum(full) > 0:
+    if not sum(full) > 0:
         raise ValueError(f"weights must not be negative, and not all zero, got {full}")
-    return torch.tensor(full)
+    return torch.tensor(full, dtype=torch.get_default_dtype())

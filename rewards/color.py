@@ -3,11 +3,12 @@ r"""Color: how near an image's mean color is to a given one.
 .. math:: r(x) = -\frac{1}{3} \sum_c (\bar{x}_c - \mathrm{rgb}_c)^2 \in [-1, 0]
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 from .images import check_images
@@ -30,7 +31,9 @@ class Color(Reward):
     """
 
     def __init__(self, rgb: Sequence[float], name: str = "color"):
-        rgb = tuple(float(part) for part in rgb)
-        if len(rgb) != 3 or not all(0 <= part <= 1 for part in rgb):
+        if isinstance(rgb, str) or not isinstance(rgb, Iterable):
+            raise ValueError(f"rgb must be three numbers in [0, 1], got {checks.shown(rgb)}")
+        rgb = tuple(checks.fraction("each part of rgb", part) for part in rgb)
+        if len(rgb) != 3:
             raise ValueError(f"rgb must be three numbers in [0, 1], got {rgb}")
         super().__init__(partial(color, rgb=rgb), name, differentiable=True)

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 from .images import image_bytes
@@ -36,13 +37,11 @@ class Compressibility(Reward):
     """
 
     def __init__(self, format: str = "jpeg", quality: int | None = None, name: str | None = None):
-        if format not in FORMATS:
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+        checks.choice("format", format, FORMATS)
         if format == "png" and quality is not None:
             raise ValueError(f"a PNG has no quality, got quality={quality}")
-        if quality is not None and not 1 <= quality <= 95:
-            raise ValueError(f"quality must be from 1 to 95, got {quality}")
-        options = {"quality": 80 if quality is None else quality} if format == "jpeg" else {}
+        quality = checks.count("quality", 80 if quality is None else quality, most=95)
+        options = {"quality": quality} if format == "jpeg" else {}
         super().__init__(partial(compressibility, format=format, **options), name or format)
 
 

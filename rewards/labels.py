@@ -4,10 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from alignflow import checks
+
 from .classifier import load_classifier
 from .images import check_images
 
-__all__ = ["LabeledClassifier", "labeled_classifier", "position"]
+__all__ = ["LabeledClassifier", "check_text", "labeled_classifier", "position"]
 
 
 class LabeledClassifier(nn.Module):
@@ -53,3 +55,10 @@ def position(classifier: LabeledClassifier, label: str) -> int:
             f"there is no label {str(label)!r}: known are {', '.join(classifier.labels)}"
         )
     return classifier.labels.index(str(label))
+
+
+def check_text(text: Any) -> str:
+    """A text that should be read; a whole number, as a config may hold it, is one too."""
+    if isinstance(text, bool) or not isinstance(text, str | int):
+        raise ValueError(f"text must be a text, got {checks.shown(text)}")
+    return str(text)

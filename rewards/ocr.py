@@ -19,6 +19,7 @@ from torch import Tensor
 from alignflow.reward_module import Reward
 
 from .images import check_pixels
+from .labels import check_text
 
 __all__ = ["OCR", "ocr_probability"]
 
@@ -59,7 +60,7 @@ class OCR(Reward):
     """
 
     def __init__(self, text: str, name: str | None = None):
-        text = str(text)
+        text = check_text(text)
         unknown = sorted(set(text) - set(_recognizer()[1]))
         if not text or unknown:
             raise ValueError(

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.reward_module import Reward
+from alignflow.targets import eight_bit
 
 from .images import check_images
 
@@ -37,7 +39,8 @@ class Similarity(Reward):
     """
 
     def __init__(self, image: Tensor | str | Path, name: str = "similarity"):
-        image = image if isinstance(image, Tensor) else read_image(image)
+        is_path = isinstance(image, str | Path)
+        image = read_image(image) if is_path else checks.as_tensor("image", image)
         if image.ndim != 3:
             raise ValueError(f"image must be of shape (C, H, W), got {tuple(image.shape)}")
         check_images(image[None])
@@ -48,7 +51,8 @@ def read_image(path: str | Path) -> Tensor:
     """An image file as (C, H, W) in [0, 1], gray if the file is; transparency lies on white."""
     from PIL import Image
 
-    with Image.open(path) as file:
+    with Image.open(path) as opened:
+        file = eight_bit(opened)
         if file.mode in ("1", "L"):
             return torch.from_numpy(np.array(file.convert("L"))).float()[None] / 255
         opaque = Image.new("RGBA", file.size, "white")

@@ -18,6 +18,7 @@ from torch import Tensor
 from alignflow.reward_module import Reward
 
 from .images import image_bytes
+from .labels import check_text
 
 __all__ = ["Tesseract", "tesseract_read"]
 
@@ -72,7 +73,7 @@ class Tesseract(Reward):
     """
 
     def __init__(self, text: str, alphabet: str = ALPHABET, name: str | None = None):
-        text = str(text)
+        text = check_text(text)
         if not text or set(text) - set(alphabet):
             raise ValueError(f"text must be of the characters {alphabet}, got {text!r}")
         _program()

@@ -90,3 +90,22 @@ def test_a_generator_may_be_a_seed():
 def test_a_large_value_is_shown_by_its_shape():
     assert checks.shown(torch.zeros(3, 4)) == "Tensor of shape (3, 4)"
     assert len(checks.shown("x" * 1000)) == 80
+
+
+def test_what_torch_takes_becomes_a_tensor_and_the_rest_is_refused():
+    rows = torch.tensor([1.0, 2.0])
+    assert checks.as_tensor("data", rows) is rows
+    assert torch.equal(checks.as_tensor("data", [1.0, 2.0]), rows)
+    assert torch.equal(checks.as_tensor("data", rows.numpy()), rows)
+    with pytest.raises(ValueError, match="data must be a tensor, or an array or list .*, got 'x'"):
+        checks.as_tensor("data", "x")
+
+
+def test_a_seed_by_name_is_answered_with_the_generator():
+    @checks.refuse_seed
+    def draw(n, generator=None):
+        return n
+
+    assert draw(3, generator=1) == 3
+    with pytest.raises(ValueError, match=r"draw takes no seed: say generator=7 \(a whole number"):
+        draw(3, seed=7)  # pyright: ignore[reportCallIssue]

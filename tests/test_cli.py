@@ -183,7 +183,7 @@ def test_run_takes_configs_of_the_user_s_own(cwd, capsys):
     ("arguments", "message"),
     [
         (["sample", "nowhere"], "neither a shipped model"),
-        (["sample", "points", "-n", "0"], "n must be at least 1"),
+        (["sample", "points", "-n", "0"], "n must be a whole number of at least 1"),
         (["steer", "points", "--reward", "nothing"], "no reward 'nothing'"),
         (["steer", "points", "--reward", "my_module:broken"], "needs the gradient"),
         (

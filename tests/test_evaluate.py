@@ -8,7 +8,7 @@ from tensordict import TensorDict
 
 import alignflow as af
 from alignflow.metrics import diversity, energy_distance, mean
-from alignflow.targets import Quadratic, ring, ring_reward
+from alignflow.targets import Checkerboard, Quadratic, ring, ring_judge, ring_reward
 
 
 class Shifted(af.FlowMap):
@@ -129,3 +129,126 @@ def test_result_is_json_and_a_table():
 def test_what_cannot_be_judged_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class Batched(af.FlowMap):
+    """A model with batch statistics that a forward in training mode would move."""
+
+    def __init__(self):
+        super().__init__((2,))
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def flow_map(self, x, s, t, condition=None):
+        return self.norm(x + 3)
+
+
+def test_a_reference_in_training_mode_is_left_as_it_was():
+    model = Batched().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    af.evaluate(torch.randn(8, 2), reference=model, generator=0)
+    assert model.training and model.norm.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def labelled(endpoint, condition=None):
+    rows = condition["label"] if hasattr(condition, "keys") else condition
+    return [float(row) for row in rows]
+
+
+N = 1500
+LABELS = torch.arange(N)
+PER_SAMPLE = {
+    "tensor": LABELS,
+    "list": LABELS.tolist(),
+    "array": LABELS.numpy(),
+    "texts": [str(i) for i in range(N)],
+    "TensorDict": TensorDict({"label": LABELS}, [N]),
+    "mapping": {"label": LABELS.tolist()},
+}
+
+
+@pytest.mark.parametrize("condition", PER_SAMPLE.values(), ids=PER_SAMPLE)
+def test_each_chunk_gets_its_own_rows_of_one_condition_a_sample(condition):
+    found = af.evaluate(torch.zeros(N, 1), reward=labelled, condition=condition, batch_size=400)
+    assert found["reward"].value == 749.5
+
+
+def test_a_reference_is_drawn_under_the_same_conditions():
+    samples = torch.ones(6, 2)
+    model = Shifted((2,))
+    found = af.evaluate(
+        samples, reference=model, condition=[1, 1, 1, 3, 3, 3], batch_size=2, generator=0
+    )
+    assert found["sliced_wasserstein"].value > 0.5
+    same = af.evaluate(samples, reference=model, condition=1, batch_size=4, generator=0)
+    assert same["sliced_wasserstein"].value == 0
+
+
+@pytest.mark.parametrize("name", ["reward", "diversity", "mmd", "samples", "frechet_distance"])
+def test_a_judge_does_not_replace_another_measure(name):
+    with pytest.raises(ValueError, match=f"judge '{name}' would replace the measure '{name}'"):
+        af.evaluate(torch.zeros(4, 2), reward=first, judges={name: first})
+
+
+def test_a_judge_s_column_does_not_replace_another_measure_either():
+    judges = {"half": Halves(), "half_above": lambda decoded: decoded[:, 0]}
+    with pytest.raises(ValueError, match="would replace the measure 'half_above'"):
+        af.evaluate(torch.zeros(4, 2), judges=judges)
+    with pytest.raises(ValueError, match="would replace the measure 'reward_a'"):
+        af.evaluate(torch.zeros(4, 2), reward={"a": first}, judges={"reward_a": first})
+
+
+def test_labels_of_a_judge_name_its_columns():
+    judge = ring_judge()
+    found = af.evaluate(ring().sample(16, generator=0), judges={"mode": judge})
+    assert [name for name in found if name.startswith("mode")] == [
+        f"mode_mode {i}" for i in range(1, 9)
+    ]
+
+
+JUDGED = {
+    "NaN": (lambda x: x[:, 0] * torch.nan, "judge 'odd' is NaN or infinite for 4 of 4 samples"),
+    "another number": (lambda x: torch.zeros(3), r"judge 'odd' must answer 4 samples .* \(4,\)"),
+    "one number": (lambda x: 0.5, "judge 'odd' must answer 4 samples"),
+    "texts": (lambda x: ["a"] * 4, "judge 'odd' must answer with numbers"),
+    "no function": (3, "judge 'odd' must be callable, got 3"),
+}
+
+
+@pytest.mark.parametrize(("judge", "message"), JUDGED.values(), ids=JUDGED)
+def test_a_judge_that_does_not_answer_with_finite_numbers_is_refused_by_name(judge, message):
+    with pytest.raises(ValueError, match=message):
+        af.evaluate(torch.zeros(4, 2), judges={"odd": judge})
+
+
+def test_names_that_are_fewer_than_a_judge_s_numbers_are_refused():
+    class Short(Halves):
+        names = ("right",)
+
+    with pytest.raises(ValueError, match="answers with 2 numbers a sample and names 1: right"):
+        af.evaluate(torch.zeros(4, 2), judges={"half": Short()})
+
+
+WRONG = {
+    "a name": ({"reference": "avatars"}, r"reference must be a flow map.*af\.load\('avatars'\)"),
+    "a network": ({"reference": torch.nn.Identity()}, r"af\.FlowMapPolicy"),
+    "a judge alone": ({"judges": first}, r"judges must be a mapping, \{name: judge\}"),
+    "batch_size": ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+    "seed": ({"seed": 1}, "evaluate takes no seed: say generator=1"),
+    "conditions": ({"condition": [1, 2]}, "4 samples need one condition or 4, got 2"),
+    "bytes": ({"samples": torch.zeros(4, 2).byte()}, "samples must be floats, got torch.uint8"),
+    "a NaN reference": ({"reference": torch.full((4, 2), torch.nan)}, "reference must be finite"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_evaluated_is_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        af.evaluate(**({"samples": torch.zeros(4, 2)} | options))
+
+
+def test_arrays_and_sources_of_samples_are_taken():
+    samples = ring().sample(64, generator=0)
+    from_array = af.evaluate(samples.numpy(), reference=samples.numpy(), generator=0)
+    assert from_array == af.evaluate(samples, reference=samples, generator=0)
+    assert "mmd" in af.evaluate(samples, reference=Checkerboard(), generator=0)

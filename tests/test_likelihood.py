@@ -86,5 +86,5 @@ def test_what_is_pushed_there_comes_back(generator):
 
 
 def test_fewer_than_no_probes_are_refused():
-    with pytest.raises(ValueError, match="probes must not be negative, got -1"):
+    with pytest.raises(ValueError, match="probes must be a whole number of at least 0, got -1"):
         log_density(ring(), torch.zeros(1, 2), probes=-1)

@@ -240,7 +240,10 @@ def test_novelty_is_the_share_of_rows_never_seen(generator):
         (lambda: mean(torch.zeros(0)), "N >= 1"),
         (lambda: sliced_wasserstein(torch.zeros(5, 2), torch.zeros(5, 3)), "one event shape"),
         (lambda: mmd(torch.zeros(5, 2), torch.zeros(1, 2)), "at least two"),
-        (lambda: mmd(torch.zeros(5, 2), torch.ones(5, 2), [0.0]), "bandwidths must be positive"),
+        (
+            lambda: mmd(torch.zeros(5, 2), torch.ones(5, 2), [0.0]),
+            "each of bandwidths must be a positive number, got 0.0",
+        ),
         (lambda: energy_distance(torch.zeros(5, 2), torch.zeros(5, 3)), "one event shape"),
         (lambda: histogram_kl(torch.zeros(5, 3), torch.ones(2, 2) / 4, 1.0), r"samples \(N, 2\)"),
         (lambda: total_variation(torch.zeros(5, 3), torch.ones(2) / 2), "memberships must be"),

@@ -112,6 +112,15 @@ def test_the_error_of_a_reweighted_mean_is_its_spread_over_repetitions(generator
     assert told == pytest.approx(spread, rel=0.2)
 
 
+@pytest.mark.parametrize("strength", [0.0, 2.0])
+def test_a_dropped_sample_counts_nothing_in_a_reweighted_mean(strength):
+    rewards = torch.tensor([0.0, 1.0, -torch.inf])
+    kept = reweighted_mean(torch.tensor([3.0, 5.0]), rewards[:2], strength)
+    assert reweighted_mean(torch.tensor([3.0, 5.0, 7.0]), rewards, strength) == kept
+    of_rewards = reweighted_mean(rewards, rewards, strength)
+    assert of_rewards == reweighted_mean(rewards[:2], rewards[:2], strength)
+
+
 def test_a_share_has_wilson_s_interval():
     # Wilson's interval of 1 in 10 at z = 1.96, by hand
     assert share(1, 10) == pytest.approx([0.1, 0.0179, 0.4042], abs=1e-4)

@@ -1,8 +1,9 @@
 """Learning flow maps from data or from a teacher."""
 
+from .batches import batches
 from .loss import FlowMapLoss, LossWeight, build_loss
 from .posterior import learn_posterior
-from .pretrain import batches, pretrain
+from .pretrain import pretrain
 from .rules import ESD, LSD, PSD
 from .student import student
 from .times import LogitNormalTimes, UniformTimes

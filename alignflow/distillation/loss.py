@@ -19,7 +19,8 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.flow_map import FlowMap
+from alignflow.conditions import as_given, drop_rows, rows_of
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import Interpolant, Linear
 
 from .rules import ESD, LSD, PSD
@@ -41,7 +42,7 @@ class FlowMapLoss(nn.Module):
         times: Sampler of times.
         path: Interpolant between noise and data.
         weight: A learned weight of the loss by its times.
-        condition_dropout: Share of rows whose label becomes -1, no condition.
+        condition_dropout: Share of rows that lose their condition; see `conditions.drop_rows`.
         damped: Whether a row off the diagonal pulls the less the longer its residual is beyond the
             directions of the path: l / (1 + l / E|x1 - x0|^2), its denominator constant. A map that
             teaches itself where nothing else holds its velocity may run away without it.
@@ -69,6 +70,8 @@ class FlowMapLoss(nn.Module):
         super().__init__()
         diagonal_fraction = checks.fraction("diagonal_fraction", diagonal_fraction)
         checks.choice("velocity", velocity, ("model", "data"))
+        if teacher is not None and not hasattr(teacher, "velocity"):
+            check_flow_map("teacher", teacher)
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
             raise ValueError(
                 "the velocity of the data pair stands in for the flow's only in ESD with "
@@ -85,7 +88,7 @@ class FlowMapLoss(nn.Module):
         self.weight = weight
         self.condition_dropout = checks.fraction("condition_dropout", condition_dropout)
         self.damped = checks.flag("damped", damped)
-        self.generator = generator
+        self.generator = checks.as_generator(generator)
 
     @property
     def teacher(self) -> FlowMap | None:
@@ -93,10 +96,11 @@ class FlowMapLoss(nn.Module):
         return self._teacher[0]
 
     def forward(self, batch: TensorDictBase) -> TensorDict:
-        """Losses of a batch with `data` (N, *E) and optionally `condition` (N,)."""
-        x1, condition = batch.get("data"), batch.get("condition", None)
+        """Losses of a batch with `data` (N, *E) and optionally `condition`, of N rows."""
+        x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
-            condition = self._drop(condition)
+            dropped = torch.rand(len(x1), generator=self.generator) < self.condition_dropout
+            condition = drop_rows(condition, dropped) if self.condition_dropout else condition
         x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))
@@ -108,7 +112,7 @@ class FlowMapLoss(nn.Module):
         share = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}
         return TensorDict({name: share[name] * loss for name, loss in losses.items()})
 
-    def _diagonal(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
+    def _diagonal(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         t = self.times.diagonal(len(x1), self.generator).to(x1)
         x = self.path.state(x0, x1, t)
         if self.teacher is None:
@@ -118,7 +122,7 @@ class FlowMapLoss(nn.Module):
                 target = self.teacher.velocity(x, t, condition)
         return self._mean(self.policy.average_velocity(x, t, t, condition) - target, t, t)
 
-    def _map(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
+    def _map(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         assert self.rule is not None
         s, t = (time.to(x1) for time in self.times.pairs(len(x1), self.generator))
         x = self.path.state(x0, x1, s)
@@ -142,10 +146,6 @@ class FlowMapLoss(nn.Module):
         if most is not None:
             loss = loss / (1 + loss.detach() / most)
         return (loss if self.weight is None else self.weight(loss, s, t)).mean()
-
-    def _drop(self, condition: Tensor) -> Tensor:
-        dropped = torch.rand(condition.shape, generator=self.generator) < self.condition_dropout
-        return condition.masked_fill(dropped.to(condition.device), -1)
 
 
 class LossWeight(nn.Module):
@@ -188,5 +188,5 @@ def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     return FlowMapLoss(policy, **_RULES[checks.choice("loss", name, _RULES)](), **options)
 
 
-def _rows(rows: slice, *tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor[rows] for tensor in tensors]
+def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, Tensor, Any]:
+    return x0[rows], x1[rows], rows_of(condition, rows, len(x1))

@@ -20,13 +20,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from alignflow import checks
+from alignflow.conditions import as_given, drop_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
+from .batches import batches
 from .loss import build_loss
-from .pretrain import batches
 from .student import student
 from .times import UniformTimes
 
@@ -73,6 +74,7 @@ class GLASSTeacher:
         return look.velocity(self.base.velocity(look.state, look.start, label))
 
 
+@checks.refuse_seed
 def learn_posterior(
     policy: FlowMap,
     data: Any = None,
@@ -115,14 +117,15 @@ def learn_posterior(
     batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     base = copy.deepcopy(policy).eval().requires_grad_(False)
+    dropout = checks.fraction("condition_dropout", options.pop("condition_dropout", 0.0))
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
 
     def draw(generator: torch.Generator) -> TensorDictBase:
         if data is None:
             rows = TensorDict({"data": base.sample(batch_size, BASE_STEPS, generator=generator)})
         else:
-            rows = batches(data, batch_size)(generator)
-        return in_context(rows, generator)
+            rows = batches(data, batch_size, base)(generator)
+        return in_context(rows, generator, dropout)
 
     own = cast(Any, policy)
     # not 0, where no look would weigh anything; what was trained already keeps its looks
@@ -144,11 +147,14 @@ def learn_posterior(
     return cast(FlowMap, trainer.run())
 
 
-def in_context(rows: TensorDictBase, generator: torch.Generator) -> TensorDict:
+def in_context(
+    rows: TensorDictBase, generator: torch.Generator, dropout: float = 0.0
+) -> TensorDict:
     """Rows of data (N, *E), perhaps with labels, each with a context of its own as condition.
 
     Context times are squares of uniforms, which favors early ones, and 0 for a tenth: there the
-    posterior is the data's law, and the context is left empty.
+    posterior is the data's law, and the context is left empty. Of the labels a share is dropped;
+    the contexts stay.
     """
     x1 = rows["data"]
     n = len(x1)
@@ -157,6 +163,7 @@ def in_context(rows: TensorDictBase, generator: torch.Generator) -> TensorDict:
     noise = torch.randn(x1.shape, generator=generator, dtype=x1.dtype).to(x1.device)
     state = Linear().state(noise, x1, time)
     context = TensorDict({"time": time, "state": state}, batch_size=n)
-    if "condition" in rows:
-        context["label"] = rows["condition"]
+    label = as_given(rows.get("condition", None))
+    if label is not None:
+        context["label"] = drop_rows(label, torch.rand(n, generator=generator) < dropout)
     return TensorDict({"data": x1, "condition": context}, batch_size=n)

@@ -1,24 +1,23 @@
 """`af.pretrain`: a flow map learned from data, or from a teacher, in one call."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
 
 from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
+from .batches import batches
 from .loss import build_loss
 from .student import student
 
-__all__ = ["batches", "pretrain"]
+__all__ = ["pretrain"]
 
 
+@checks.refuse_seed
 def pretrain(
     policy: Any,
     data: Any,
@@ -35,8 +34,9 @@ def pretrain(
 
     Args:
         policy: A `FlowMapPolicy` around a network, trained or not.
-        data: A tensor (N, *E); a data set of states or of (state, label) pairs; an object with
-            `sample(n, generator)`; or a call of n that draws (n, *E).
+        data: A tensor or array (N, *E); a data set or list of states or of (state, label) pairs; a
+            TensorDict of `data` and `condition`; an object with `sample(n, generator=...)`; or a
+            call of n that draws (n, *E), or these and n conditions.
         loss: flow_matching, psd, psd_midpoint, lsd, esd or meanflow.
         steps: Gradient steps.
         batch_size: Rows of a step.
@@ -59,7 +59,7 @@ def pretrain(
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
     if objective.times.both_directions:
         policy.invertible = True
-    draw = batches(data, batch_size)
+    draw = batches(data, batch_size, policy)
     trainer = Trainer(
         objective, policy, draw, steps=steps, generator=generator, folder=folder, **settings
     )
@@ -67,41 +67,3 @@ def pretrain(
         policy.module.compile()
     with frozen(*filter(None, [teacher])):
         return trainer.run()
-
-
-def batches(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
-    """A call of (generator) that draws n rows of data as a TensorDict with `data`.
-
-    Raises:
-        ValueError: If the data is empty.
-        TypeError: If it is none of the kinds that `pretrain` names.
-    """
-    if hasattr(data, "sample"):
-        return lambda generator: _as_batch(data.sample(n, generator=generator))
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        if not len(data):
-            raise ValueError("the data set is empty")
-        return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))
-    if callable(data):
-        return lambda generator: _as_batch(data(n))
-    raise TypeError(
-        "data must be a tensor, a data set, an object with sample(n, generator) or a call of n, "
-        f"got {type(data).__name__}"
-    )
-
-
-def _rows(data: Any, rows: Tensor) -> TensorDictBase:
-    if isinstance(data, Tensor):
-        return _as_batch(data[rows])
-    items = [data[i] for i in rows.tolist()]
-    if isinstance(items[0], (tuple, list)):
-        batch = _as_batch(torch.stack([state for state, _ in items]))
-        batch["condition"] = torch.as_tensor([label for _, label in items])
-        return batch
-    return _as_batch(torch.stack(items))
-
-
-def _as_batch(drawn: Any) -> TensorDictBase:
-    if isinstance(drawn, TensorDictBase):
-        return drawn
-    return TensorDict({"data": drawn}, batch_size=len(drawn))

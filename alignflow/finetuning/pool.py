@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from alignflow import checks
+from alignflow.conditions import group_rows
 from alignflow.distillation import batches
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, log_tilt
@@ -69,7 +70,7 @@ class Pool(nn.Module):
         self.generator = generator
         if data is not None:
             # one row shows what conditions look like; the run's generator is left alone
-            condition = batches(data, 1)(torch.Generator()).get("condition", None)
+            condition = batches(data, 1, base)(torch.Generator()).get("condition", None)
         empty = None if condition is None else condition.new_zeros(size, *condition.shape[1:]).cpu()
         self.register_buffer("state", torch.zeros(size, *base.event_shape))
         self.register_buffer("condition", empty)
@@ -154,7 +155,7 @@ class Pool(nn.Module):
     def _draw(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         base, _, data, condition = self._given
         if data is not None:
-            batch = batches(data, len(rows))(self.generator).to(base.device)
+            batch = batches(data, len(rows), base)(self.generator).to(base.device)
             return batch.get("data"), batch.get("condition", None)
         if condition is not None:
             # in turn and not at random, so that conditions have equally many candidates
@@ -207,7 +208,7 @@ def groups_of(condition: Tensor | None, n: int) -> Tensor:
     """Index of each candidate's condition, (n,), among the different ones."""
     if condition is None:
         return torch.zeros(n, dtype=torch.int64)
-    groups = torch.unique(condition, dim=0, return_inverse=True)[1]
+    groups = group_rows(condition, n)
     if groups.max() == n - 1:
         raise ValueError(
             f"each of the {n} candidates has a condition of its own, so there is nothing to weigh "

@@ -109,5 +109,5 @@ class RolloutTuner(Tuner):
         if data is None:
             sampled = self.base.sample(n, BASE_STEPS, condition, generator=self.generator)
             return sampled, condition
-        batch = batches(data, n)(self.generator)
+        batch = batches(data, n, self.base)(self.generator)
         return batch.get("data"), batch.get("condition", condition)

@@ -12,7 +12,7 @@ Source: the released evaluation of iDEM (2402.06121), which Adjoint Sampling and
 import torch
 from torch import Tensor
 
-from .estimate import Estimate, jackknife
+from .estimate import Estimate, check_samples, jackknife
 
 __all__ = ["cluster_wasserstein"]
 
@@ -27,6 +27,7 @@ def cluster_wasserstein(x: Tensor, y: Tensor) -> Estimate:
     Raises:
         ValueError: If they are not as many clusters of one shape.
     """
+    check_samples(x, y)
     if x.ndim != 3 or x.shape != y.shape:
         raise ValueError(
             "as many samples as references are needed, both (N, n, D), "

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .estimate import Estimate, jackknife, mean
+from alignflow import checks
+
+from .estimate import Estimate, check_samples, jackknife, mean
 
 __all__ = ["frechet_distance", "histogram_kl", "sampling_floor", "sliced_wasserstein"]
 
@@ -22,7 +24,8 @@ def sliced_wasserstein(
         generator: Source of the directions.
     """
     x, y = _rows(x, y)
-    directions = torch.randn((x.shape[1], projections), generator=generator, dtype=x.dtype)
+    shape = x.shape[1], checks.count("projections", projections)
+    directions = torch.randn(shape, generator=checks.as_generator(generator), dtype=x.dtype)
     directions = (directions / directions.norm(dim=0)).to(x.device)
 
     def distance(x: Tensor, y: Tensor) -> float:
@@ -60,7 +63,8 @@ def histogram_kl(
         raise ValueError(
             f"a histogram in the plane needs samples (N, 2), got {tuple(samples.shape)}"
         )
-    bins = len(mass)
+    bins, extent = _bins(mass), checks.positive("extent", extent)
+    empty = checks.positive("empty", empty)
     cell = ((samples.double() + extent) / (2 * extent) * bins).floor().long()
     on_board = ((cell >= 0) & (cell < bins)).all(1)
     index = torch.where(on_board, cell[:, 0] * bins + cell[:, 1], bins * bins)
@@ -90,6 +94,8 @@ def sampling_floor(
         pairs: Independent repetitions.
         generator: Source of the samples.
     """
+    n, pairs = checks.count("n", n, least=2), checks.count("pairs", pairs)
+    generator = checks.as_generator(generator)
     draws = [target.sample(n, generator=generator) for _ in range(2 * pairs)]
     values = [float(distance(x, y)) for x, y in zip(draws[::2], draws[1::2], strict=True)]
     return mean(torch.tensor(values, dtype=torch.float64))
@@ -113,7 +119,14 @@ def _gaussian_distance(mean: Tensor, covariance: Tensor, other: Tensor, spread: 
     return ((mean - other).square().sum() + trace).item()
 
 
+def _bins(mass: Tensor) -> int:
+    if mass.ndim != 2 or mass.shape[0] != mass.shape[1] or not mass.shape[0]:
+        raise ValueError(f"mass must be of cells (bins, bins), got {checks.shown(mass)}")
+    return len(mass)
+
+
 def _rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    check_samples(x, y)
     x, y = x.detach().flatten(1).double(), y.detach().flatten(1).double()
     if len(x) < 2 or len(y) < 2 or x.shape[1] != y.shape[1]:
         raise ValueError(

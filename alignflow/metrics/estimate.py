@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Estimate", "jackknife", "mean"]
+from alignflow import checks
+
+__all__ = ["Estimate", "check_samples", "jackknife", "mean"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Estimate:
 
 def mean(values: Tensor) -> Estimate:
     """The mean of independent values (N,); one value alone has a standard error of NaN."""
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"a mean needs values (N,), N >= 1, got shape {tuple(values.shape)}")
+    if not isinstance(values, Tensor) or values.ndim != 1 or not len(values):
+        raise ValueError(f"a mean needs values (N,), N >= 1, got {checks.shown(values)}")
     values = values.detach().double()
     if len(values) == 1:
         return Estimate(values.item(), math.nan)
@@ -47,7 +49,7 @@ def jackknife(statistic: Callable[..., float], *samples: Tensor, groups: int = 1
         *samples: Its arguments; group g of each is every row whose index is g modulo `groups`.
         groups: Left out one after the other; fewer where a sample has fewer rows.
     """
-    groups = min(groups, *(len(sample) for sample in samples))
+    groups = min(checks.count("groups", groups, least=2), *(len(sample) for sample in samples))
     value = statistic(*samples)
     if groups < 2:
         return Estimate(value, math.nan)
@@ -61,3 +63,10 @@ def jackknife(statistic: Callable[..., float], *samples: Tensor, groups: int = 1
     )
     error = ((groups - 1) / groups * (left - left.mean()).square().sum()).sqrt()
     return Estimate(value, error.item())
+
+
+def check_samples(*samples: Tensor) -> None:
+    """Refuse what is no batch of samples (N, *E)."""
+    for sample in samples:
+        if not isinstance(sample, Tensor) or sample.ndim < 2:
+            raise ValueError(f"samples must be tensors (N, *E), got {checks.shown(sample)}")

@@ -2,14 +2,18 @@
 
 import io
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 
-from alignflow.flow_map import FlowMap
-from alignflow.reward_module import Reward, as_reward
+from alignflow import checks
+from alignflow.conditions import check_rows, rows_of
+from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.frozen import frozen
+from alignflow.reward_module import Reward, as_reward, own_copy
 
 from .distances import frechet_distance, sliced_wasserstein
 from .estimate import Estimate, mean
@@ -17,6 +21,9 @@ from .pairwise import diversity, energy_distance, mmd
 
 __all__ = ["Evaluation", "evaluate"]
 
+DISTANCES = ("sliced_wasserstein", "mmd", "energy_distance")
+MEASURES = ("samples", "reward", "diversity", *DISTANCES, "frechet_distance")
+"""Names that no judge may have."""
 PAIRS = 2048
 """Samples in statistics over all pairs, whose cost is quadratic."""
 
@@ -55,69 +62,96 @@ class Evaluation(dict[str, Estimate]):
         return out.getvalue().rstrip()
 
 
+@checks.refuse_seed
 def evaluate(
-    samples: Tensor | TensorDictBase,
+    samples: Any,
     reward: Reward | Callable | Mapping[str, Reward | Callable] | None = None,
-    reference: Tensor | FlowMap | None = None,
-    judges: Mapping[str, Callable[[Any], Tensor]] | None = None,
-    condition=None,
+    reference: Any = None,
+    judges: Mapping[str, Callable[[Any], Any]] | None = None,
+    condition: Any = None,
     decode: Callable[[Tensor], Any] | None = None,
     features: Callable[[Any], Tensor] | None = None,
     batch_size: int = 1024,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> Evaluation:
     """Judge samples, each number with its standard error.
 
+    Modules run in evaluation mode, and are left in their own.
+
     Args:
-        samples: States (N, *E), or a TensorDict that holds them under `state`.
+        samples: States (N, *E), as a tensor, an array or the `state` of a TensorDict.
         reward: What was aligned to, or several by name: `reward`, `reward_<name>`.
-        reference: States (M, *E), or a model of which as many as the samples are drawn:
-            `sliced_wasserstein`, `mmd` (squared) and `energy_distance` to it.
+        reference: States (M, *E), or a model or another source with `sample(n, generator=...)`, of
+            which as many as the samples are drawn: `sliced_wasserstein`, `mmd` (squared) and
+            `energy_distance` to it.
         judges: By name, from decoded samples to (N,) or (N, A) numbers whose means are reported as
-            `<name>`, or `<name>_<a>` with a from the judge's `names` where it has them.
+            `<name>`, or `<name>_<a>` with a from the judge's `names` or `labels` where it has them.
         condition: Of the samples, one for all or N of them; rewards and the reference get it.
         decode: From states to what rewards and judges see; by default the reference model's.
         features: From decoded samples to (N, F): adds `frechet_distance` to the reference.
         batch_size: Samples decoded and scored at a time.
-        generator: Source of the reference's samples and of the random directions.
+        generator: Source of the reference's samples and of the random directions, or its seed.
 
     Raises:
-        ValueError: If the samples are no batch of finite states.
+        ValueError: If the samples are no batch of finite states, a judge's name is another
+            measure's, or a judge does not answer with one finite number, or row, a sample.
         RewardError: If a reward fails; see `Reward`.
     """
-    states = _states(samples)
+    states, generator = _states("samples", samples), checks.as_generator(generator)
     if decode is None:
         decode = reference.decode if isinstance(reference, FlowMap) else _identity
-    chunks = list(zip(states.split(batch_size), _split(condition, states, batch_size), strict=True))
+    # what a judge writes into is its own copy, as it is for a reward
+    seen = lambda part: own_copy(decode(part))  # noqa: E731
+    for name, call in (("decode", decode), ("features", features)):
+        if call is not None and not callable(call):
+            raise ValueError(f"{name} must be a callable, got {checks.shown(call)}")
+    rewards, judges = _rewards(reward), _judges(judges)
+    chunks = _chunks(states, condition, checks.count("batch_size", batch_size))
+    given = [part for part in (reference, features, *judges.values()) if _is_module(part)]
     found: dict[str, Estimate] = {}
-    with torch.no_grad():
-        for name, term in _rewards(reward).items():
-            scores = [term.score(part, given, decode) for part, given in chunks]
+    with torch.no_grad(), frozen(*given):
+        for name, term in rewards.items():
+            scores = [term.score(part, its, decode) for part, its in chunks]
             found[name] = mean(torch.cat(scores))
-        for name, judge in (judges or {}).items():
-            verdicts = torch.cat([torch.as_tensor(judge(decode(part))) for part, _ in chunks])
-            found |= _verdicts(name, judge, verdicts)
+        for name, judge in judges.items():
+            verdicts = torch.cat([_verdict(name, judge(seen(x)), len(x)) for x, _ in chunks])
+            for column, estimate in _columns(name, judge, verdicts).items():
+                if column in found or column in MEASURES:
+                    raise ValueError(_taken(name, column))
+                found[column] = estimate
         found["diversity"] = diversity(_spread(states))
         if reference is not None:
             others = _reference(reference, chunks, generator).to(states)
             found |= _distances(states, others, generator)
             if features is not None:
                 x, y = (
-                    torch.cat([features(decode(part)) for part in side.split(batch_size)])
+                    torch.cat([features(seen(part)) for part in side.split(batch_size)])
                     for side in (states, others)
                 )
                 found["frechet_distance"] = frechet_distance(x, y)
     return Evaluation(found, len(states))
 
 
-def _states(samples: Tensor | TensorDictBase) -> Tensor:
-    states = samples.get("state") if isinstance(samples, TensorDictBase) else samples
+def _states(name: str, samples: Any) -> Tensor:
+    states = samples
+    if isinstance(samples, TensorDictBase):
+        states = samples.get("state", samples.get("data", None))
+    states = torch.as_tensor(states) if isinstance(states, np.ndarray) else states
     if not isinstance(states, Tensor) or states.ndim < 2 or len(states) < 2:
-        got = tuple(states.shape) if isinstance(states, Tensor) else type(states).__name__
-        raise ValueError(f"samples must be states (N, *E), N >= 2, got {got}")
+        raise ValueError(f"{name} must be states (N, *E), N >= 2, got {checks.shown(samples)}")
+    if not states.is_floating_point():
+        raise ValueError(f"{name} must be floats, got {states.dtype}: images lie in [-1, 1]")
     if not torch.isfinite(states).all():
-        raise ValueError("samples must be finite, got NaN or infinity among them")
+        raise ValueError(f"{name} must be finite, got NaN or infinity among them")
     return states.detach()
+
+
+def _chunks(states: Tensor, condition: Any, size: int) -> list[tuple[Tensor, Any]]:
+    """The states so many at a time, each part with its own rows of the condition."""
+    n = len(states)
+    check_rows(condition, n)
+    rows = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    return [(states[part], rows_of(condition, part, n)) for part in rows]
 
 
 def _rewards(reward) -> dict[str, Reward]:
@@ -128,30 +162,74 @@ def _rewards(reward) -> dict[str, Reward]:
     return {"reward": as_reward(reward)}
 
 
-def _verdicts(name: str, judge, verdicts: Tensor) -> dict[str, Estimate]:
+def _judges(judges: Any) -> dict[str, Any]:
+    if not isinstance(judges, Mapping | None):
+        raise ValueError(f"judges must be a mapping, {{name: judge}}, got {checks.shown(judges)}")
+    for name, judge in (judges or {}).items():
+        if not callable(judge):
+            raise ValueError(f"judge {name!r} must be callable, got {checks.shown(judge)}")
+        if name in MEASURES:
+            raise ValueError(_taken(name, name))
+    return dict(judges or {})
+
+
+def _taken(judge: str, column: str) -> str:
+    return f"judge {judge!r} would replace the measure {column!r}: give it another name"
+
+
+def _verdict(name: str, answer: Any, n: int) -> Tensor:
+    """What a judge answered for n samples, (n,) or (n, A), refused unless it is finite."""
+    try:
+        verdict = torch.as_tensor(answer)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"judge {name!r} must answer with numbers, got {checks.shown(answer)}"
+        ) from error
+    if verdict.ndim not in (1, 2) or len(verdict) != n or verdict.is_complex():
+        raise ValueError(
+            f"judge {name!r} must answer {n} samples with numbers ({n},) or ({n}, A), "
+            f"got {checks.shown(verdict)}"
+        )
+    invalid = (~torch.isfinite(verdict)).reshape(n, -1).any(1).nonzero().flatten().tolist()
+    if invalid:
+        raise ValueError(f"judge {name!r} is NaN or infinite for {len(invalid)} of {n} samples")
+    return verdict
+
+
+def _columns(name: str, judge, verdicts: Tensor) -> dict[str, Estimate]:
     if verdicts.ndim == 1:
         return {name: mean(verdicts)}
-    names = getattr(judge, "names", range(verdicts.shape[1]))
-    return {f"{name}_{a}": mean(verdicts[:, i]) for i, a in enumerate(names)}
+    titles = getattr(judge, "names", getattr(judge, "labels", range(verdicts.shape[1])))
+    if len(titles) != verdicts.shape[1]:
+        raise ValueError(
+            f"judge {name!r} answers with {verdicts.shape[1]} numbers a sample and names "
+            f"{len(titles)}: {', '.join(map(str, titles))}"
+        )
+    return {f"{name}_{title}": mean(verdicts[:, i]) for i, title in enumerate(titles)}
 
 
 def _distances(states: Tensor, others: Tensor, generator) -> dict[str, Estimate]:
     x, y = _spread(states), _spread(others)
-    return {
-        "sliced_wasserstein": sliced_wasserstein(states, others, generator=generator),
-        "mmd": mmd(x, y),
-        "energy_distance": energy_distance(x, y),
-    }
+    found = (
+        sliced_wasserstein(states, others, generator=generator),
+        mmd(x, y),
+        energy_distance(x, y),
+    )
+    return dict(zip(DISTANCES, found, strict=True))
 
 
-def _reference(reference: Tensor | FlowMap, chunks, generator) -> Tensor:
+def _reference(reference: Any, chunks: list[tuple[Tensor, Any]], generator) -> Tensor:
+    if isinstance(reference, Tensor | TensorDictBase | np.ndarray):
+        return _states("reference", reference)
     if isinstance(reference, FlowMap):
         draws = [
-            reference.sample(len(part), condition=given, generator=generator)
-            for part, given in chunks
+            reference.sample(len(part), condition=its, generator=generator) for part, its in chunks
         ]
         return torch.cat(draws)
-    return _states(reference)
+    if not callable(getattr(reference, "sample", None)):
+        check_flow_map("reference", reference)
+    n = sum(len(part) for part, _ in chunks)
+    return _states("reference", reference.sample(n, generator=generator))
 
 
 def _spread(states: Tensor) -> Tensor:
@@ -160,9 +238,8 @@ def _spread(states: Tensor) -> Tensor:
     return states[rows.round().long().to(states.device)]
 
 
-def _split(condition, states: Tensor, size: int) -> list:
-    each = isinstance(condition, Tensor) and condition.ndim and len(condition) == len(states)
-    return list(condition.split(size)) if each else [condition] * -(-len(states) // size)
+def _is_module(part: Any) -> TypeGuard[nn.Module]:
+    return isinstance(part, nn.Module)
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .estimate import Estimate
+from alignflow import checks
+
+from .estimate import Estimate, check_samples
 
 __all__ = ["default_bandwidths", "diversity", "energy_distance", "gaussian_kernel", "mmd"]
 
@@ -34,8 +36,9 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
     x, y = _rows(x, y)
     if bandwidths is None:
         bandwidths = default_bandwidths(torch.cat([x, y]))
-    if not bandwidths or min(bandwidths) <= 0:
-        raise ValueError(f"bandwidths must be positive, got {list(bandwidths)}")
+    if not isinstance(bandwidths, Sequence) or not bandwidths:
+        raise ValueError(f"bandwidths must be positive numbers, got {checks.shown(bandwidths)}")
+    bandwidths = [checks.positive("each of bandwidths", width) for width in bandwidths]
     return _discrepancy(gaussian_kernel(bandwidths), x, y)
 
 
@@ -120,6 +123,7 @@ def _between(kernel: Kernel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rows(*samples: Tensor) -> list[Tensor]:
     """Samples (N, F) about their center, where distances lose the least to rounding."""
+    check_samples(*samples)
     flat = [sample.detach().flatten(1) for sample in samples]
     if any(len(rows) < 2 for rows in flat) or len({rows.shape[1] for rows in flat}) > 1:
         shapes = ", ".join(str(tuple(sample.shape)) for sample in samples)

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from .estimate import Estimate, jackknife, mean
+from alignflow import checks
+
+from .estimate import Estimate, check_samples, jackknife, mean
 
 __all__ = ["mode_weights_error", "novelty", "total_variation"]
 
@@ -15,6 +17,8 @@ def total_variation(memberships: Tensor, rates: Tensor) -> Estimate:
         memberships: One-hot rows, or probabilities of the classes, (N, C).
         rates: (C,), summing to 1.
     """
+    rates = checks.as_tensor("rates", rates)
+    check_samples(memberships)
     if memberships.ndim != 2 or rates.shape != memberships.shape[1:]:
         raise ValueError(
             "memberships must be (N, C) and rates (C,), "
@@ -38,6 +42,7 @@ def novelty(samples: Tensor, reference: Tensor) -> Estimate:
 
     Rows are compared exactly: bring both to what may be called identical (bytes, palette) first.
     """
+    check_samples(samples, reference)
     if samples.shape[1:] != reference.shape[1:] or samples.dtype != reference.dtype:
         raise ValueError(
             "samples and reference must agree in event shape and dtype, "

@@ -14,6 +14,7 @@ from alignflow.metrics import (
     mean,
     sliced_wasserstein,
 )
+from alignflow.reward_module import log_tilt
 
 from .checks import tilt_strength
 from .context import Context
@@ -113,7 +114,7 @@ def _tilt(rewards: Tensor, held: dict[str, Tensor], strength: float) -> dict[str
         "name": "exact tilt",
         "rates": {label: interval(rate) for label, rate in rates.items()},
         "mean_reward": pair(reweighted_mean(rewards, rewards, strength)),
-        "ess": effective_sample_size(strength * rewards.double()).item(),
+        "ess": effective_sample_size(log_tilt(rewards.double(), strength)).item(),
     }
 
 

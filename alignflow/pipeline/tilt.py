@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from alignflow.metrics import Estimate
+from alignflow.reward_module import log_tilt
 
 __all__ = ["interval", "pair", "reweighted_mean", "share"]
 
@@ -19,7 +20,9 @@ Z = 1.96  # standard errors on either side of a 95 % interval
 
 def reweighted_mean(values: Tensor, rewards: Tensor, strength: float) -> Estimate:
     """Mean under the tilt of values (N,) of the model's samples, whose rewards are (N,)."""
-    weight, values = (strength * rewards.double()).softmax(0), values.double()
+    weight = log_tilt(rewards.double(), strength).softmax(0)
+    # what a reward drops counts nothing, whatever its value (its reward is -inf)
+    values = torch.where(weight > 0, values.double(), 0.0)
     mean = weight @ values
     # the delta method, for a ratio of two means
     error = torch.linalg.vector_norm(weight * (values - mean))

@@ -1,10 +1,13 @@
 """Rewards written for other libraries, as ours."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from alignflow import checks
 
 from .interface import Reward
 
@@ -28,13 +31,18 @@ def from_scores(
         metadata: What every sample is given as metadata; an empty mapping by default.
         on_invalid: As in `Reward`.
     """
-
-    def scores(endpoint, condition=None):
-        n = len(endpoint)
-        answer = function(endpoint, _prompts(condition, n), [dict(metadata or {})] * n)
-        return answer[0] if isinstance(answer, tuple) and len(answer) == 2 else answer
-
+    if not callable(function):
+        raise ValueError(f"function must be a callable, got {checks.shown(function)}")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ValueError(f"metadata must be a mapping, got {checks.shown(metadata)}")
+    scores = partial(_scores, function, dict(metadata or {}))
     return Reward(scores, name or getattr(function, "__name__", None), on_invalid=on_invalid)
+
+
+def _scores(function: Callable, metadata: dict[str, Any], endpoint: Any, condition=None) -> Any:
+    n = len(endpoint)
+    answer = function(endpoint, _prompts(condition, n), [dict(metadata) for _ in range(n)])
+    return answer[0] if isinstance(answer, tuple) and len(answer) == 2 else answer
 
 
 def _prompts(condition: Any, n: int) -> list:

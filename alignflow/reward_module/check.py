@@ -5,13 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap
+from alignflow import checks
+from alignflow.conditions import check_rows, rows_of
+from alignflow.flow_map import FlowMap, check_flow_map
 
+from .composite import Sum
 from .interface import Reward, RewardError, as_reward
-from .rows import rows_of
 
 __all__ = ["RewardReport", "check_reward"]
 
@@ -39,12 +42,13 @@ class RewardReport:
         return "\n".join([f"reward {self.name!r} ({kind})", *verdict])
 
 
+@checks.refuse_seed
 def check_reward(
     candidate: Reward | Callable[..., Any],
     policy: FlowMap,
     condition=None,
     n: int = 4,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> RewardReport:
     """Run a reward on samples of a policy and say what is wrong with it.
 
@@ -57,10 +61,11 @@ def check_reward(
         policy: Whose samples are scored.
         condition: One for all samples, or n of them.
         n: Samples, at least 2.
-        generator: Source of the samples.
+        generator: Source of the samples, or its seed.
     """
-    if n < 2:
-        raise ValueError(f"n must be at least 2 to compare a batch with its samples, got {n}")
+    n = checks.count("n", n, least=2)
+    check_flow_map("policy", policy)
+    check_rows(condition, n)
     checked = as_reward(candidate)
     report = RewardReport(checked.name, checked.differentiable)
     with torch.no_grad():
@@ -79,11 +84,14 @@ def _check_answers(
     checked: Reward, states: Tensor, condition, policy: FlowMap, report: RewardReport
 ) -> None:
     n = len(states)
-    given, seen = states.clone(), policy.decode(states.clone())
-    before = copy.deepcopy(seen)
-    rewards = checked.score(given, condition, lambda _: seen)
+    rewards = checked.score(states.clone(), condition, policy.decode)
     report.rewards = rewards.tolist()
-    if not (_same(given, states) and _same(seen, before)):
+    if not torch.isfinite(rewards).any():
+        report.problems.append(
+            f"it is NaN or infinite for all of the {n} samples, which on_invalid="
+            f"{checked.on_invalid!r} leaves without any that counts"
+        )
+    if _changes(checked, states, condition, policy):
         report.problems.append("it changes the samples it is given: work on a copy of them")
     again = checked.score(states.clone(), condition, policy.decode)
     if not torch.allclose(rewards, again, RELATIVE, ABSOLUTE):
@@ -107,8 +115,25 @@ def _check_answers(
         )
 
 
+def _changes(checked: Reward, states: Tensor, condition, policy: FlowMap) -> bool:
+    """Whether the function writes into what it is given, which a reward keeps from everybody."""
+    if isinstance(checked, Sum):
+        return any(_changes(term, states, condition, policy) for term in checked.terms.values())
+    seen = states.clone() if checked.space == "state" else policy.decode(states.clone())
+    before = copy.deepcopy(seen)
+    try:
+        checked.ask(seen, condition)
+    except Exception:  # it answered a moment ago: the next call will say what is wrong
+        return False
+    return not _same(seen, before)
+
+
 def _same(one: Any, other: Any) -> bool:
-    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
 def _gradient_problems(checked: Reward, states: Tensor, condition, policy: FlowMap) -> list[str]:

@@ -3,13 +3,13 @@ r"""A weighted sum of rewards.
 .. math:: r(x) = \sum_i w_i \, r_i(x)
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor, nn
+
+from alignflow import checks
 
 from .interface import Reward, as_reward
 
@@ -17,7 +17,7 @@ __all__ = ["Sum"]
 
 
 class Sum(Reward):
-    """A weighted sum of rewards; each term is also kept by name in `last_terms`.
+    """A weighted sum of rewards; `score_terms` also gives each term by name.
 
     It is differentiable if all of its terms are, and otherwise a black box. A sample that one term
     drops (`on_invalid="drop"`) is dropped by the sum. States are decoded once for all terms.
@@ -34,13 +34,15 @@ class Sum(Reward):
     """
 
     def __init__(self, terms: Mapping[str, tuple[Any, float]], name: str = "sum"):
-        if not terms:
-            raise ValueError("a sum of rewards needs at least one term")
+        if not isinstance(terms, Mapping) or not terms:
+            raise ValueError(
+                "a sum of rewards needs at least one term, {name: (reward, weight)}, "
+                f"got {checks.shown(terms)}"
+            )
         pairs = {key: _pair(key, term) for key, term in terms.items()}
         rewards = nn.ModuleList(reward for reward, _ in pairs.values())
         super().__init__(rewards, name, all(reward.differentiable for reward in rewards))
         self.weights = {key: weight for key, (_, weight) in pairs.items()}
-        self.last_terms: dict[str, Tensor] = {}
         self.out_keys = ["endpoint_reward", *(f"endpoint_reward_{key}" for key in pairs)]
 
     @property
@@ -49,6 +51,9 @@ class Sum(Reward):
         return dict(zip(self.weights, self.function, strict=True))
 
     def score(self, states, condition=None, decode=lambda x: x, step=None) -> Tensor:
+        return self.score_terms(states, condition, decode, step)[0]
+
+    def score_terms(self, states, condition=None, decode=lambda x: x, step=None):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             if any(term.space == "decoded" for term in self.function):
                 endpoint = decode(states)
@@ -58,15 +63,8 @@ class Sum(Reward):
             }
             total = torch.stack([self.weights[key] * part for key, part in parts.items()]).sum(0)
             dropped = torch.stack([part.isneginf() for part in parts.values()]).any(0)
-        self.last_terms = {key: part.detach() for key, part in parts.items()}
-        return torch.where(dropped, -torch.inf, total)
-
-    def forward(self, endpoint, condition=None):
-        out = super().forward(endpoint, condition)
-        if isinstance(out, TensorDictBase):
-            for key, part in self.last_terms.items():
-                out.set(f"endpoint_reward_{key}", part.view_as(out.get("endpoint_reward")))
-        return out
+            total = torch.where(dropped, -torch.inf, total)
+        return total, {key: part.detach() for key, part in parts.items()}
 
     def __repr__(self) -> str:
         terms = [f"{self.weights[key]} * {term!r}" for key, term in self.terms.items()]
@@ -76,9 +74,6 @@ class Sum(Reward):
 def _pair(key: str, term: Any) -> tuple[Reward, float]:
     try:
         candidate, weight = term
-        weight = float(weight)
     except (TypeError, ValueError) as error:
         raise ValueError(f"term {key!r} must be a pair (reward, weight), got {term!r}") from error
-    if not math.isfinite(weight):
-        raise ValueError(f"the weight of term {key!r} must be finite, got {weight}")
-    return as_reward(candidate), weight
+    return as_reward(candidate), float(checks.finite(f"the weight of term {key!r}", weight))

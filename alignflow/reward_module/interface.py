@@ -5,8 +5,10 @@ with a tensor (N,) or (N, 1), an array, or a list of floats. Whether its gradien
 declared by `differentiable`, not guessed; everything else is a black box and runs without a graph.
 """
 
+import copy
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import torch
@@ -14,9 +16,12 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from alignflow import checks
+from alignflow.conditions import as_given
+
 from .rows import as_rewards, first_failure
 
-__all__ = ["Reward", "RewardError", "as_reward", "reward"]
+__all__ = ["Reward", "RewardError", "as_reward", "own_copy", "reward"]
 
 INVALID = ("raise", "drop", "worst")
 SPACES = ("decoded", "state")
@@ -34,7 +39,8 @@ class Reward(TensorDictModuleBase):
     """A named reward around a function.
 
     Called on tensors it is the function itself, checked. Called on a TensorDict it reads `endpoint`
-    and `condition` and writes `endpoint_reward`.
+    and `condition` and writes `endpoint_reward`. The function is given copies: what it writes into
+    them changes nothing for anybody else.
 
     Args:
         function: `function(endpoint, condition=None)`, (N, *E) to N numbers. An nn.Module's
@@ -57,15 +63,12 @@ class Reward(TensorDictModuleBase):
         on_invalid: str = "raise",
     ):
         super().__init__()
-        if space not in SPACES:
-            raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}")
-        if on_invalid not in INVALID:
-            raise ValueError(f"on_invalid must be one of {', '.join(INVALID)}, got {on_invalid!r}")
+        _check_callable(function)
         self.function: Any = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
-        self.differentiable = differentiable
-        self.space = space
-        self.on_invalid = on_invalid
+        self.differentiable = checks.flag("differentiable", differentiable)
+        self.space = checks.choice("space", space, SPACES)
+        self.on_invalid = checks.choice("on_invalid", on_invalid, INVALID)
         self._takes_condition = _takes_condition(function)
         self.in_keys = ["endpoint"]
         self.out_keys = ["endpoint_reward"]
@@ -84,8 +87,11 @@ class Reward(TensorDictModuleBase):
             return self.score(endpoint, condition)
         seen = endpoint.select("endpoint", "condition", strict=False)
         flat = seen.reshape(-1) if seen.batch_dims > 1 else seen
-        reward = self.score(flat.get("endpoint"), flat.get("condition", None))
+        condition = as_given(flat.get("condition", None))
+        reward, terms = self.score_terms(flat.get("endpoint"), condition)
         shape = endpoint.batch_size if seen.batch_dims > 1 else reward.shape
+        for name, term in terms.items():
+            endpoint.set(f"endpoint_reward_{name}", term.view(shape))
         return endpoint.set("endpoint_reward", reward.view(shape))
 
     def score(
@@ -113,13 +119,13 @@ class Reward(TensorDictModuleBase):
         where = f"reward {self.name!r}" + (f" at step {step}" if step is not None else "")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             endpoint = states if self.space == "state" else decode(states)
-            if isinstance(endpoint, Tensor):
-                # never the caller's own tensor: a black box sees no graph, and a hook stays here
-                endpoint = endpoint.view_as(endpoint) if self.differentiable else endpoint.detach()
+            # never the caller's own: it may be written into, a black box sees no graph, and a hook
+            # stays here
+            endpoint = own_copy(endpoint, self.differentiable)
             try:
-                answer = self._call(endpoint, condition)
+                answer = self.ask(endpoint, condition)
             except Exception as error:
-                culprit = first_failure(self._call, endpoint, condition, len(states))
+                culprit = first_failure(self.ask, endpoint, condition, len(states))
                 raise RewardError(
                     f"{where} raised {type(error).__name__} {culprit}: {error}"
                 ) from error
@@ -130,13 +136,35 @@ class Reward(TensorDictModuleBase):
             reward = reward if self.differentiable else reward.detach()
             return self._settle_invalid(reward, endpoint, where)
 
+    def score_terms(
+        self,
+        states: Tensor,
+        condition=None,
+        decode: Callable[[Tensor], Any] = lambda x: x,
+        step: int | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `score` gives, and the rewards (N,) of each term by name, without a graph.
+
+        Only a composite has terms.
+        """
+        return self.score(states, condition, decode, step), {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        function: Any = self.__dict__.get("function")
+        if _is_hidden(function):
+            # a decorated function is found by its name no more, which is the reward's now, but
+            # behind it: so pickle finds it
+            function.__qualname__ += ".function"
+        return super().__getstate__()
+
     def __repr__(self) -> str:
         kind = "differentiable" if self.differentiable else "black box"
         return f"{type(self).__name__}({self.name!r}, {kind})"
 
-    def _call(self, endpoint: Any, condition) -> Any:
+    def ask(self, endpoint: Any, condition) -> Any:
+        """The function's answer as it comes; it may write into the endpoint, which is its own."""
         if self._takes_condition:
-            return self.function(endpoint, condition=condition)
+            return self.function(endpoint, condition=own_copy(condition))
         return self.function(endpoint)
 
     def _settle_invalid(self, reward: Tensor, endpoint: Any, where: str) -> Tensor:
@@ -198,19 +226,54 @@ def as_reward(candidate: "Reward | Callable[..., Any]") -> Reward:
     """
     if isinstance(candidate, Reward):
         return candidate
-    if isinstance(candidate, type):
-        raise TypeError(
-            f"a reward must be an object, got the class {candidate.__name__}: "
-            f"say {candidate.__name__}(...)"
-        )
-    if not callable(candidate):
-        raise TypeError(f"a reward must be callable, got {type(candidate).__name__}")
+    _check_callable(candidate)
     return Reward(
         candidate,
         name=getattr(candidate, "name", None),
         differentiable=getattr(candidate, "differentiable", False),
         space=getattr(candidate, "space", "decoded"),
     )
+
+
+def _check_callable(candidate: Any) -> None:
+    if isinstance(candidate, type):
+        raise TypeError(
+            f"a reward must be an object, got the class {candidate.__name__}: "
+            f"say {candidate.__name__}(...)"
+        )
+    if callable(candidate):
+        return
+    way = ""
+    if isinstance(candidate, Mapping):
+        way = ": several rewards are one by af.Sum({name: (reward, weight)})"
+    elif isinstance(candidate, str):
+        way = f" {candidate!r}: build it, such as af.rewards.Brightness()"
+    raise TypeError(f"a reward must be callable, got {type(candidate).__name__}{way}")
+
+
+def own_copy(values: Any, graph: bool = False) -> Any:
+    """A copy of what a reward is given, which it may write into.
+
+    Args:
+        values: Decoded samples or conditions: a tensor, an array, or a list or mapping of such.
+        graph: Whether tensors keep their graph.
+    """
+    if isinstance(values, Tensor | TensorDictBase):
+        return values.clone() if graph else values.detach().clone()
+    if isinstance(values, Mapping):
+        return {key: own_copy(value, graph) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        copies = [own_copy(value, graph) for value in values]
+        return copies if isinstance(values, list) else tuple(copies)
+    return copy.deepcopy(values)
+
+
+def _is_hidden(function: Any) -> bool:
+    """Whether a function's name leads to the reward that it was decorated as."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "<locals>").split("."):
+        found = getattr(found, part, None)
+    return isinstance(found, Reward) and found.__dict__.get("function") is function
 
 
 def _takes_condition(function: Callable[..., Any]) -> bool:

@@ -1,13 +1,14 @@
 """Rows of a batch: the answer of a reward as numbers (N,), and the sample that made it fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
 
-__all__ = ["as_rewards", "first_failure", "rows_of"]
+from alignflow.conditions import rows_of
+
+__all__ = ["as_rewards", "first_failure"]
 
 
 def as_rewards(answer: Any, states: Tensor) -> Tensor:
@@ -36,16 +37,8 @@ def as_rewards(answer: Any, states: Tensor) -> Tensor:
             f"got shape {tuple(rewards.shape)}"
         )
     dtype = torch.promote_types(states.dtype, torch.float32)
-    return rewards.reshape(n).to(states.device, dtype)
-
-
-def rows_of(values: Any, rows: slice, n: int) -> Any:
-    """The rows of what has one row for each of n samples; anything else holds for all of them."""
-    if isinstance(values, Tensor | TensorDictBase):
-        return values[rows] if values.shape[:1] == (n,) else values
-    if isinstance(values, Sequence) and not isinstance(values, str):
-        return values[rows] if len(values) == n else values
-    return values
+    # a copy, for the reward may use the memory of its answer again
+    return rewards.reshape(n).to(states.device, dtype, copy=True)
 
 
 def first_failure(call: Callable[[Any, Any], Any], endpoint: Any, condition: Any, n: int) -> str:

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from alignflow.conditions import condition_rows, repeat_rows
+from alignflow.conditions import repeat_rows
 from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward
 from alignflow.flow_map import FlowMap, Guided
 from alignflow.graph import Node
@@ -143,7 +143,7 @@ class Steerer:
         state = self.policy.noise(rows, generator)
         tensordict = TensorDict({"state": state}, batch_size=[rows])
         if condition is not None:
-            condition = condition_rows(condition, n, state.device)
+            condition = self.policy.condition_rows(condition, n)
             tensordict.set("condition", repeat_rows(condition, self.nodes.particles))
         if keep_path:
             tensordict["trajectory"] = state.unsqueeze(1)

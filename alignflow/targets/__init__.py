@@ -6,7 +6,7 @@ from .boltzmann import Boltzmann, boltzmann
 from .checkerboard import Checkerboard
 from .digits import DIGIT_SPLITS, digits
 from .empirical import Empirical
-from .folder import image_folder
+from .folder import eight_bit, image_folder
 from .gaussian_mixture import GaussianMixture
 from .gaussians import Gaussians
 from .glyphs import CHARACTERS, glyphs
@@ -66,6 +66,7 @@ __all__ = [
     "deform",
     "digits",
     "double_well",
+    "eight_bit",
     "energy_reward",
     "from_relative",
     "glyphs",

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from tensordict import TensorDict
 from torch import Tensor
 
+from alignflow import checks
+
 from .images import Images
 
 __all__ = ["AugmentedImages", "deform"]
@@ -54,6 +56,12 @@ def deform(
     Returns:
         (N, C, H, W), interpolated bilinearly.
     """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be floats (N, C, H, W), got {checks.shown(images)}")
+    for name, most in (("rotation", rotation), ("scale", scale), ("shear", shear)):
+        checks.nonnegative(name, most)
+    shift, elastic = checks.nonnegative("shift", shift), checks.nonnegative("elastic", elastic)
+    generator = checks.as_generator(generator)
     n, _, height, width = images.shape
     uniform = 2 * torch.rand(n, 5, generator=generator) - 1
     noise = torch.randn(n, 2, *_KNOTS, generator=generator)

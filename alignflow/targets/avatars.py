@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alignflow import checks
+
 from .drawing import drawn
 from .images import Images, cache_folder
 
@@ -36,6 +38,7 @@ def avatars(n: int = 60_000, first: int = 0) -> Images:
     Returns:
         Images (n, 3, 16, 16) whose labels are 0 or 1 under each name of `ATTRIBUTES`.
     """
+    n, first = checks.count("n", n), checks.count("first", first, least=0)
     path = cache_folder() / f"avatars-{_version()}-{first}-{n}.npz"
     return _images(*drawn(path, draw, range(first, first + n), ("pixels", "attributes")))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.checkpoint import CheckpointError, fact, load_folder
-from alignflow.checks import choice, positive
 
 from .particles import Cluster, build_cluster, from_relative
 
@@ -38,9 +38,8 @@ class Boltzmann:
                 f"samples must be relative coordinates (N, {expected[0]}, {expected[1]}), N >= 1, "
                 f"got {tuple(samples.shape)}"
             )
-        if not temperature > 0:
-            raise ValueError(f"the temperature must be positive, got {temperature}")
-        self.cluster, self.temperature, self.samples = cluster, temperature, samples
+        self.temperature = checks.positive("temperature", temperature)
+        self.cluster, self.samples = cluster, samples
 
     @property
     def event_shape(self) -> torch.Size:
@@ -62,7 +61,8 @@ class Boltzmann:
         Raises:
             ValueError: If there are not as many.
         """
-        if n > len(self.samples):
+        n, generator = checks.count("n", n), checks.as_generator(generator)
+        if n > len(self):
             raise ValueError(f"asked for {n} samples of the reference, which has {len(self)}")
         return self.samples[torch.randperm(len(self), generator=generator)[:n]]
 
@@ -82,7 +82,7 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
         ValueError: If there is no such cluster or level.
         CheckpointError: If the samples are missing, truncated or altered.
     """
-    law, level = build_cluster(cluster), choice("level", level, LEVELS)
+    law, level = build_cluster(cluster), checks.choice("level", level, LEVELS)
     source = SHIPPED / cluster if folder is None else folder
     tensors, facts = load_folder(source)
     temperatures = fact(facts, "temperatures", list, source)
@@ -91,6 +91,6 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
     temperature = temperatures[0 if level == "cold" else -1]
     try:
         # shipped in half precision, which moves an energy by a hundredth of its spread at most
-        return Boltzmann(law, positive("temperature", temperature), tensors[level].float())
+        return Boltzmann(law, checks.positive("temperature", temperature), tensors[level].float())
     except ValueError as error:
         raise CheckpointError(f"{source} holds no reference of {cluster}: {error}") from error

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from alignflow import checks
+
 __all__ = ["Checkerboard"]
 
 
@@ -19,15 +21,14 @@ class Checkerboard:
     event_shape = torch.Size([2])
 
     def __init__(self, squares: int = 4, extent: float = 4.0):
-        if squares < 2 or squares % 2:
+        self.squares, self.extent = checks.count("squares", squares, least=2), extent
+        if self.squares % 2:
             raise ValueError(f"squares must be even and at least 2, got {squares}")
-        if extent <= 0:
-            raise ValueError(f"extent must be positive, got {extent}")
-        self.squares, self.extent = squares, extent
-        self.side = 2 * extent / squares
+        self.side = 2 * checks.positive("extent", extent) / self.squares
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n exact draws, (n, 2)."""
+        n, generator = checks.count("n", n), checks.as_generator(generator)
         column = torch.randint(self.squares, (n,), generator=generator)
         row = 2 * torch.randint(self.squares // 2, (n,), generator=generator) + column % 2
         inside = torch.rand((n, 2), generator=generator)
@@ -43,7 +44,7 @@ class Checkerboard:
 
     def bin_mass(self, bins: int) -> Tensor:
         """The exact mass of each cell of a bins x bins grid over the board, (bins, bins)."""
-        edges = torch.linspace(0, self.squares, bins + 1, dtype=torch.float64)
+        edges = torch.linspace(0, self.squares, checks.count("bins", bins) + 1, dtype=torch.float64)
         squares = torch.arange(self.squares, dtype=torch.float64)
         low = torch.maximum(edges[:-1, None], squares)
         high = torch.minimum(edges[1:, None], squares + 1)
@@ -57,7 +58,7 @@ class Checkerboard:
         It differs from the exact mass where a cell straddles two squares, and then even exact
         samples are at a distance from it: 0.065 nats for 4 squares and 50 bins.
         """
-        width = 2 * self.extent / bins
+        width = 2 * self.extent / checks.count("bins", bins)
         centers = (torch.arange(bins, dtype=torch.float64) + 0.5) * width - self.extent
         points = torch.cartesian_prod(centers, centers)
         return (self.log_density(points).exp() * width**2).reshape(bins, bins)

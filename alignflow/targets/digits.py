@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alignflow import checks
+
 from .augmentation import AugmentedImages, deform
 from .images import Images
 
@@ -34,8 +36,7 @@ def digits(split: str = "train", augment: bool = False) -> Images:
     Raises:
         ValueError: If there is no such split.
     """
-    if split not in DIGIT_SPLITS:
-        raise ValueError(f"split must be one of {', '.join(DIGIT_SPLITS)}, got {split!r}")
+    split, augment = checks.choice("split", split, DIGIT_SPLITS), checks.flag("augment", augment)
     with np.load(Path(__file__).parent / "shipped" / "digits.npz") as stored:
         rows = stored["split"] == DIGIT_SPLITS.index(split)
         pixels = torch.from_numpy(stored["pixels"][rows])[:, None]

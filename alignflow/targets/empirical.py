@@ -13,7 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from alignflow.conditions import condition_rows
+from alignflow import checks
+from alignflow.conditions import check_rows, rows_of
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time, expand_time
 from alignflow.ode import integrate
@@ -60,10 +61,12 @@ class Empirical(FlowMap):
         chunk: int = 1024,
         decode: Callable[[Tensor], Any] | None = None,
     ):
-        data = data.pixels if isinstance(data, Images) else data
+        data = data.pixels if isinstance(data, Images) else checks.as_tensor("data", data)
+        if data.ndim < 2:
+            raise ValueError(f"data must be rows of states (N, *E), got {checks.shown(data)}")
         super().__init__(data.shape[1:])
-        log_weight = torch.zeros(len(data)) if log_weight is None else log_weight
-        self.rows = stored_rows(data, log_weight, chunk)
+        weight = torch.zeros(len(data)) if log_weight is None else log_weight
+        self.rows = stored_rows(data, checks.as_tensor("log_weight", weight), chunk)
         self.decoder = decode
         self.register_buffer("data", data)
         self.register_buffer("log_weight", self.rows.log_weight)
@@ -71,7 +74,7 @@ class Empirical(FlowMap):
     @classmethod
     def of_draws(cls, target: FlowMap, n: int, seed: int = 0) -> Self:
         """Of n draws of another target; what rewards see of states is as there."""
-        drawn = target.sample(n, generator=torch.Generator().manual_seed(seed))
+        drawn = target.sample(n, generator=checks.as_generator(seed, "seed"))
         return cls(drawn, decode=target.decode)
 
     def velocity(self, x, t, condition=None):
@@ -100,11 +103,20 @@ class Empirical(FlowMap):
         x = integrate(self.velocity, x, start, bend)
         return x + expand_time(end - bend, x) * self.velocity(x, bend)
 
-    def sample(self, n, steps=None, condition=None, guidance=1.0, generator=None, grid=None):
-        """n rows drawn by weight, (n, *E); there is nothing for `steps` and `grid` to choose."""
+    @checks.refuse_seed
+    def sample(
+        self,
+        n,
+        steps=None,
+        condition=None,
+        guidance=1.0,
+        generator=None,
+        grid=None,
+        differentiable=False,
+    ):
+        """n rows drawn by weight, (n, *E); there is nothing for what follows n to choose."""
         _refuse_condition(condition)
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+        n = checks.count("n", n)
         anywhere = self.data.new_zeros((1, *self.event_shape), dtype=self.dtype)
         return self.posterior_sample(anywhere, 0.0, n, generator)[0]
 
@@ -125,11 +137,10 @@ class Empirical(FlowMap):
         return log_marginal(self.rows, x.flatten(1), time).to(x)
 
     def posterior_sample(
-        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | None = None
+        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | int | None = None
     ) -> Tensor:
         """k independent exact draws of p(x1 | x_t) for each state, (N, k, *E)."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        k, generator = checks.count("k", k), checks.as_generator(generator)
         with torch.no_grad():
             drawn = self._posterior(x, self._time(x, t)).draw(k, generator)
         return self.rows.states(drawn).to(x)
@@ -148,11 +159,11 @@ class Empirical(FlowMap):
             condition: For the reward: one for all rows, or one for each.
         """
         reward = as_reward(reward)
-        conditions = condition_rows(condition, len(self.rows), self.device)
+        check_rows(condition, len(self.rows))
         scores = []
         with torch.no_grad():
             for part in self.rows.parts():
-                given = None if conditions is None else conditions[part]
+                given = rows_of(condition, part, len(self.rows))
                 scores.append(reward.score(self.rows.states(part), given, self.decode))
         return torch.cat(scores)
 
@@ -212,7 +223,7 @@ class Empirical(FlowMap):
                 f"rewards of {len(self.rows)} rows must be of shape ({len(self.rows)},), "
                 f"got {tuple(rewards.shape)}"
             )
-        rewards = rewards.to(self.rows.log_weight)
+        rewards, strength = rewards.to(self.rows.log_weight), checks.finite("strength", strength)
         log_weight = self.rows.log_weight + log_tilt(rewards, strength)
         check_log_weight(log_weight, len(self.rows))
         return log_weight

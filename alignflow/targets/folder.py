@@ -1,13 +1,17 @@
 """A folder of your own images as a data set."""
 
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from alignflow import checks
+
 from .images import Images
 
-__all__ = ["image_folder"]
+__all__ = ["eight_bit", "image_folder"]
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
 _MODES = {1: "L", 3: "RGB"}
@@ -32,11 +36,12 @@ def image_folder(path: str | Path, size: int, channels: int = 3) -> Images:
         ValueError: If the folder is missing or holds no images, mixes images with subfolders of
             images, or a file cannot be read as an image; the message names it.
     """
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"path must be that of a folder, got {checks.shown(path)}")
     folder = Path(path).expanduser()
     if channels not in _MODES:
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size!r}")
+    size = checks.count("size", size)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
     loose = _files_in(folder)
@@ -59,6 +64,16 @@ def image_folder(path: str | Path, size: int, channels: int = 3) -> Images:
     return Images(pixels, {"class": label}, condition="class")
 
 
+def eight_bit(image: Any) -> Any:
+    """A PIL image of 16-bit gray as one of bytes, which Pillow itself would clip to white."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    deep = np.asarray(image).astype(np.float64)
+    return Image.fromarray((deep / 257).round().clip(0, 255).astype(np.uint8))
+
+
 def _files_in(folder: Path) -> list[Path]:
     return sorted(
         file
@@ -72,7 +87,7 @@ def _read(file: Path, size: int, channels: int) -> np.ndarray:
 
     try:
         with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)  # as its camera was held
+            image = eight_bit(ImageOps.exif_transpose(opened))  # as its camera was held
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time
 from alignflow.ode import integrate
@@ -54,6 +55,8 @@ class GaussianMixture(FlowMap):
         covariances: Tensor,
         tolerance: float | None = None,
     ):
+        weights, means = checks.as_tensor("weights", weights), checks.as_tensor("means", means)
+        covariances = checks.as_tensor("covariances", covariances)
         _check(weights, means, covariances)
         super().__init__(means.shape[1:])
         variances, axes = torch.linalg.eigh(covariances)
@@ -62,7 +65,7 @@ class GaussianMixture(FlowMap):
                 "covariances must be positive definite, "
                 f"got a smallest eigenvalue of {variances.min().item():.3g}"
             )
-        self.tolerance = tolerance
+        self.tolerance = None if tolerance is None else checks.positive("tolerance", tolerance)
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("means", means)
         self.register_buffer("covariances", covariances)
@@ -94,12 +97,20 @@ class GaussianMixture(FlowMap):
             return self.components.transport(x, start, end).squeeze(-2)
         return integrate(self.components.velocity, x, start, end, self.tolerance)
 
-    def sample(self, n, steps=None, condition=None, guidance=1.0, generator=None, grid=None):
-        """n independent exact draws, (n, D); there is nothing for `steps` and `grid` to choose."""
+    @checks.refuse_seed
+    def sample(
+        self,
+        n,
+        steps=None,
+        condition=None,
+        guidance=1.0,
+        generator=None,
+        grid=None,
+        differentiable=False,
+    ):
+        """n independent exact draws, (n, D); there is nothing for what follows n to choose."""
         _refuse_condition(condition)
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        return self.components.sample(n, generator)
+        return self.components.sample(checks.count("n", n), checks.as_generator(generator))
 
     def log_density(self, x: Tensor, t: float | Tensor = 1.0) -> Tensor:
         """log rho_t(x), (N,), in nats."""
@@ -120,8 +131,7 @@ class GaussianMixture(FlowMap):
         The gradient in x holds the chosen components fixed: it is the whole pathwise gradient for
         one component only. `posterior_flow` has it for any number.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        k, generator = checks.count("k", k), checks.as_generator(generator)
         return self.posterior(x, t).sample(k, generator)
 
     @property
@@ -248,10 +258,12 @@ class GaussianMixture(FlowMap):
 
     def _for_quadrature(self, x: Tensor, t: float | Tensor, reward, strength: float):
         """What the functions of `quadrature` take."""
+        strength = checks.finite("strength", strength)
         return self.components, x, self._time(x, t), as_reward(reward), strength
 
     def _tilted(self, form: QuadraticForm, strength: float) -> "tuple[GaussianMixture, Tensor]":
         """The tilted mixture and log E[exp(strength r)]."""
+        strength = checks.finite("strength", strength)
         log_masses, means, covariances = tilt_gaussians(self.components, form, strength)
         # a component without any weight left stays, with the least weight a float can hold
         weights = log_masses.softmax(-1).clamp_min(torch.finfo(means.dtype).tiny)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignflow import checks
+
 from .drawing import drawn
 from .images import Images, cache_folder
 
@@ -50,6 +52,7 @@ def glyphs(n: int = 40_000, first: int = 0) -> Images:
     Returns:
         Images (n, 1, 28, 28); a conditional model is given the character.
     """
+    n, first = checks.count("n", n), checks.count("first", first, least=0)
     path = cache_folder() / f"glyphs-{_version()}-{first}-{n}.npz"
     pixels, character = drawn(path, draw, range(first, first + n), ("pixels", "character"))
     return Images(pixels, {"character": character.long()}, condition="character")

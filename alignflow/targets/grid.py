@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from alignflow.reward_module import as_reward
+from alignflow import checks
+from alignflow.reward_module import as_reward, log_tilt
 
 __all__ = ["GridDensity"]
 
@@ -40,12 +41,13 @@ class GridDensity:
         upper: Tensor,
         points: int | None = None,
     ):
-        d = len(lower)
+        lower, upper = checks.as_tensor("lower", lower), checks.as_tensor("upper", upper)
+        d = _dimension(lower, upper)
         if d not in POINTS:
             raise ValueError(f"quadrature on a grid is for one or two dimensions, got {d}")
-        if lower.shape != upper.shape or not (lower < upper).all():
+        if not (lower < upper).all() or not torch.isfinite(upper - lower).all():
             raise ValueError(f"a box needs lower < upper, got {lower.tolist()}, {upper.tolist()}")
-        count = POINTS[d] if points is None else points
+        count = POINTS[d] if points is None else checks.count("points", points)
         self._function = log_density
         self.lower, self.upper = lower, upper
         self.spacing = (upper - lower) / count
@@ -75,6 +77,7 @@ class GridDensity:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n draws, (n, D): a cell by its mass, then uniform in it."""
+        n, generator = checks.count("n", n), checks.as_generator(generator)
         cells = torch.multinomial(self.probabilities, n, replacement=True, generator=generator)
         jitter = torch.rand(
             (n, len(self.lower)),
@@ -89,10 +92,19 @@ class GridDensity:
 
         Its `log_normalizer` is log E[exp(strength r)].
         """
-        reward = as_reward(reward)
+        reward, strength = as_reward(reward), checks.finite("strength", strength)
         count = round(len(self.points) ** (1 / len(self.lower)))
 
         def log_density(x: Tensor) -> Tensor:
-            return self.log_density(x) + strength * reward.score(x)
+            return self.log_density(x) + log_tilt(reward.score(x), strength)
 
         return GridDensity(log_density, self.lower, self.upper, count)
+
+
+def _dimension(lower: Tensor, upper: Tensor) -> int:
+    if lower.ndim != 1 or lower.shape != upper.shape:
+        raise ValueError(
+            "lower and upper must be corners, vectors (D,) both, got "
+            f"{checks.shown(lower)} and {checks.shown(upper)}"
+        )
+    return len(lower)

@@ -3,13 +3,15 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-__all__ = ["Images", "cache_folder"]
+from alignflow import checks
+
+__all__ = ["Images", "cache_folder", "pixel_states"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,20 @@ class Images:
     labels: dict[str, Tensor] = field(default_factory=dict)
     condition: str | None = None
 
+    def __post_init__(self):
+        pixels: Any = self.pixels
+        is_bytes = isinstance(pixels, Tensor) and pixels.dtype == torch.uint8
+        if not is_bytes or pixels.ndim != 4 or not len(pixels):
+            raise ValueError(f"pixels must be uint8 (N, C, H, W) with N >= 1, got {_kind(pixels)}")
+        for name, label in self.labels.items():
+            if not isinstance(label, Tensor) or label.shape != (len(self.pixels),):
+                raise ValueError(
+                    f"label {name!r} must be integers ({len(self.pixels)},), one an image, "
+                    f"got {_kind(label)}"
+                )
+        if self.condition is not None:
+            checks.choice("condition", self.condition, self.labels)
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -36,10 +52,11 @@ class Images:
 
     def states(self, rows: Tensor | slice = slice(None)) -> Tensor:
         """Images as states in [-1, 1], (n, C, H, W), float32."""
-        return self.pixels[rows].float() / 127.5 - 1
+        return pixel_states(self.pixels[rows])
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> TensorDict:
         """n images drawn with replacement: `data` (n, C, H, W), `condition` (n,) if labelled."""
+        n, generator = checks.count("n", n), checks.as_generator(generator)
         rows = torch.randint(len(self), (n,), generator=generator)
         batch = TensorDict({"data": self.states(rows)}, batch_size=n)
         if self.condition is not None:
@@ -50,6 +67,16 @@ class Images:
         """The data set of some of its rows."""
         labels = {name: label[rows] for name, label in self.labels.items()}
         return replace(self, pixels=self.pixels[rows], labels=labels)
+
+
+def pixel_states(pixels: Tensor) -> Tensor:
+    """Bytes as states in [-1, 1], float32."""
+    return pixels.float() / 127.5 - 1
+
+
+def _kind(value: Any) -> str:
+    dtype = f"{value.dtype} " if isinstance(value, Tensor) else ""
+    return f"{dtype}{checks.shown(value)}"
 
 
 def cache_folder() -> Path:

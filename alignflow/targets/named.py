@@ -1,10 +1,12 @@
 """Targets with a name: small distributions and rewards on which methods are compared."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 from .gaussian_mixture import GaussianMixture
@@ -26,8 +28,8 @@ __all__ = [
 
 def ring(modes: int = 8, radius: float = 4.0, variance: float = 0.1) -> GaussianMixture:
     """Equal round Gaussians evenly on a circle in the plane."""
-    if modes < 1:
-        raise ValueError(f"a ring needs at least one mode, got {modes}")
+    modes, radius = checks.count("modes", modes), checks.finite("radius", radius)
+    variance = checks.positive("variance", variance)
     angles = torch.arange(modes) * (2 * math.pi / modes)
     means = radius * torch.stack([angles.cos(), angles.sin()], dim=1)
     covariances = variance * torch.eye(2).expand(modes, 2, 2)
@@ -49,14 +51,15 @@ def bump_reward(center: tuple[float, float] = (4.0, 0.0), deviation: float = 2.5
     Source: a tutorial of Tilt Matching (xing-mei.github.io/notes/tilt_matching_tutorial.html), on a
     ring of deviation 0.15 at strengths of 0.5 to 6.
     """
-    if deviation <= 0:
-        raise ValueError(f"deviation must be positive, got {deviation}")
+    numbers = tuple(checks.finite("each number of center", number) for number in center)
+    deviation = checks.positive("deviation", deviation)
+    function = partial(_bump, center=numbers, deviation=deviation)
+    return Reward(function, "bump", differentiable=True)
 
-    def bump(x: Tensor) -> Tensor:
-        offset = (x - x.new_tensor(center)) / deviation
-        return (-offset.square().sum(1) / 2).exp()
 
-    return Reward(bump, differentiable=True)
+def _bump(x: Tensor, center: tuple[float, ...], deviation: float) -> Tensor:
+    offset = (x - x.new_tensor(center)) / deviation
+    return (-offset.square().sum(1) / 2).exp()
 
 
 def inverse_problem() -> GaussianMixture:
@@ -77,6 +80,8 @@ def inverse_problem_reward(observation: float = -1.0, deviation: float = 0.2) ->
 
     Source: Meta Flow Maps (2601.14430), section 7.1.1; the normalizer is left out.
     """
+    observation = checks.finite("observation", observation)
+    deviation = checks.positive("deviation", deviation)
     direction = torch.tensor([1.2, -0.8])
     center = observation * direction / direction.dot(direction)
     precision = torch.outer(direction, direction) / deviation**2
@@ -97,7 +102,8 @@ def cycloid_ring(
     authors published with their rebuttal. They say that it is a mixture of Gaussians; radius and
     deviation are measured in their figures (0.95; 0.035 to 0.04); the number of components is ours.
     """
-    return ring(components, radius, deviation**2)
+    components = checks.count("components", components)
+    return ring(components, radius, checks.positive("deviation", deviation) ** 2)
 
 
 def cycloid_reward(
@@ -119,16 +125,21 @@ def cycloid_reward(
     the line; far from the ring theirs is 0.04, not 0), as is the strength in the histogram of
     rewards under the tilt.
     """
+    settings = {
+        "amplitude": checks.finite("amplitude", amplitude),
+        "frequency": checks.count("frequency", frequency, least=0),
+        "radius": checks.finite("radius", radius),
+        "deviation": checks.positive("deviation", deviation),
+    }
+    return Reward(partial(_cycloid, **settings), "cycloid", differentiable=True)
 
-    if deviation <= 0:
-        raise ValueError(f"deviation must be positive, got {deviation}")
 
-    def cycloid(x: Tensor) -> Tensor:
-        angle = frequency * torch.atan2(x[:, 1], x[:, 0])
-        line = radius + amplitude * (angle.cos() + 0.3 * (2 * angle + 0.5).sin())
-        return (-((x.norm(dim=1) - line) / deviation).square() / 2).exp()
-
-    return Reward(cycloid, differentiable=True)
+def _cycloid(
+    x: Tensor, amplitude: float, frequency: int, radius: float, deviation: float
+) -> Tensor:
+    angle = frequency * torch.atan2(x[:, 1], x[:, 0])
+    line = radius + amplitude * (angle.cos() + 0.3 * (2 * angle + 0.5).sin())
+    return (-((x.norm(dim=1) - line) / deviation).square() / 2).exp()
 
 
 def mixture(
@@ -145,12 +156,10 @@ def mixture(
         seed: Which member of the family: what makes it is drawn from this seed alone.
         separation: Of the closest means; from 1 down the modes run into each other.
     """
-    if dimension < 1 or components < 2 or not separation > 0:
-        raise ValueError(
-            "a mixture needs at least one dimension, two components and a positive separation, "
-            f"got {dimension}, {components} and {separation}"
-        )
-    generator = torch.Generator().manual_seed(seed)
+    dimension = checks.count("dimension", dimension)
+    components = checks.count("components", components, least=2)
+    separation = checks.positive("separation", separation)
+    generator = torch.Generator().manual_seed(checks.count("seed", seed, least=0))
     weights = 0.5 + torch.rand(components, generator=generator, dtype=torch.float64)
     weights = weights / weights.sum()
     candidates = torch.randn(64 * components, dimension, generator=generator).double()

@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 __all__ = [
@@ -48,10 +49,9 @@ class Cluster(nn.Module):
 
     def __init__(self, particles: int, dimension: int, pair: nn.Module, spring: float = 0.0):
         super().__init__()
-        if particles < 2 or dimension < 1:
-            raise ValueError(
-                f"a cluster needs two particles and a dimension, got {particles} and {dimension}"
-            )
+        particles = checks.count("particles", particles, least=2)
+        dimension = checks.count("dimension", dimension)
+        spring = checks.finite("spring", spring)
         self.particles, self.dimension, self.pair, self.spring = particles, dimension, pair, spring
         pairs = torch.tensor(list(combinations(range(particles), 2)))
         self.register_buffer("first", pairs[:, 0])
@@ -150,9 +150,7 @@ def build_cluster(name: str) -> Cluster:
     Raises:
         ValueError: If there is none of this name.
     """
-    if name not in CLUSTERS:
-        raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, got {name!r}")
-    return CLUSTERS[name]()
+    return CLUSTERS[checks.choice("cluster", name, CLUSTERS)]()
 
 
 def energy_reward(cluster: Cluster | str) -> Reward:
@@ -164,12 +162,19 @@ def energy_reward(cluster: Cluster | str) -> Reward:
 
 def to_relative(x: Tensor) -> Tensor:
     """Relative coordinates (N, n-1, D) of clusters (N, n, D), whatever their means."""
+    _check_clusters(x, least=2)
     return _basis(x.shape[1]).to(x) @ x
 
 
 def from_relative(y: Tensor) -> Tensor:
     """Clusters (N, n, D) of mean 0, of relative coordinates (N, n-1, D); lengths are kept."""
+    _check_clusters(y, least=1)
     return _basis(y.shape[1] + 1).to(y).mT @ y
+
+
+def _check_clusters(x: Tensor, least: int) -> None:
+    if x.ndim != 3 or x.shape[1] < least:
+        raise ValueError(f"clusters must be of shape (N, n, D), got {tuple(x.shape)}")
 
 
 @cache

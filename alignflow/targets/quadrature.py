@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignflow.reward_module import Reward
+from alignflow.reward_module import Reward, log_tilt
 
 from .gaussians import Gaussians
 
@@ -115,7 +115,7 @@ def _moments(
     along_axes = posterior.centers.unsqueeze(-2) + posterior.variances.sqrt().unsqueeze(-2) * nodes
     points = torch.einsum("cij,ncqj->ncqi", posterior.axes, along_axes)  # (n, C, Q, D)
     rewards = reward.score(points.flatten(0, 2)).reshape(points.shape[:-1])
-    exponents = posterior.log_weights.unsqueeze(-1) + log_masses + strength * rewards
+    exponents = posterior.log_weights.unsqueeze(-1) + log_masses + log_tilt(rewards, strength)
     value = exponents.flatten(1).logsumexp(1)
     shares = (exponents - value[:, None, None]).exp()
     at_edge = nodes.abs().amax(1) > EDGE * REACH

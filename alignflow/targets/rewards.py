@@ -6,6 +6,7 @@ r"""Rewards under which a Gaussian mixture stays one, so that every tilt has a c
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
 from alignflow.reward_module import Reward
 
 __all__ = ["Linear", "Quadratic", "QuadraticForm", "quadratic_form"]
@@ -51,7 +52,9 @@ class Quadratic(Reward):
 
     def __init__(self, center: Tensor, precision: float | Tensor = 1.0, name: str = "quadratic"):
         center = _vector(center, "center")
-        precision = torch.as_tensor(precision, dtype=center.dtype, device=center.device)
+        precision = checks.as_tensor("precision", precision).to(center)
+        if not torch.isfinite(precision).all():
+            raise ValueError(f"precision must be finite, got {checks.shown(precision)}")
         if precision.ndim == 0:
             precision = precision * torch.eye(len(center)).to(center)
         if precision.shape != (len(center), len(center)):
@@ -87,7 +90,7 @@ def quadratic_form(reward) -> QuadraticForm | None:
 
 
 def _vector(values, what: str) -> Tensor:
-    values = torch.as_tensor(values)
+    values = checks.as_tensor(what, values)
     if values.ndim != 1 or not values.is_floating_point():
         raise ValueError(
             f"{what} must be a vector (D,) of floats, "

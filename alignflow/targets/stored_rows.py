@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .images import Images
+from alignflow import checks
+
+from .images import pixel_states
 
 __all__ = ["StoredRows", "check_log_weight", "stored_rows"]
 
@@ -45,7 +47,7 @@ class StoredRows:
     def states(self, rows: Tensor | slice) -> Tensor:
         """The rows as states, (*rows.shape, *E)."""
         if self.data.dtype == torch.uint8:
-            return Images(self.data).states(rows)
+            return pixel_states(self.data[rows])
         return self.data[rows].to(self.dtype)
 
     def parts(self) -> Iterator[slice]:
@@ -72,8 +74,7 @@ def stored_rows(data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
         )
     if not data.numel():
         raise ValueError(f"data must have at least one row, got shape {tuple(data.shape)}")
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    chunk = checks.count("chunk", chunk)
     check_log_weight(log_weight, len(data))
     blank = torch.zeros((), dtype=torch.float64)
     bare = StoredRows(data, log_weight.to(data.device, torch.float64), blank, blank, chunk)

@@ -4,7 +4,6 @@ The memory of a gradient is that of its largest part; the result is the same.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -16,7 +15,7 @@ from alignflow.graph import Node
 from alignflow.posteriors import Posterior
 from alignflow.reward_module import Reward
 
-from .tilt import SoftmaxMean, score_endpoints, tilted_value
+from .tilt import SoftmaxMean, score_endpoint_terms, tilted_value
 
 __all__ = ["Estimator", "Running", "Value"]
 
@@ -89,11 +88,11 @@ class Estimator(Node):
     def score(self, running: Running, tensordict: TensorDictBase) -> tuple[Tensor, Tensor | None]:
         """Rewards (B, k) of the draws and their log-weights, with a graph where there is one."""
         endpoint, condition = self.read(tensordict, "endpoint"), self.read(tensordict, "condition")
-        rewards = score_endpoints(self.reward, endpoint, condition, self.model.decode)
+        given = endpoint, condition, self.model.decode
+        rewards, terms = score_endpoint_terms(self.reward, *given)
         running.rewards.append(rewards.detach())
-        terms: dict[str, Any] = getattr(self.reward, "last_terms", {})
         for name, term in terms.items():
-            running.terms.setdefault(name, []).append(term.detach().reshape(rewards.shape))
+            running.terms.setdefault(name, []).append(term)
         log_weight = self.read(tensordict, "endpoint_log_weight")
         if log_weight is not None:
             running.log_weights.append(log_weight.detach())

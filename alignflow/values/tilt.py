@@ -18,7 +18,7 @@ from torch import Tensor
 from alignflow.conditions import repeat_rows
 from alignflow.reward_module import Reward, log_tilt
 
-__all__ = ["SoftmaxMean", "score_endpoints", "tilted_value"]
+__all__ = ["SoftmaxMean", "score_endpoint_terms", "score_endpoints", "tilted_value"]
 
 
 def tilted_value(
@@ -37,9 +37,17 @@ def score_endpoints(
     reward: Reward, endpoint: Tensor, condition: Any, decode: Callable[[Tensor], Any]
 ) -> Tensor:
     """Rewards (B, K) of endpoints (B, K, *E), scored as one flat batch."""
-    rows, draws = endpoint.shape[:2]
-    scores = reward.score(endpoint.flatten(0, 1), repeat_rows(condition, draws), decode)
-    return scores.reshape(rows, draws)
+    return score_endpoint_terms(reward, endpoint, condition, decode)[0]
+
+
+def score_endpoint_terms(
+    reward: Reward, endpoint: Tensor, condition: Any, decode: Callable[[Tensor], Any]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """As `score_endpoints`, and the terms (B, K) of a composite by name, without a graph."""
+    shape, draws = endpoint.shape[:2], endpoint.shape[1]
+    given = repeat_rows(condition, draws)
+    scores, terms = reward.score_terms(endpoint.flatten(0, 1), given, decode)
+    return scores.reshape(shape), {name: term.reshape(shape) for name, term in terms.items()}
 
 
 class SoftmaxMean:

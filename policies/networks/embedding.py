@@ -1,11 +1,14 @@
 """Embeddings of times and labels that all networks share."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LabelEmbedding", "TimeEmbedding", "TimePairEmbedding"]
+from alignflow import checks
+
+__all__ = ["LabelEmbedding", "TimeEmbedding", "TimePairEmbedding", "check_labels"]
 
 
 class TimeEmbedding(nn.Module):
@@ -49,8 +52,26 @@ class LabelEmbedding(nn.Module):
     def forward(self, label: Tensor | None, n: int) -> Tensor:
         if label is None:
             return self.table.weight[self.classes].expand(n, -1)
-        label = label.expand(n)
+        check_labels(label, self.classes)
+        label = label.expand(n).long()
         return self.table(torch.where(label < 0, self.classes, label))
+
+
+def check_labels(label: Any, classes: int) -> None:
+    """Refuse what is no label of so many classes; on a GPU the numbers are not looked at.
+
+    Args:
+        label: Whole numbers from 0 to classes - 1, or -1 for the null class.
+        classes: Number of classes.
+    """
+    wanted = f"labels must be whole numbers from 0 to {classes - 1}, or -1 for no label"
+    if not isinstance(label, Tensor) or label.is_floating_point() or label.ndim > 1:
+        raise ValueError(f"{wanted}; got {checks.shown(label)}")
+    if label.device.type != "cpu" or torch.compiler.is_compiling() or not label.numel():
+        return
+    least, most = (int(bound) for bound in label.long().aminmax())
+    if least < -1 or most >= classes:
+        raise ValueError(f"{wanted}; got labels from {least} to {most}")
 
 
 class TimePairEmbedding(nn.Module):

@@ -15,7 +15,7 @@ from alignflow.distillation import (
     build_loss,
 )
 from alignflow.interpolants import Trigonometric
-from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.policies import FlowMapPolicy
 
 
 class Linear(torch.nn.Module):
@@ -27,6 +27,14 @@ class Linear(torch.nn.Module):
 
     def forward(self, x, s, t):
         return self.a * x + self.b * s[:, None] + self.c * t[:, None] + self.d
+
+
+class Recorder(torch.nn.Module):
+    """v = 0, and the condition that it was asked with last."""
+
+    def average_velocity(self, x, s, t, condition):
+        self.condition = condition
+        return torch.zeros_like(x)
 
 
 @pytest.fixture
@@ -124,10 +132,31 @@ def test_the_loss_weight_is_best_at_the_logarithm_of_the_loss():
 
 
 def test_dropped_conditions_are_the_stated_share(generator):
-    policy = FlowMapPolicy(MLP(1, 8, 1, classes=3), (1,))
+    policy = Recorder()
     loss = FlowMapLoss(policy, condition_dropout=0.25, generator=generator)
-    dropped = (loss._drop(torch.ones(10_000, dtype=torch.long)) == -1).float().mean().item()
+    labels = torch.ones(10_000, dtype=torch.long)
+    loss(TensorDict({"data": torch.zeros(10_000, 1), "condition": labels}))
+    dropped = (policy.condition == -1).float().mean().item()
     assert dropped == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / 10_000) ** 0.5)
+
+
+def test_a_dropped_condition_is_dropped_as_a_whole(generator):
+    policy, rows = Recorder(), 1_000
+    loss = FlowMapLoss(policy, condition_dropout=0.25, generator=generator)
+    vectors = TensorDict({"prompt": torch.rand(rows, 5), "label": torch.ones(rows).long()}, [rows])
+    loss(TensorDict({"data": torch.zeros(rows, 1), "condition": vectors}, [rows]))
+    lost = policy.condition["label"] == -1
+    assert 0 < lost.sum() < rows
+    assert (policy.condition["prompt"][lost] == -1).all()
+    assert torch.equal(policy.condition["prompt"][~lost], vectors["prompt"][~lost])
+
+
+def test_texts_are_conditions_too(generator):
+    policy = Recorder()
+    loss = FlowMapLoss(policy, PSD(), condition_dropout=0.5, generator=generator)
+    texts = TensorDict({"data": torch.zeros(64, 1), "condition": ["a cat"] * 64}, [64])
+    assert loss(texts)["loss_diagonal"] > 0
+    assert set(policy.condition) == {"a cat", ""}
 
 
 @pytest.mark.parametrize("times", [UniformTimes, LogitNormalTimes])

@@ -158,6 +158,15 @@ def test_labels_reach_the_network(base, generator):
     assert drawn.shape == (4, 2, 1)
 
 
+def test_dropout_takes_labels_and_leaves_times_and_states(generator):
+    rows = TensorDict({"data": torch.randn(500, 1), "condition": torch.ones(500).long()}, [500])
+    context = in_context(rows, generator, dropout=0.25)["condition"]
+    assert set(context["label"].tolist()) == {-1, 1}
+    assert (context["time"] >= 0).all() and not (context["state"] == -1).any()
+    kept = in_context(rows, torch.Generator().manual_seed(1))["condition"]
+    assert torch.equal(kept["label"], rows["condition"])
+
+
 def test_a_teacher_that_there_is_not_is_refused(base):
     with pytest.raises(ValueError, match="teacher must be one of glass, data, got 'own'"):
         af.learn_posterior(base, teacher="own", steps=1)

@@ -190,7 +190,7 @@ def test_what_is_no_action_is_refused(policy):
     [
         ({"num_envs": 0}, "num_envs must be at least 1"),
         ({"kl_weight": -1.0}, "kl_weight must not be negative"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"transition": "euler"}, "transition must be 'sde' or 'anchored', got 'euler'"),
         ({"grid": [0.5, 1.0]}, "an episode goes from time 0 to time 1"),
     ],

@@ -128,5 +128,67 @@ def test_each_sample_keeps_its_condition(condition):
 
 
 def test_one_sample_is_too_few_to_compare():
-    with pytest.raises(ValueError, match="n must be at least 2"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 2, got 1"):
         check_reward(mean, POLICY, n=1)
+
+
+def test_a_reward_without_any_finite_number_is_unsound_whatever_becomes_of_nan():
+    for on_invalid in ("raise", "drop", "worst"):
+        report = checked(lambda x: mean(x) * torch.nan, on_invalid=on_invalid)
+        assert not report.ok
+        assert "not finite" in str(report) or "for all of the 4 samples" in str(report)
+
+
+def test_a_term_of_a_sum_that_writes_into_its_samples_is_found():
+    report = check_reward(Sum({"mean": (mean, 1.0), "writer": (in_place, 1.0)}), POLICY)
+    assert report.problems == ["it changes the samples it is given: work on a copy of them"]
+
+
+def test_a_reward_that_empties_its_list_of_samples_is_found():
+    class Words(StandardNormal):
+        def decode(self, x):
+            return ["a"] * len(x)
+
+    def emptied(texts):
+        lengths = [float(len(text)) for text in texts]
+        texts.clear()
+        return lengths
+
+    assert "changes the samples" in str(check_reward(emptied, Words((3, 2, 2))))
+
+
+def test_a_reward_that_fails_now_and_then_is_reported_and_not_raised():
+    calls = []
+
+    def flaky(x):
+        calls.append(len(x))
+        if len(calls) > 1:
+            raise OSError("no connection")
+        return mean(x)
+
+    assert "raised OSError" in str(checked(flaky))
+
+
+WRONG = {
+    "a name": ({"policy": "avatars"}, ValueError, r"af\.load\('avatars'\)"),
+    "a network": ({"policy": torch.nn.Identity()}, ValueError, r"af\.FlowMapPolicy"),
+    "conditions": ({"condition": [1, 2]}, ValueError, "4 samples need one condition or 4, got 2"),
+    "n": ({"n": 2.5}, ValueError, "n must be a whole number of at least 2, got 2.5"),
+    "seed": ({"seed": 1}, ValueError, "check_reward takes no seed: say generator=1"),
+    "several": ({"candidate": {"a": mean}}, TypeError, r"af\.Sum\(\{name: \(reward, weight\)"),
+    "reward's name": ({"candidate": "ocr"}, TypeError, "must be callable, got str 'ocr'"),
+}
+
+
+@pytest.mark.parametrize(("options", "kind", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_checked_is_refused_with_the_way_out(options, kind, message):
+    with pytest.raises(kind, match=message):
+        check_reward(**({"candidate": mean, "policy": POLICY} | options))
+
+
+def test_each_sample_alone_gets_its_own_condition():
+    def by_label(x, condition=None):
+        return [float(len(text)) for text in condition]
+
+    report = checked(by_label, condition=["a", "bb", "ccc", "dddd"])
+    assert report.ok and report.rewards == [1.0, 2.0, 3.0, 4.0]

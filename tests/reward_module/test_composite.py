@@ -22,7 +22,9 @@ def boxed(endpoint):
 def test_a_sum_weighs_its_terms_and_keeps_each_by_name():
     both = Sum({"a": (square, 0.5), "b": (boxed, -2.0)})
     torch.testing.assert_close(both(STATES), 0.5 * square(STATES) - 2 * boxed(STATES))
-    torch.testing.assert_close(both.last_terms, {"a": square(STATES), "b": boxed(STATES)})
+    total, terms = both.score_terms(STATES)
+    torch.testing.assert_close(total, both(STATES))
+    torch.testing.assert_close(terms, {"a": square(STATES), "b": boxed(STATES)})
 
 
 def test_a_sum_is_differentiable_if_all_of_its_terms_are():
@@ -38,7 +40,7 @@ def test_the_gradient_of_a_sum_is_the_weighted_sum_of_gradients():
     (gradient,) = torch.autograd.grad(both(states).sum(), states)
     torch.testing.assert_close(gradient, states.detach() + torch.tensor([3.0, 0.0]).double())
     assert torch.autograd.gradcheck(both, states)
-    assert not both.last_terms["a"].requires_grad
+    assert not both.score_terms(states)[1]["a"].requires_grad
 
 
 def test_plain_callables_and_sums_are_terms_too():
@@ -122,8 +124,9 @@ def test_printing_shows_the_terms_and_their_weights():
 REFUSED = {
     "empty": ({}, "at least one term"),
     "no weight": ({"a": square}, r"term 'a' must be a pair \(reward, weight\)"),
-    "a text": ({"a": (square, "much")}, r"term 'a' must be a pair"),
-    "NaN": ({"a": (square, float("nan"))}, "weight of term 'a' must be finite, got nan"),
+    "no mapping": ([square], r"at least one term, \{name: \(reward, weight\)\}, got \["),
+    "a text": ({"a": (square, "much")}, "weight of term 'a' must be a finite number, got 'much'"),
+    "NaN": ({"a": (square, float("nan"))}, "weight of term 'a' must be a finite number, got nan"),
 }
 
 

@@ -97,5 +97,5 @@ def test_a_module_that_is_no_classifier_is_refused():
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, float("nan")])
 def test_a_threshold_that_all_or_none_pass_is_refused(threshold):
-    with pytest.raises(ValueError, match="threshold must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"threshold must be a fraction in \(0, 1\)"):
         AttributeIndicator("red", threshold, Tint())

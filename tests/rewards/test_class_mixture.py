@@ -52,9 +52,11 @@ def test_it_is_sound(rgb_policy):
 
 REFUSED = {
     "too few": ([1, 2], "weights must be 3 numbers, got 2"),
-    "negative": ([1, -1, 1], "must not be negative"),
+    "negative": ([1, -1, 1], "each weight must be a finite number of at least 0, got -1"),
     "zero": ([0, 0, 0], "not all zero"),
-    "NaN": ([float("nan"), 0, 1], "must not be negative"),
+    "NaN": ([float("nan"), 0, 1], "each weight must be a finite number of at least 0, got nan"),
+    "a text": ("digits", "weights must be numbers or a mapping, got 'digits'"),
+    "a label's": ({"1": -2}, "weight of 1 must be a finite number of at least 0, got -2"),
     "unknown": ({"7": 1}, "no label '7': known are 0, 1, 2"),
 }
 

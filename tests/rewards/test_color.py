@@ -35,7 +35,7 @@ def test_a_gray_image_has_no_color():
         Color(RED)(torch.zeros(2, 1, 28, 28))
 
 
-@pytest.mark.parametrize("rgb", [[1.0, 0.0], [255, 0, 0], [float("nan"), 0, 0]], ids=str)
+@pytest.mark.parametrize("rgb", [[1.0, 0.0], [255, 0, 0], [float("nan"), 0, 0], "red", 3], ids=str)
 def test_what_is_no_color_is_refused(rgb):
-    with pytest.raises(ValueError, match=r"rgb must be three numbers in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"rgb must be (three numbers|a fraction) in \[0, 1\]"):
         Color(rgb)

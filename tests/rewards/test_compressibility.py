@@ -62,7 +62,7 @@ def test_pixels_outside_of_zero_to_one_are_refused_and_not_clipped(images, found
 
 REFUSED = {
     "format": ({"format": "gif"}, "format must be one of jpeg, png, got 'gif'"),
-    "quality": ({"quality": 0}, "quality must be from 1 to 95, got 0"),
+    "quality": ({"quality": 0}, "quality must be a whole number from 1 to 95, got 0"),
     "png": ({"format": "png", "quality": 80}, "a PNG has no quality"),
 }
 

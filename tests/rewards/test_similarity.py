@@ -1,11 +1,13 @@
 """Similarity: golden values, files, gradient, soundness, refusals."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import alignflow as af
 from alignflow.rewards import Similarity
+from alignflow.rewards.similarity import read_image
 
 
 def test_distances_to_a_gray_image():
@@ -50,3 +52,10 @@ def test_what_is_no_image_is_refused(tmp_path):
         Similarity(torch.zeros(4, 4))
     with pytest.raises(FileNotFoundError, match="nowhere.png"):
         Similarity(tmp_path / "nowhere.png")
+
+
+def test_an_image_of_sixteen_bits_keeps_its_levels(tmp_path):
+    levels = np.array([[0, 128 * 257], [257, 65_535]], dtype=np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    seen = (read_image(tmp_path / "deep.png") * 255).round()
+    assert seen.tolist() == [[[0, 128], [1, 255]]]

@@ -41,7 +41,7 @@ def test_samples_are_different_rows_of_it(generator):
 def test_what_is_no_reference_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"relative coordinates \(N, 3, 2\).*got \(5, 4, 2\)"):
         Boltzmann(double_well(), 1.0, torch.zeros(5, 4, 2))
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+    with pytest.raises(ValueError, match="temperature must be a positive number, got 0"):
         Boltzmann(double_well(), 0.0, torch.zeros(5, 3, 2))
     with pytest.raises(ValueError, match="cluster must be one of dw4, lj13, lj55, got 'lj38'"):
         boltzmann("lj38")

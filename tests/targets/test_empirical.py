@@ -383,7 +383,10 @@ def test_a_module_cast_to_another_precision_is_the_law_of_the_cast_rows(target, 
         (lambda: Empirical(torch.zeros(3, 2, dtype=torch.int64)), "floats or uint8"),
         (lambda: Empirical(torch.zeros(0, 2)), "at least one row"),
         (lambda: Empirical(torch.full((3, 2), torch.nan)), "must be finite"),
-        (lambda: Empirical(torch.zeros(3, 2), chunk=0), "chunk must be at least 1"),
+        (
+            lambda: Empirical(torch.zeros(3, 2), chunk=0),
+            "chunk must be a whole number of at least 1, got 0",
+        ),
         (lambda: Empirical(torch.zeros(3, 2), torch.zeros(2)), r"log-weights \(3,\)"),
         (lambda: Empirical(torch.zeros(1, 2), torch.tensor([torch.nan])), "NaN"),
         (lambda: Empirical(torch.zeros(1, 2), torch.tensor([-torch.inf])), "none is left"),
@@ -404,9 +407,9 @@ def test_calls_without_an_answer_are_refused(target):
         target.log_density(x, 1.0)
     with pytest.raises(ValueError, match="cannot be inverted"):
         target.flow_map(x, 1.0, 0.5)
-    with pytest.raises(ValueError, match="n must be at least 1"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1"):
         target.sample(0)
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
         target.posterior_sample(x, 0.5, 0)
     with pytest.raises(ValueError, match=r"rewards of 101 rows .* got \(2,\)"):
         target.tilted(torch.zeros(2), 1.0)

@@ -96,3 +96,15 @@ def test_a_file_that_is_no_image_is_named(tmp_path, harm):
 def test_sizes_and_channels_that_make_no_sense_are_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         image_folder(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gray_of_sixteen_bits_keeps_its_levels(tmp_path, channels):
+    levels = np.array([[0, 257, 30_000], [128 * 257, 65_278, 65_535]], dtype=np.uint16)
+    Image.fromarray(levels.repeat(2, 0).repeat(2, 1)[:4, :4]).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as opened:
+        assert opened.mode.startswith("I")
+    pixels = image_folder(tmp_path, size=4, channels=channels).pixels[0]
+    assert pixels[:, 0, 0].tolist() == [0] * channels and pixels[:, 0, 2].tolist() == [1] * channels
+    assert pixels[:, 2, 0].tolist() == [128] * channels
+    assert pixels[:, 2, 2].tolist() == [254] * channels

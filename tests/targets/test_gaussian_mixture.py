@@ -253,7 +253,7 @@ def test_calls_without_an_answer_are_refused(mixture):
         mixture.posterior_log_density(x, x, 1.0)
     with pytest.raises(ValueError, match="no flow"):
         mixture.posterior_flow(x[:, None], x, 1.0)
-    with pytest.raises(ValueError, match="n must be at least 1"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1"):
         mixture.sample(0)
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
         mixture.posterior_sample(x, 0.5, 0)

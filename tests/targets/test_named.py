@@ -194,14 +194,17 @@ def test_grid_tilts_by_a_black_box_and_reports_its_mean_reward():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ring(modes=0), "at least one mode"),
-        (lambda: cycloid_reward(deviation=0.0), "deviation must be positive"),
-        (lambda: bump_reward(deviation=0.0), "deviation must be positive"),
-        (lambda: mixture(0), "a positive separation, got 0, 4 and 4.0"),
-        (lambda: mixture(2, components=1), "a positive separation, got 2, 1 and 4.0"),
-        (lambda: mixture(2, separation=0.0), "a positive separation, got 2, 4 and 0.0"),
+        (lambda: ring(modes=0), "modes must be a whole number of at least 1, got 0"),
+        (lambda: cycloid_reward(deviation=0.0), "deviation must be a positive number, got 0.0"),
+        (lambda: bump_reward(deviation=0.0), "deviation must be a positive number, got 0.0"),
+        (lambda: mixture(0), "dimension must be a whole number of at least 1, got 0"),
+        (
+            lambda: mixture(2, components=1),
+            "components must be a whole number of at least 2, got 1",
+        ),
+        (lambda: mixture(2, separation=0.0), "separation must be a positive number, got 0.0"),
         (lambda: Checkerboard(squares=3), "squares must be even"),
-        (lambda: Checkerboard(extent=0.0), "extent must be positive"),
+        (lambda: Checkerboard(extent=0.0), "extent must be a positive number, got 0.0"),
         (lambda: GridDensity(lambda x: x.sum(1), torch.ones(2), torch.zeros(2)), "lower < upper"),
         (
             lambda: GridDensity(lambda x: x.sum(1) - torch.inf, torch.zeros(1), torch.ones(1)),

@@ -107,7 +107,7 @@ def test_the_reward_is_minus_the_energy():
 
 
 def test_what_is_no_cluster_is_refused():
-    with pytest.raises(ValueError, match="needs two particles and a dimension, got 1 and 3"):
+    with pytest.raises(ValueError, match="particles must be a whole number of at least 2, got 1"):
         lennard_jones(1)
     with pytest.raises(ValueError, match=r"states must be \(N, 4, 2\), got \(3, 8\)"):
         double_well()(torch.zeros(3, 8))

@@ -194,3 +194,21 @@ def test_questions_without_an_answer_are_refused():
             method(torch.zeros(2, 8), 0.5, waves, 1.0)
     with pytest.raises(ValueError, match="one or two dimensions, got 8"):
         eight.tilted(waves, 1.0)
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.5, -1.0])
+def test_a_dropped_half_of_the_plane_is_dropped_under_every_strength(strength):
+    def right(x):
+        return torch.where(x[:, 0] > 0, 1.0, torch.nan)
+
+    half = Reward(right, on_invalid="drop")
+    target, x = ring(modes=4), torch.tensor([[0.1, 0.0], [-0.2, 0.1]])
+    value = target.value(x, 0.3, half, strength)
+    assert torch.isfinite(value).all()
+    if strength == 0:
+        assert (value < 0).all() and (value > -2).all()
+    tilted = target.tilted(half, strength)
+    assert (tilted.sample(100, generator=0)[:, 0] > 0).all()
+    # half of the ring is right of the middle
+    half_mass = torch.tensor(strength + math.log(0.5))
+    torch.testing.assert_close(tilted.log_normalizer, half_mass, atol=0.02, rtol=0)
