@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDict
 from torch import Tensor, nn
 
 from alignflow.modes import evaluating
@@ -80,7 +80,7 @@ class Episodes(nn.Module):
         self.age += 1
         held = TensorDict({name: getattr(self, name) for name in self.names}, batch_size=self.shape)
         rows = torch.randperm(self.shape[0], generator=self.generator)[:n]
-        drawn = held[rows.to(self.age.device)]
+        drawn: Any = held[rows.to(self.age.device)]
         if fresh:
             # as the loss will ask for it: other rows, or no graph, may be rounded otherwise
             with torch.enable_grad():
@@ -141,7 +141,7 @@ def acting(actor: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
-def law_of(actor: Any, steps: TensorDictBase) -> Any:
+def law_of(actor: Any, steps: Any) -> Any:
     """Of the actions at rows (*B,) of `state`, `time`, `target_time` and perhaps `condition`."""
     asked = steps.select("state", "time", "target_time", "condition", strict=False)
     with acting(actor, asked["state"].device):

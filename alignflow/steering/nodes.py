@@ -134,7 +134,12 @@ class Uncorrected(Node):
 
 
 def step_groups(
-    nodes: Nodes, velocity: Velocity, guided: bool, first: bool = False, last: bool = False
+    nodes: Nodes,
+    velocity: Velocity,
+    guided: bool,
+    first: bool = False,
+    last: bool = False,
+    noisy: bool = True,
 ) -> list[Group]:
     """The groups of one step, in order.
 
@@ -144,6 +149,7 @@ def step_groups(
         guided: Whether the step starts between t_min and t_max.
         first: Whether the step starts from noise.
         last: Whether it ends at time 1.
+        noisy: Whether the base's own move has noise.
     """
     posterior = () if nodes.posterior is None else (nodes.posterior,)
     lookahead: Group = posterior if nodes.value is None else (*posterior, nodes.value)
@@ -156,7 +162,7 @@ def step_groups(
         # a straight line leads to the lookahead's endpoint, whatever that is worth
         lookahead = posterior if "endpoint" in nodes.transition.needs else ()
     # a move without noise has no density: particles that are weighed by it are not corrected there
-    bare = last and nodes.resampler.weighs_moves
+    bare = not noisy and nodes.resampler.weighs_moves
     corrections = nodes.corrections if guided and not bare else ()
     if bare and any("correction" in node.makes for node in lookahead):
         corrections = (Uncorrected(),)

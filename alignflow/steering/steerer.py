@@ -60,7 +60,10 @@ class Steerer:
         self.nodes = build(model, metered_reward)
         self.velocity = Velocity(model)
         self.finished = FinishedReward(model, metered_reward)
-        self.times = times.tolist()
+        self.times: list[float] = times.tolist()
+        # in the precision that the steps themselves will have
+        exact = times.to(policy.device, policy.dtype)
+        self.noisy = (self.nodes.transition.spread(exact[:-1], exact[1:]) > 0).tolist()
         self.micro_batch_size = micro_batch_size
         self.title = title
         self._check()
@@ -73,7 +76,8 @@ class Steerer:
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""
         guided, last = self.guides(self.times[step]), step == self.steps - 1
-        return step_groups(self.nodes, self.velocity, guided, first=step == 0, last=last)
+        first, noisy = step == 0, self.noisy[step]
+        return step_groups(self.nodes, self.velocity, guided, first, last, noisy)
 
     def guides(self, time: float) -> bool:
         """Whether a step that starts at this time is guided."""
