@@ -8,15 +8,16 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.conditions import condition_rows, repeat_rows
-from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward
+from alignflow.cost import Cost, MeteredFlowMap, MeteredReward, metered
 from alignflow.flow_map import FlowMap, Guided
 from alignflow.graph import Node
+from alignflow.modes import frozen
 from alignflow.posteriors import Velocity
 from alignflow.reward_module import Reward
 
 from .drawing import draw_mermaid, draw_table
 from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
-from .run import frozen, naming_step, run_group
+from .run import naming_step, run_group
 
 __all__ = ["Steerer"]
 
@@ -52,11 +53,10 @@ class Steerer:
     ):
         self.policy = policy
         self.reward = reward
-        self.meter = Meter()
-        model: FlowMap = MeteredFlowMap(policy, self.meter)
+        model: FlowMap = MeteredFlowMap(policy)
         if guidance != 1.0:
             model = Guided(model, guidance)
-        metered_reward = MeteredReward(reward, self.meter)
+        metered_reward = MeteredReward(reward)
         self.nodes = build(model, metered_reward)
         self.velocity = Velocity(model)
         self.finished = FinishedReward(model, metered_reward)
@@ -127,8 +127,12 @@ class Steerer:
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
-        before = self.meter.total
-        with frozen(self.policy, self.reward), torch.inference_mode(False), torch.no_grad():
+        with (
+            metered() as meter,
+            frozen(self.policy, self.reward),
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):
             tensordict = self._start(n, condition, generator, return_trajectory)
             for step in range(self.steps):
                 tensordict = self._step(tensordict, step, generator)
@@ -140,7 +144,7 @@ class Steerer:
             with naming_step(self.steps, 1.0):
                 tensordict = run_group((self.finished,), tensordict, self.micro_batch_size)
             tensordict = self.nodes.resampler.finish(tensordict)
-            return self._collect(tensordict, n, self.meter.total - before, generator)
+            return self._collect(tensordict, n, meter.total, generator)
 
     def _start(self, n: int, condition, generator, keep_path: bool) -> TensorDict:
         rows = n * self.nodes.particles

@@ -1,6 +1,7 @@
 """The run over the grid: costs, micro-batches, conditions, a frozen model, the printed graph."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -280,6 +281,58 @@ def test_guidance_is_that_of_the_guided_model(policy):
     label = torch.tensor(1)
     expected = policy.sample(4, steps=3, condition=label, guidance=2.5, generator=generator)
     torch.testing.assert_close(out["state"], expected)
+
+
+@pytest.mark.parametrize("method", ["mfm_g", "mfm_gf", "search"])
+def test_a_stochastic_map_is_guided_and_its_two_forwards_are_counted(policy, method):
+    stochastic, condition = policy.with_context(), torch.tensor([0, 1, 2])
+    hooks = Hooks(stochastic.module)
+    options = {"method": method, "steps": 3, "guidance": 2.0}
+    out = af.steer(stochastic, hooks.reward, **options).sample(3, condition=condition)
+    assert 3 * out["nfe"].item() == hooks.counts["nfe"]
+    assert 3 * out["vjps"].item() == hooks.counts["vjps"]
+
+
+@pytest.mark.parametrize("method", ["lookahead", "twisted_smc", "reno"])
+def test_one_steerer_in_four_threads_gives_each_its_own_samples_and_costs(method):
+    """Twenty samples a thread, of a model that is in training mode and stays so."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(DIMENSION + 2, 16), torch.nn.Dropout(0.5),
+                                  torch.nn.SiLU(), torch.nn.Linear(16, DIMENSION))  # fmt: skip
+
+    class Dropping(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, s, t):
+            return self.network(torch.cat([x, s[:, None], t[:, None]], 1))
+
+    policy = FlowMapPolicy(Dropping().double(), (DIMENSION,)).train()
+    next(policy.parameters()).requires_grad_(False)
+    needed = [parameter.requires_grad for parameter in policy.parameters()]
+    options = {"iterations": 4} if method == "reno" else {}
+    steerer = af.steer(policy, smooth(), method, steps=4, **options)
+
+    def sample(seed: int) -> dict:
+        generator = torch.Generator().manual_seed(seed)
+        return steerer.sample(1 + seed % 3, generator=generator).to_dict()
+
+    serial = [sample(seed) for seed in range(80)]
+    with ThreadPoolExecutor(4) as threads:
+        parallel = list(threads.map(sample, range(80)))
+    for one, other in zip(serial, parallel, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert all(module.training for module in policy.modules())
+    assert [parameter.requires_grad for parameter in policy.parameters()] == needed
+
+
+def test_a_reward_that_steers_is_not_charged_for_it(policy):
+    inner = af.steer(policy, smooth(), steps=2)
+    outer = af.steer(policy, lambda x: inner.sample(len(x))["reward"], "best_of_n", steps=2)
+    alone = af.steer(policy, smooth(), "best_of_n", steps=2)
+    costs = [{k: v.item() for k, v in s.sample(2).items() if v.ndim == 0} for s in (outer, alone)]
+    assert costs[0] == costs[1]
 
 
 @pytest.mark.parametrize("method", list(METHODS))
