@@ -132,7 +132,13 @@ class FlowMapLoss(nn.Module):
                 return self.teacher.velocity(x, t, condition)
             return self.policy.average_velocity(x, t, t, condition)
 
-        residual = self.rule(average, velocity, x, s, t, self.generator)
+        def denoiser(x: Tensor, t: Tensor) -> Tensor:
+            return (self.teacher or self.policy).denoiser(x, t, condition)
+
+        if isinstance(self.rule, LSD) and _gives_denoiser(self.teacher or self.policy):
+            residual = self.rule.of_denoiser(average, denoiser, x, s, t)
+        else:
+            residual = self.rule(average, velocity, x, s, t, self.generator)
         most = self.path.velocity(x0, x1, s).square().mean() if self.damped else None
         return self._mean(residual, s, t, most)
 
@@ -187,6 +193,11 @@ def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     if name not in _RULES:
         raise ValueError(f"loss must be one of {', '.join(_RULES)}, got {name!r}")
     return FlowMapLoss(policy, **_RULES[name](), **options)
+
+
+def _gives_denoiser(model: Any) -> bool:
+    """Whether its velocity is a quotient, 0/0 at time 1, of what it gives."""
+    return getattr(model, "parametrization", None) == "mean_denoiser"
 
 
 def _rows(rows: slice, *tensors: Tensor | None) -> list[Any]:

@@ -6,11 +6,13 @@ Each sampler draws `diagonal(n)`, times (n,), and `pairs(n)`, starts and ends (n
 import torch
 from torch import Tensor
 
+from alignflow import checks
+
 __all__ = ["LogitNormalTimes", "UniformTimes"]
 
 
 class UniformTimes:
-    """Diagonal times uniform on [0, 1]; pairs uniform on the triangle s <= t.
+    """Diagonal times uniform on [0, 1); pairs uniform on the triangle s <= t.
 
     Args:
         boundary: Share of pairs set to the whole path (0, 1), which one-step sampling jumps.
@@ -18,10 +20,8 @@ class UniformTimes:
     """
 
     def __init__(self, boundary: float = 0.0, both_directions: bool = False):
-        if not 0 <= boundary <= 1:
-            raise ValueError(f"boundary must be a share in [0, 1], got {boundary}")
-        self.boundary = boundary
-        self.both_directions = both_directions
+        self.boundary = checks.fraction("boundary", boundary)
+        self.both_directions = checks.flag("both_directions", both_directions)
 
     def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.rand(n, generator=generator)
@@ -50,7 +50,9 @@ class LogitNormalTimes(UniformTimes):
 
     def __init__(self, mean=0.0, std=1.0, boundary: float = 0.0, both_directions: bool = False):
         super().__init__(boundary, both_directions)
-        self.mean, self.std = mean, std
+        self.mean, self.std = checks.finite("mean", mean), checks.nonnegative("std", std)
 
     def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))
+        time = torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))
+        # far out it rounds to 1, where a velocity may be 0/0
+        return time.clamp_max(1 - torch.finfo(time.dtype).eps)
