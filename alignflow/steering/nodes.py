@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from alignflow import checks
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
@@ -58,6 +59,9 @@ class Nodes:
     ascent: NoiseAscent | None = None
 
     def __post_init__(self):
+        checks.count("particles", self.particles)
+        if checks.fraction("t_min", self.t_min) >= checks.fraction("t_max", self.t_max):
+            raise ValueError(f"t_min must be below t_max, got {self.t_min} and {self.t_max}")
         check_choices(self)
 
     @property

@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import condition_rows, repeat_rows
 from alignflow.cost import Cost, MeteredFlowMap, MeteredReward, metered
 from alignflow.flow_map import FlowMap, Guided
@@ -54,7 +55,7 @@ class Steerer:
         self.policy = policy
         self.reward = reward
         model: FlowMap = MeteredFlowMap(policy)
-        if guidance != 1.0:
+        if checks.finite("guidance", guidance) != 1.0:
             model = Guided(model, guidance)
         metered_reward = MeteredReward(reward)
         self.nodes = build(model, metered_reward)
@@ -64,7 +65,9 @@ class Steerer:
         # in the precision that the steps themselves will have
         exact = times.to(policy.device, policy.dtype)
         self.noisy = (self.nodes.transition.spread(exact[:-1], exact[1:]) > 0).tolist()
-        self.micro_batch_size = micro_batch_size
+        self.micro_batch_size = (
+            None if micro_batch_size is None else checks.count("micro_batch_size", micro_batch_size)
+        )
         self.title = title
         self._check()
 
@@ -101,7 +104,7 @@ class Steerer:
         self,
         n: int,
         condition=None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         callback: Callable[[int, TensorDictBase], None] | None = None,
         return_trajectory: bool = False,
     ) -> TensorDict:
@@ -111,7 +114,7 @@ class Steerer:
             n: Number of systems.
             condition: One for all systems (a number, a tensor of one row), or n of them (a tensor
                 or TensorDict of n rows).
-            generator: Source of all randomness.
+            generator: Source of all randomness, or its seed.
             callback: Called after each step with its index and the flat batch (n M rows, particles
                 of a system side by side): `state` at `time`, and what the step wrote on its way.
             return_trajectory: Keep the path of each returned sample.
@@ -125,8 +128,8 @@ class Steerer:
         Raises:
             RewardError: If the reward fails; it names the reward, the step and the samples.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+        n, generator = checks.count("n", n), checks.as_generator(generator)
+        checks.flag("return_trajectory", return_trajectory)
         with (
             metered() as meter,
             frozen(self.policy, self.reward),
