@@ -9,6 +9,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
+from alignflow.html_table import html_table
 from alignflow.reward_module import Reward, as_reward
 
 from .distances import frechet_distance, sliced_wasserstein
@@ -46,6 +47,10 @@ class Evaluation(dict[str, Estimate]):
         for name, estimate in self.items():
             table.add_row(name, f"{estimate.value:.4g}", f"{estimate.standard_error:.2g}")
         return table
+
+    def _repr_html_(self) -> str:
+        rows = ((name, f"{e.value:.4g}", f"{e.standard_error:.2g}") for name, e in self.items())
+        return html_table(f"{self.count} samples", ("measure", "value", "standard error"), rows)
 
     def __str__(self) -> str:
         from rich.console import Console

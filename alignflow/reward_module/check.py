@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
+from alignflow.html_table import html_table
 
 from .interface import Reward, RewardError, as_reward
 from .rows import rows_of
@@ -32,6 +33,10 @@ class RewardReport:
     def ok(self) -> bool:
         """Whether nothing was found wrong."""
         return not self.problems
+
+    def _repr_html_(self) -> str:
+        title, *verdict = str(self).splitlines()
+        return html_table(title, ("verdict",), ([line.removeprefix("- ")] for line in verdict))
 
     def __str__(self) -> str:
         kind = "differentiable" if self.differentiable else "black box"

@@ -16,7 +16,7 @@ from alignflow.modes import frozen
 from alignflow.posteriors import Velocity
 from alignflow.reward_module import Reward
 
-from .drawing import draw_mermaid, draw_table
+from .drawing import draw_html, draw_mermaid, draw_table
 from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
 from .run import naming_step, run_group
 
@@ -197,6 +197,9 @@ class Steerer:
 
     def __repr__(self) -> str:
         return draw_table(self)
+
+    def _repr_html_(self) -> str:
+        return draw_html(self)
 
     def mermaid(self) -> str:
         """The graph of a guided step as a Mermaid flowchart."""

@@ -1,7 +1,13 @@
 """The run over the grid: costs, micro-batches, conditions, a frozen model, the printed graph."""
 
+import importlib.util
 import inspect
+import os
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +24,7 @@ from alignflow.transitions import Euler
 from alignflow.values import Gradient
 
 DIMENSION = 3
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -362,8 +369,9 @@ def test_the_steps_before_t_min_are_the_bases_own(policy):
 def test_the_printed_graph_shows_nodes_keys_and_cost(policy):
     text = str(af.steer(policy, smooth(), method="dps", transition="heun", strength=2.0, steps=4))
     rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
-    assert rows["DenoiserPosterior()"][1:] == (
-        "state, time endpoint, denoiser, velocity 1 0 0 0".split()
+    assert rows["DenoiserPosterior()"][1:] == "1 0 0 0".split()
+    assert "DenoiserPosterior() 1 0 0 0 state, time -> endpoint, denoiser, velocity" in (
+        " ".join(text.split())
     )
     assert rows["Gradient(reward_function, strength=2)"][-4:] == ["0", "1", "1", "1"]
     assert "4 steps from noise to data, guided from t = 0.01; 1 particle a system" in text
@@ -371,11 +379,64 @@ def test_the_printed_graph_shows_nodes_keys_and_cost(policy):
     assert rows["one system, all steps"][-4:] == ["7", "5", "6", "5"]
 
 
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_printed_graph_fits_80_columns_and_loses_nothing(policy, method):
+    reward = af.Reward(reward_function, "a_reward_of_a_name_" * 4, differentiable=True)
+    options = options_of(method) | ({"particles": 999} if method == "fk" else {})
+    steerer = af.steer(policy, reward, method, strength=123.456, steps=1000, **options)
+    lines = str(steerer).splitlines()
+    assert max(map(len, lines)) <= 80
+    said = " ".join(str(steerer).split())
+    keys = [key for group in steerer.groups(500) for node in group for key in node.makes]
+    assert all(key in said for key in keys)
+    totals = " ".join(str(value) for _, value in steerer.cost.items())
+    assert said.endswith(f"one system, all steps {totals}")
+
+
+def test_a_notebook_shows_it_as_a_table_with_its_text_escaped(policy):
+    reward = af.Reward(reward_function, "<b>", differentiable=True)
+    shown = af.steer(policy, reward, "dps", steps=4)._repr_html_()
+    assert "<td>Gradient(&lt;b&gt;, strength=1)</td><td>state, endpoint</td>" in shown
+    assert "<td>one system, all steps</td><td></td><td></td><td>4</td><td>3</td>" in shown
+    assert shown.count("<tr>") == shown.count("</tr>") == 9
+
+
 def test_the_flowchart_joins_each_reader_to_the_last_writer_of_a_key(policy):
     lines = af.steer(policy, smooth(), method="dps", steps=4).mermaid().splitlines()
     assert lines[0] == "flowchart LR"
     assert '    n0 -- "endpoint" --> n1' in lines and '    n0 -- "velocity" --> n4' in lines
     assert '    given -- "state" --> n1' in lines and '    n2 -- "correction" --> n4' in lines
+
+
+READ = """
+import pickle, sys, torch
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        steerer, expected = pickle.load(file)
+    out = steerer.sample(3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(out.to_dict(), expected, rtol=0, atol=0)
+"""
+
+
+def test_a_steerer_of_each_method_pickles_into_a_fresh_process(policy, tmp_path):
+    """Whose reward is a function of a module that the process can import."""
+    (tmp_path / "my_rewards.py").write_text("def wavy(x):\n    return x.sin().sum(-1)\n")
+    spec = importlib.util.spec_from_file_location("my_rewards", tmp_path / "my_rewards.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["my_rewards"] = module
+    paths = []
+    for method in METHODS:
+        reward = af.Reward(module.wavy, differentiable=True)
+        steerer = af.steer(policy, reward, method, steps=3, **options_of(method))
+        out = steerer.sample(3, generator=torch.Generator().manual_seed(0))
+        paths.append(tmp_path / method)
+        paths[-1].write_bytes(pickle.dumps((steerer, out.to_dict())))
+    del sys.modules["my_rewards"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", READ, *map(str, paths)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nodes_of_ones_own_make_a_steerer(policy):
