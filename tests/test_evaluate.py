@@ -129,3 +129,14 @@ def test_result_is_json_and_a_table():
 def test_what_cannot_be_judged_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_notebook_shows_an_evaluation_and_a_check_as_tables():
+    found = af.evaluate(ring().sample(20, generator=torch.Generator().manual_seed(0)),
+                        reward={"<r>": ring_reward()})  # fmt: skip
+    shown = found._repr_html_()
+    assert "<b>20 samples</b>" in shown and "&lt;r&gt;" in shown and "standard error" in shown
+    sound = af.check_reward(ring_reward(), ring())._repr_html_()
+    assert "<td>sound</td>" in sound
+    wrong = af.check_reward(lambda x: x, ring())._repr_html_()
+    assert "black box" in wrong and "must return" in wrong and "<td>- " not in wrong

@@ -398,7 +398,7 @@ def test_a_notebook_shows_it_as_a_table_with_its_text_escaped(policy):
     shown = af.steer(policy, reward, "dps", steps=4)._repr_html_()
     assert "<td>Gradient(&lt;b&gt;, strength=1)</td><td>state, endpoint</td>" in shown
     assert "<td>one system, all steps</td><td></td><td></td><td>4</td><td>3</td>" in shown
-    assert shown.count("<tr>") == shown.count("</tr>") == 9
+    assert shown.count("<tr>") == shown.count("</tr>") == 8
 
 
 def test_the_flowchart_joins_each_reader_to_the_last_writer_of_a_key(policy):
