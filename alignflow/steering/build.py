@@ -48,7 +48,7 @@ def steer(
     micro_batch_size: int | None = None,
     **method_options: Any,
 ) -> Steerer:
-    """A frozen model steered by a reward; `steer.methods()` has the names of the ways.
+    """A frozen model steered by a reward; `steer.methods()` has the names.
 
     Args:
         policy: The model.

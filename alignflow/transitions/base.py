@@ -35,7 +35,12 @@ class Transition(Node):
         return None
 
     def spread(self, time: Tensor, target: Tensor) -> Tensor:
-        """Standard deviation (N,) of the base's own step from times (N,) to times (N,)."""
+        """Standard deviation (N,) of the base's own step from times (N,) to times (N,).
+
+        A transition with a density says it, for where it is 0 no move can be weighed.
+        """
+        if self.has_density:
+            raise NotImplementedError(f"{self!r} has a density and does not say its spread")
         return torch.zeros_like(time)
 
     def tilted_velocity(self, tensordict: TensorDictBase) -> Tensor:
