@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_steer(add)
     listing = add(commands.show, "show what there is to choose from", "list steerers")
     listing.add_argument("kind", nargs="?", choices=KINDS, help="everything by default")
+    listing.add_argument("name", nargs="?", help="of a steerer, to show its options")
     check = add(
         commands.check_reward,
         "run a reward on samples and say what is wrong with it",

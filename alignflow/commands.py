@@ -156,8 +156,10 @@ def check_reward(options: Namespace) -> int:
 
 def show(options: Namespace) -> None:
     """Print what there is to choose from."""
-    from alignflow.listing import KINDS, print_kind
+    from alignflow.listing import KINDS, print_kind, print_options
 
+    if options.name is not None:
+        return print_options(options.kind, options.name)
     for kind in [options.kind] if options.kind else KINDS:
         print_kind(kind)
 

@@ -10,11 +10,10 @@ eta g over the whole path: they seek reward. `Normalized` and `Clipped` come aft
 change its length; what is sampled then is not the tilt.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.graph import Node
 from alignflow.interpolants import expand_time
 
@@ -25,7 +24,6 @@ __all__ = [
     "Normalized",
     "Ramped",
     "Tilt",
-    "check_factor",
     "normalized",
     "tilt_coefficient",
 ]
@@ -74,7 +72,7 @@ class _Scaled(Node):
 
     def __init__(self, scale: float = 1.0):
         super().__init__()
-        self.scale = check_factor("scale", scale)
+        self.scale = checks.nonnegative("scale", scale)
 
     def extra_repr(self) -> str:
         return f"scale={self.scale:g}"
@@ -91,7 +89,7 @@ class _Stepped(Node):
 
     def __init__(self, step_size: float):
         super().__init__()
-        self.step_size = check_factor("step_size", step_size)
+        self.step_size = checks.nonnegative("step_size", step_size)
 
     def extra_repr(self) -> str:
         return f"step_size={self.step_size:g}"
@@ -171,14 +169,3 @@ class Clipped(Normalized):
 def _length(x: Tensor) -> Tensor:
     """|x| of each sample, to stand beside samples (N, *E)."""
     return x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
-
-
-def check_factor(name: str, value: float) -> float:
-    """The value itself if it is finite and not negative.
-
-    Raises:
-        ValueError: Otherwise, by name.
-    """
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {value}")
-    return value

@@ -2,8 +2,13 @@
 
 A meter is handed to a flow map and a reward by wrapping them; whatever then uses the two, however
 it is composed, is counted: forwards as they run, gradients as they come back through them.
+
+A meter belongs to a call, not to what is called: two threads that call one steerer have two.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 
 from torch import Tensor
@@ -11,7 +16,7 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap, Guided
 from alignflow.reward_module import Reward
 
-__all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "forwards_of_call"]
+__all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "forwards_of_call", "metered"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,26 @@ class Meter:
         """Add to the total, by name of a field of `Cost`."""
         self.total = self.total + Cost(**counts)
 
+    def count(self, out: Tensor, forward: str, backward: str, samples: int) -> None:
+        """Add samples to `forward` now, and to `backward` once a gradient has come to an output."""
+        self.add(**{forward: samples})
+        if out.requires_grad:
+            out.register_hook(lambda gradient: self.add(**{backward: samples}))
+
+
+_OF_CALL: ContextVar[Meter | None] = ContextVar("meter_of_call", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """A meter of the call inside, in its own thread, for what was wrapped without one."""
+    meter = Meter()
+    token = _OF_CALL.set(meter)
+    try:
+        yield meter
+    finally:
+        _OF_CALL.reset(token)
+
 
 class MeteredFlowMap(FlowMap):
     """A flow map whose forwards and backwards are counted.
@@ -61,10 +86,10 @@ class MeteredFlowMap(FlowMap):
     Args:
         model: The map itself. A call of `velocity`, `denoiser` or `flow_map` is one forward, but
             for a jump that says in `model.evaluations` that it took more.
-        meter: What counts.
+        meter: What counts; that of the running call if None, as `metered` gives it.
     """
 
-    def __init__(self, model: FlowMap, meter: Meter):
+    def __init__(self, model: FlowMap, meter: Meter | None = None):
         super().__init__(model.event_shape)
         self.model = model
         self.meter = meter
@@ -90,10 +115,7 @@ class MeteredFlowMap(FlowMap):
         return self.model.decode(x)
 
     def _count(self, out: Tensor, evaluations: int = 1) -> Tensor:
-        samples = len(out) * evaluations
-        self.meter.add(nfe=samples)
-        if out.requires_grad:
-            out.register_hook(lambda gradient: self.meter.add(vjps=samples))
+        _counting(self.meter).count(out, "nfe", "vjps", len(out) * evaluations)
         return out
 
 
@@ -102,10 +124,10 @@ class MeteredReward(Reward):
 
     Args:
         reward: The reward.
-        meter: What counts.
+        meter: What counts, as `MeteredFlowMap` takes it.
     """
 
-    def __init__(self, reward: Reward, meter: Meter):
+    def __init__(self, reward: Reward, meter: Meter | None = None):
         super().__init__(
             reward, reward.name, reward.differentiable, reward.space, reward.on_invalid
         )
@@ -117,12 +139,14 @@ class MeteredReward(Reward):
 
     def score_terms(self, states, condition=None, decode=lambda x: x, step=None):
         rewards, terms = self.reward.score_terms(states, condition, decode, step)
-        self.meter.add(reward_calls=len(states))
-        if rewards.requires_grad:
-            rewards.register_hook(lambda gradient: self.meter.add(reward_vjps=len(states)))
+        _counting(self.meter).count(rewards, "reward_calls", "reward_vjps", len(states))
         return rewards, terms
 
 
 def forwards_of_call(model: FlowMap) -> int:
     """Network forwards behind one call of a map: guidance needs two."""
     return 2 if isinstance(model, Guided) else 1
+
+
+def _counting(meter: Meter | None) -> Meter:
+    return meter or _OF_CALL.get() or Meter()

@@ -198,6 +198,9 @@ class Guided(FlowMap):
 
     For the velocity this is the usual rule. For the map it extrapolates the jumps themselves, which
     agrees with the guided flow as the jump gets short; a map *trained* under guidance needs none.
+    The guided velocity is that of no law of data, so there is no posterior of its own: for draws
+    it extrapolates those of the two posteriors from the same noise, whose mean is the guided
+    denoiser.
 
     Args:
         model: A flow map that accepts `condition=None` as the unconditional flow.
@@ -217,6 +220,16 @@ class Guided(FlowMap):
         self._require(condition)
         return self.model.flow_map(x, s, t).lerp(
             self.model.flow_map(x, s, t, condition), self.scale
+        )
+
+    @property
+    def has_posterior_flow(self):
+        return self.model.has_posterior_flow
+
+    def posterior_flow(self, noise, x, t, condition=None):
+        self._require(condition)
+        return self.model.posterior_flow(noise, x, t).lerp(
+            self.model.posterior_flow(noise, x, t, condition), self.scale
         )
 
     def decode(self, x):

@@ -1,10 +1,11 @@
 """What there is to choose from: the config groups, and the rewards that other packages bring."""
 
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from importlib.resources import files
 from itertools import takewhile
 
-__all__ = ["KINDS", "describe", "installed_rewards", "names", "print_kind"]
+__all__ = ["KINDS", "describe", "installed_rewards", "names", "print_kind", "print_options"]
 
 # what can be listed, and the config group of each
 KINDS = {
@@ -46,15 +47,34 @@ def installed_rewards() -> dict[str, str]:
 
 def print_kind(kind: str) -> None:
     """Print a table of one kind."""
-    from rich.console import Console
-    from rich.table import Table
-
     group = KINDS[kind]
     rows = {name: describe(group, name) for name in names(group)}
     if kind == "rewards":
         rows |= {name: f"installed: {path}" for name, path in installed_rewards().items()}
-    table = Table("name", "what it is", title=kind, title_justify="left", box=None)
-    for name, description in rows.items():
-        table.add_row(name, description)
+    _print(kind, ("name", "what it is"), rows.items())
+
+
+def print_options(kind: str, name: str) -> None:
+    """Print the options of a steerer.
+
+    Raises:
+        ValueError: If it is none, or of another kind.
+    """
+    if kind != "steerers":
+        raise ValueError(f"only steerers are shown with their options, got {kind} {name!r}")
+    from alignflow.steering import options
+
+    rows = ((key, repr(option.default), option.meaning) for key, option in options(name).items())
+    _print(name, ("option", "default", "meaning"), rows)
+
+
+def _print(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*head, title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
     console = Console()
     console.print(table, soft_wrap=not console.is_terminal)

@@ -7,7 +7,7 @@ import torch
 
 from alignflow import checks
 
-__all__ = ["PRECISIONS", "autocast", "bf16_is_slow", "check_precision", "fastest"]
+__all__ = ["PRECISIONS", "autocast", "bf16_is_slow", "check_precision", "fastest", "full_precision"]
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -28,6 +28,11 @@ def autocast(precision: str, device: torch.device | str = "cpu") -> AbstractCont
             stacklevel=2,
         )
     return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def full_precision(device: torch.device | str = "cpu") -> AbstractContextManager:
+    """A context in which networks run as they are, inside of an `autocast` too."""
+    return torch.autocast(torch.device(device).type, enabled=False)
 
 
 def check_precision(precision: str) -> None:

@@ -1,13 +1,17 @@
 """The denoising process for gymnasium: one episode, or many in step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+
+from alignflow import checks
 
 from .process import DenoisingProcess
 from .rendering import picture
@@ -21,13 +25,13 @@ class DenoisingGym(gymnasium.Env):
     """One episode of `DenoisingProcess`: `alignflow/Denoising-v0`.
 
     Observations are a dict of `state` (*E,) and `time` (1,), and `condition` where there is one; an
-    action is the next state (*E,), float32; the reward comes with the last step.
+    action is the next state (*E,), of the policy's precision; the reward comes with the last step.
 
     Args:
         policy: A flow map, or the name of a shipped one.
         reward: A reward, any callable, or a name as `alignflow steer --reward` takes it.
         render_mode: "rgb_array" shows the state that is being denoised.
-        **process: Of `DenoisingProcess`: steps, grid, condition.
+        **process: Of `DenoisingProcess`: steps, grid, condition, jitter.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}
@@ -41,7 +45,7 @@ class DenoisingGym(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
-        self._episode.start(_generator(self.np_random))
+        self._episode.start([_generator(self.np_random)])
         return self._observed(), {}
 
     def step(self, action):
@@ -60,7 +64,8 @@ class DenoisingGym(gymnasium.Env):
 class DenoisingVectorGym(VectorEnv):
     """Many episodes in step: `gymnasium.make_vec("alignflow/Denoising-v0", num_envs, ...)`.
 
-    All end together; the step after that starts them anew, whatever its actions.
+    All end together; the step after that starts them anew, whatever its actions. Each has a source
+    of randomness of its own: with the seed of a single environment it starts as that does.
 
     Args:
         num_envs: Of episodes.
@@ -76,21 +81,41 @@ class DenoisingVectorGym(VectorEnv):
     def __init__(
         self, num_envs: int, policy: Any, reward: Any, render_mode: str | None = None, **process
     ):
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         self.process = _process(policy, reward, process)
-        self.num_envs = num_envs
+        num_envs = self.num_envs = checks.count("num_envs", num_envs)
         self.single_observation_space = _observation_space(self.process)
         self.single_action_space = _action_space(self.process)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.render_mode = render_mode
         self._episode = _Episode(self.process, num_envs)
+        self._randoms = [seeding.np_random()[0] for _ in range(num_envs)]
 
-    def reset(self, *, seed: int | list[int | None] | None = None, options=None):
-        super().reset(seed=seed[0] if isinstance(seed, list) else seed)
-        self._episode.start(_generator(self.np_random))
+    def reset(self, *, seed: int | Sequence[int | None] | None = None, options=None):
+        """Start anew.
+
+        Args:
+            seed: One for each episode, None for one that goes on with its own; or that of the
+                first, which the others count on from.
+            options: Of nothing.
+        """
+        for k, own in enumerate(self._seeds(seed)):
+            if own is not None:
+                self._randoms[k] = seeding.np_random(own)[0]
+        self._episode.start([_generator(random) for random in self._randoms])
         return self._episode.observed(), {}
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if not isinstance(seed, Sequence | np.ndarray):
+            first = checks.count("seed", seed, least=0)
+            return [first + k for k in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(
+                f"{self.num_envs} episodes take {self.num_envs} seeds, got {len(seed)}"
+            )
+        return [None if own is None else checks.count("seed", own, least=0) for own in seed]
 
     def step(self, actions):
         if self._episode.ended:
@@ -112,14 +137,19 @@ class _Episode:
 
     def __init__(self, process: DenoisingProcess, n: int):
         self.process, self.n = process, n
-        self.start(torch.Generator().manual_seed(0))
+        self.start([torch.Generator().manual_seed(k) for k in range(n)])
 
     @property
     def ended(self) -> bool:
         return self.done == self.process.steps
 
-    def start(self, generator: torch.Generator) -> None:
-        self.state, self.condition = self.process.start(self.n, generator)
+    def start(self, generators: list[torch.Generator]) -> None:
+        """By the source of randomness of each."""
+        starts = [self.process.start(1, generator) for generator in generators]
+        states, conditions = zip(*starts, strict=True)
+        self.state = torch.cat(states)
+        self.condition = None if self.process.conditions is None else torch.cat(conditions)
+        self.shift = torch.cat([self.process.shifts(1, generator) for generator in generators])
         self.done = 0
 
     def step(self, action: np.ndarray) -> torch.Tensor:
@@ -127,18 +157,18 @@ class _Episode:
         if self.ended:
             raise ValueError("an episode is stepped beyond its end: reset it first")
         moved = torch.as_tensor(action).to(self.state)
-        self.process.check_action(moved)
+        self.process.check_action(moved, self.n)
         self.state, self.done = moved, self.done + 1
         if not self.ended:
             return torch.zeros(self.n)
         return self.process.finish(self.state, self.condition).cpu()
 
     def observed(self) -> dict[str, np.ndarray]:
-        time = self.process.times[self.done].expand(self.n, 1)
-        found = {"state": self.state, "time": time}
+        time = self.process.time(torch.full((self.n,), self.done), self.shift)
+        found = {"state": self.state, "time": time[:, None]}
         if self.condition is not None:
             found["condition"] = self.condition
-        return {key: value.detach().cpu().numpy().copy() for key, value in found.items()}
+        return {key: _array(value) for key, value in found.items()}
 
 
 def _process(policy: Any, reward: Any, options: dict[str, Any]) -> DenoisingProcess:
@@ -156,7 +186,7 @@ def _process(policy: Any, reward: Any, options: dict[str, Any]) -> DenoisingProc
 def _observation_space(process: DenoisingProcess) -> spaces.Dict:
     found: dict[str, spaces.Space] = {
         "state": _action_space(process),
-        "time": spaces.Box(0.0, 1.0, (1,), np.float32),
+        "time": spaces.Box(0.0, 1.0, (1,), _kind(process)),
     }
     if process.conditions is not None:
         kind = process.conditions.numpy().dtype
@@ -167,7 +197,18 @@ def _observation_space(process: DenoisingProcess) -> spaces.Dict:
 
 
 def _action_space(process: DenoisingProcess) -> spaces.Box:
-    return spaces.Box(-np.inf, np.inf, tuple(process.policy.event_shape), np.float32)
+    return spaces.Box(-np.inf, np.inf, tuple(process.policy.event_shape), _kind(process))
+
+
+def _kind(process: DenoisingProcess) -> Any:
+    """Of arrays of states and times."""
+    return _array(torch.zeros(0, dtype=process.dtype)).dtype.type
+
+
+def _array(value: torch.Tensor) -> np.ndarray:
+    # there is no bfloat16 in NumPy
+    value = value.float() if value.dtype == torch.bfloat16 else value
+    return value.detach().cpu().numpy().copy()
 
 
 def _generator(random: np.random.Generator) -> torch.Generator:

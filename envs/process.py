@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import as_reward
@@ -39,19 +40,30 @@ class DenoisingProcess:
         jitter: bool = False,
     ):
         self.policy, self.reward = policy, as_reward(reward)
-        times = uniform_grid(steps) if grid is None else torch.as_tensor(grid)
-        check_grid(times)
+        times = uniform_grid(checks.count("steps", steps)) if grid is None else _grid(grid)
         if times[0] != 0 or times[-1] != 1:
             raise ValueError(f"an episode goes from time 0 to time 1, got {times.tolist()}")
-        self.times = times.to(torch.float32)
-        self.jitter, self.conditions = jitter, None
+        self.times = times.to(self.dtype)
+        self.jitter, self.conditions = checks.flag("jitter", jitter), None
         if condition is not None:
             self.conditions = torch.atleast_1d(torch.as_tensor(condition))
+            if not len(self.conditions):
+                raise ValueError("condition must be one or several, got none")
 
     @property
     def steps(self) -> int:
         """Actions of an episode."""
         return len(self.times) - 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of states, actions and times: the policy's own."""
+        return self.policy.dtype
+
+    @property
+    def reward_dtype(self) -> torch.dtype:
+        """Of rewards: the same, but never less than float32."""
+        return torch.promote_types(self.dtype, torch.float32)
 
     def start(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Noise (n, *E) and conditions (n, ...)."""
@@ -64,8 +76,8 @@ class DenoisingProcess:
     def shifts(self, n: int, generator: torch.Generator) -> Tensor:
         """Of the inner times of episodes, in gaps, (n,)."""
         if not self.jitter:
-            return torch.zeros(n)
-        return torch.rand(n, generator=generator) - 0.5
+            return torch.zeros(n, dtype=self.dtype)
+        return torch.rand(n, generator=generator, dtype=self.dtype) - 0.5
 
     def time(self, step: Tensor, shift: Tensor) -> Tensor:
         """Times of states, from the steps taken and the episodes' shifts, both (n,)."""
@@ -87,16 +99,26 @@ class DenoisingProcess:
         """
         return self.reward.score(state, condition, self.policy.decode)
 
-    def check_action(self, action: Tensor) -> None:
-        """Refuse actions (n, *E) that are no states."""
+    def check_action(self, action: Tensor, n: int) -> None:
+        """Refuse actions that are no states (n, *E)."""
         if action.shape[1:] != self.policy.event_shape:
             raise ValueError(
                 f"an action is the next state, of shape {tuple(self.policy.event_shape)}, "
                 f"got {tuple(action.shape[1:])}"
             )
+        if len(action) != n:
+            raise ValueError(f"{n} episodes take {n} actions, got {len(action)}")
         finite = torch.isfinite(action)
         if not finite.all():
             lost = len(action) - int(finite.flatten(1).all(1).sum())
             raise ValueError(
                 f"{lost} of {len(action)} actions hold NaN or infinity: an action is the next state"
             )
+
+
+def _grid(grid: Any) -> Tensor:
+    try:
+        times = torch.as_tensor(grid, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"grid must be increasing times, got {checks.shown(grid)}") from error
+    return check_grid(times)

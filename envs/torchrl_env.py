@@ -8,6 +8,7 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.steering.parts import Choice
 
@@ -57,16 +58,13 @@ class DenoisingEnv(EnvBase):
         jitter: bool = False,
         seed: int = 0,
     ):
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        if not kl_weight >= 0:
-            raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
+        num_envs = checks.count("num_envs", num_envs)
         super().__init__(device=policy.device, batch_size=torch.Size([num_envs]))
         self.process = DenoisingProcess(policy, reward, steps, grid, condition, jitter)
-        self.kl_weight = kl_weight
+        self.kl_weight = checks.nonnegative("kl_weight", kl_weight)
         self.transition = transition
         self._moments = StepMoments(policy, transition)
-        self._set_seed(seed)
+        self._set_seed(checks.count("seed", seed, least=0))
         self._make_specs()
 
     @property
@@ -84,14 +82,14 @@ class DenoisingEnv(EnvBase):
         return denoising_actor(self.process.policy if policy is None else policy, self.transition)
 
     def _make_specs(self) -> None:
-        batch, device = self.batch_size, self.device
+        batch, device, dtype = self.batch_size, self.device, self.process.dtype
         event, column = batch + self.process.policy.event_shape, batch + (1,)
         observed: dict[str, Any] = {
-            "state": Unbounded(event, device=device),
-            "time": Bounded(0.0, 1.0, column, device),
-            "target_time": Bounded(0.0, 1.0, column, device),
+            "state": Unbounded(event, device, dtype),
+            "time": Bounded(0.0, 1.0, column, device, dtype),
+            "target_time": Bounded(0.0, 1.0, column, device, dtype),
             "step": Bounded(0, self.process.steps, column, device, torch.int64),
-            "shift": Bounded(-0.5, 0.5, column, device),
+            "shift": Bounded(-0.5, 0.5, column, device, dtype),
         }
         conditions = self.process.conditions
         if conditions is not None:
@@ -100,8 +98,8 @@ class DenoisingEnv(EnvBase):
         self.observation_spec = Composite(observed, shape=batch)
         # a step needs no more than what was observed
         self.state_spec = self.observation_spec.clone()
-        self.action_spec = Unbounded(event, device=device)
-        self.reward_spec = Unbounded(column, device=device)
+        self.action_spec = Unbounded(event, device, dtype)
+        self.reward_spec = Unbounded(column, device, self.process.reward_dtype)
         done = {key: Binary(1, column, device, torch.bool) for key in ("done", "terminated")}
         self.done_spec = Composite(done, shape=batch)
 
@@ -120,19 +118,20 @@ class DenoisingEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         action, condition = tensordict["action"], tensordict.get("condition", None)
-        self.process.check_action(action)
+        self.process.check_action(action, len(tensordict))
         step = tensordict["step"] + 1
         latest = int(step.max())
         if latest > self.process.steps:
             raise ValueError("an episode is stepped beyond its end: reset it first")
         ended = step[:, 0] == self.process.steps
-        reward = torch.zeros_like(step, dtype=torch.float32)
+        reward = torch.zeros_like(step, dtype=self.process.reward_dtype)
         if latest == self.process.steps:
             given = None if condition is None else condition[ended]
             worth = self.process.finish(action[ended], given)
             reward[ended] = worth.to(reward)[:, None]
         if self.kl_weight:
-            reward = reward - self.kl_weight * self._log_ratio(tensordict)[:, None]
+            ratio = self._log_ratio(tensordict)[:, None]
+            reward = reward - self.kl_weight * ratio.to(reward)
         done = ended[:, None]
         out = self._observed(action, step, tensordict["shift"], condition)
         return out.update({"reward": reward, "done": done, "terminated": done.clone()})

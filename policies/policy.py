@@ -108,10 +108,7 @@ class FlowMapPolicy(FlowMap):
 
     def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
         """delta_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
-        out = self._call(x, s, t, condition)
-        if self.parametrization == "average_velocity":
-            return mean_denoiser_from_average_velocity(x, s, out)
-        return out
+        return self._mean_denoiser(x, s, t, condition)
 
     def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -166,13 +163,16 @@ class FlowMapPolicy(FlowMap):
             context: Time (N,) and state (N, *E) that the posterior is given.
             condition: As in `velocity`.
         """
-        time, state = context
-        # at time 0 the state says nothing, and the map is the unconditional one
-        state = torch.where(expand_time(time > 0, state), state, 0.0)
-        look = InnerLook(x, s, t, state, time, self.data_deviation)
-        given = condition, (time, state)
-        average = self._average_velocity(look.state, look.start, look.end, *given)
+        look, context = self._look(x, s, t, context)
+        average = self._average_velocity(look.state, look.start, look.end, condition, context)
         return look.velocity(average)
+
+    def inner_denoiser(
+        self, x: Tensor, t: Tensor, context: tuple[Tensor, Tensor], condition=None
+    ) -> Tensor:
+        """Mean of the posterior given an inner state at inner time t too, (N, *E)."""
+        look, context = self._look(x, t, t, context)
+        return self._mean_denoiser(look.state, look.start, look.start, condition, context)
 
     def with_context(self, data_deviation: float = 1.0) -> "FlowMapPolicy":
         """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
@@ -275,6 +275,21 @@ class FlowMapPolicy(FlowMap):
         if self.parametrization == "mean_denoiser":
             return average_velocity_from_mean_denoiser(x, s, out)
         return out
+
+    def _mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, *given) -> Tensor:
+        out = self._call(x, s, t, *given)
+        if self.parametrization == "average_velocity":
+            return mean_denoiser_from_average_velocity(x, s, out)
+        return out
+
+    def _look(
+        self, x: Tensor, s: Tensor, t: Tensor, context: tuple[Tensor, Tensor]
+    ) -> tuple[InnerLook, tuple[Tensor, Tensor]]:
+        """Where the network is asked for an inner jump, and the context that it is given."""
+        time, state = context
+        # at time 0 the state says nothing, and the map is the unconditional one
+        state = torch.where(expand_time(time > 0, state), state, 0.0)
+        return InnerLook(x, s, t, state, time, self.data_deviation), (time, state)
 
     def _call(self, x: Tensor, s: Tensor, t: Tensor, condition, context=None) -> Tensor:
         if self.stochastic and context is None:

@@ -95,6 +95,16 @@ def test_a_list_shows_what_there_is(kind, name, capsys):
     assert kind in shown and name in shown
 
 
+def test_the_options_of_a_steerer_are_listed_and_of_what_is_none_refused(capsys):
+    assert main(["list", "steerers", "glass"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in alignflow.steer.options("glass")) and "'heun'" in shown
+    assert main(["list", "steerers", "glas"]) == 1
+    assert "did you mean 'glass'" in capsys.readouterr().err
+    assert main(["list", "rewards", "ocr"]) == 1
+    assert "only steerers" in capsys.readouterr().err
+
+
 def test_sample_writes_a_grid_of_images(cwd):
     arguments = ["--condition", "0", "2", "--guidance", "1.5", "--steps", "1"]
     assert main(["sample", "images", "-n", "9", *arguments, "-o", "deep/grid.png"]) == 0

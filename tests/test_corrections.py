@@ -100,7 +100,7 @@ def test_a_ramped_correction_is_the_tilt_s_of_a_value_that_grows_with_time(gener
 
 @pytest.mark.parametrize("number", [-1.0, float("nan"), float("inf")])
 def test_numbers_out_of_range_are_refused(number):
-    with pytest.raises(ValueError, match="step_size must be finite and not negative"):
+    with pytest.raises(ValueError, match="step_size must be a finite number of at least 0"):
         Ascent(number)
-    with pytest.raises(ValueError, match="scale must be finite and not negative"):
+    with pytest.raises(ValueError, match="scale must be a finite number of at least 0"):
         Normalized(number)

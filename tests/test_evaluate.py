@@ -252,3 +252,14 @@ def test_arrays_and_sources_of_samples_are_taken():
     from_array = af.evaluate(samples.numpy(), reference=samples.numpy(), generator=0)
     assert from_array == af.evaluate(samples, reference=samples, generator=0)
     assert "mmd" in af.evaluate(samples, reference=Checkerboard(), generator=0)
+
+
+def test_a_notebook_shows_an_evaluation_and_a_check_as_tables():
+    found = af.evaluate(ring().sample(20, generator=torch.Generator().manual_seed(0)),
+                        reward={"<r>": ring_reward()})  # fmt: skip
+    shown = found._repr_html_()
+    assert "<b>20 samples</b>" in shown and "&lt;r&gt;" in shown and "standard error" in shown
+    sound = af.check_reward(ring_reward(), ring())._repr_html_()
+    assert "<td>sound</td>" in sound
+    wrong = af.check_reward(lambda x: x, ring())._repr_html_()
+    assert "black box" in wrong and "must return" in wrong and "<td>- " not in wrong

@@ -6,6 +6,7 @@ import torch
 from tensordict import TensorDict
 
 from alignflow.flow_map import FlowMap, Guided, check_flow_map
+from alignflow.targets import GaussianMixture
 
 
 class Shift(FlowMap):
@@ -56,6 +57,43 @@ def test_guidance_moves_from_the_unconditional_field_past_the_conditional_one(ge
     torch.testing.assert_close(Guided(Shift(), 0.0).flow_map(x, 0.0, 0.5, condition), x + 0.5)
     with pytest.raises(ValueError, match="needs a condition"):
         Shift().sample(2, guidance=2.0, generator=generator)
+
+
+class Labelled(FlowMap):
+    """A wide normal law without a condition, and a narrow one with any."""
+
+    def __init__(self):
+        super().__init__((2,))
+        self.laws = [
+            GaussianMixture(torch.ones(1), mean[None], scale * torch.eye(2)[None]).double()
+            for mean, scale in ((torch.zeros(2), 2.0), (torch.tensor([1.0, -2.0]), 0.3))
+        ]
+
+    def velocity(self, x, t, condition=None):
+        return self.laws[condition is not None].velocity(x, t)
+
+    @property
+    def has_posterior_flow(self):
+        return True
+
+    def posterior_flow(self, noise, x, t, condition=None):
+        return self.laws[condition is not None].posterior_flow(noise, x, t)
+
+
+@pytest.mark.parametrize("time", [0.0, 0.6])
+def test_the_mean_of_guided_posterior_draws_is_the_guided_denoiser(time, generator):
+    """40,000 draws, five standard errors; at guidance 1 they are the conditional law's own."""
+    model, x = Labelled(), torch.tensor([[0.4, -0.7]], dtype=torch.float64)
+    noise = torch.randn(1, 40_000, 2, generator=generator, dtype=torch.float64)
+    guided = Guided(model, 2.5)
+    assert guided.has_posterior_flow and not Guided(Shift(), 2.5).has_posterior_flow
+    draws = guided.posterior_flow(noise, x, time, condition=1)
+    error = draws.std(1) / 200
+    assert ((draws.mean(1) - guided.denoiser(x, time, condition=1)).abs() < 5 * error).all()
+    plain = Guided(model, 1.0).posterior_flow(noise, x, time, condition=1)
+    torch.testing.assert_close(plain, model.posterior_flow(noise, x, time, condition=1))
+    with pytest.raises(ValueError, match="needs a condition"):
+        guided.posterior_flow(noise, x, time)
 
 
 def test_numbers_and_states_that_make_no_sense_are_refused():

@@ -229,7 +229,10 @@ def test_exact_draws_need_a_target():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda m: GLASSPosterior(m, inner_steps=0), "inner_steps must be at least 1"),
+        (
+            lambda m: GLASSPosterior(m, inner_steps=0),
+            "inner_steps must be a whole number",
+        ),
         (lambda m: GLASSPosterior(m, solver="leap"), "solver must be one of euler, heun"),
         (lambda m: RenoisedPosterior(m, snr_ratio=1.0), "snr_ratio must be above 1"),
     ],

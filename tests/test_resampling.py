@@ -214,7 +214,10 @@ def test_search_keeps_the_best_draw_of_a_system_or_of_each_particle(scope, kept)
     ("make", "message"),
     [
         (lambda: AdaptiveResampling(1.0, 2, scheme="lottery"), "scheme must be one of systematic"),
-        (lambda: AdaptiveResampling(1.0, 2, threshold=1.5), r"threshold must lie in \[0, 1\]"),
+        (
+            lambda: AdaptiveResampling(1.0, 2, threshold=1.5),
+            "threshold must be a fraction",
+        ),
         (lambda: Potential("sum"), "potential must be one of diff, max, add"),
         (lambda: Search(2, "world"), "scope must be one of system, particle"),
     ],

@@ -216,6 +216,42 @@ def test_the_ratio_of_densities_is_that_of_two_normals(generator, make):
     assert torch.equal(plain["log_ratio"], torch.zeros(6, dtype=torch.float64))
 
 
+def memoryless(t: torch.Tensor) -> torch.Tensor:
+    """g_t of the memoryless path, which diverges at time 0."""
+    return (2 * (1 - t) / t).sqrt()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_memoryless_schedule_may_be_a_call(dtype):
+    time = torch.tensor([0.0, 0.0, 0.01, 0.5, 0.9], dtype=dtype)
+    target = torch.tensor([0.1, 1.0, 0.2, 0.6, 1.0], dtype=dtype)
+    torch.testing.assert_close(SDE(memoryless).spread(time, target), SDE().spread(time, target))
+    halved = SDE(lambda t: memoryless(t) / 2).spread(time, target)
+    torch.testing.assert_close(halved, SDE(0.5).spread(time, target))
+
+
+def test_a_bounded_schedule_has_no_noise_at_time_zero():
+    time, target = torch.tensor([0.0, 0.2]), torch.tensor([0.2, 0.4])
+    spread = SDE(lambda t: torch.full_like(t, 3.0)).spread(time, target)
+    assert spread[0] == 0 and spread[1] > 0
+    assert torch.equal(spread, SDE(lambda t: 3.0).spread(time, target))
+
+
+@pytest.mark.parametrize("bad", [-1.0, torch.nan])
+def test_a_schedule_that_gives_no_noise_is_refused_with_its_time(bad):
+    schedule = SDE(lambda t: torch.where(t > 0.3, bad, 0.5))
+    with pytest.raises(ValueError, match="g_t must not be negative or NaN, and is at t = 0.5"):
+        schedule.spread(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 1.0]))
+
+
+def test_a_corrected_move_without_noise_has_no_weight_and_an_uncorrected_one_all(generator):
+    model, state = mixture(), normal(generator, 3, 2)
+    correction = torch.tensor([[0.0, 0.0], [0.0, 1e-9], [1.0, 2.0]], dtype=torch.float64)
+    for make, target in ((lambda: SDE(0.0), 0.5), (lambda: SDE(), 1.0)):
+        moved = stepped(make(), model, state, 0.2, target, generator, correction=correction)
+        assert moved["log_ratio"].tolist() == [0.0, -torch.inf, -torch.inf]
+
+
 def test_renoising_forgets_all_but_the_endpoint(generator):
     endpoint = normal(generator, 5, 1, 2)
     moved = batch(normal(generator, 5, 2), 0.2, 0.5, endpoint=endpoint)
@@ -233,11 +269,12 @@ def test_straight_steps_to_the_end_are_the_jump(generator):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SDE(-0.1), "noise must not be negative"),
+        (lambda: SDE(-0.1), "noise must be a finite number of at least 0"),
         (lambda: SDE("loud"), "noise must be a number, 'memoryless' or a call"),
-        (lambda: SDE(data_deviation=-1.0), "data_deviation must not be negative"),
-        (lambda: Anchored(mixture(), 0.0), r"anchor must lie in \(0, 1\]"),
-        (lambda: GLASSTransition(mixture(), 0), "inner_steps must be at least 1"),
+        (lambda: SDE(data_deviation=-1.0), "data_deviation must be a finite number of at least 0"),
+        (lambda: Anchored(mixture(), 0.0), r"anchor must be a fraction in \(0, 1\]"),
+        (lambda: SDE(torch.nan), "noise must be a finite number"),
+        (lambda: GLASSTransition(mixture(), 0), "inner_steps must be a whole number of at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(make, message):

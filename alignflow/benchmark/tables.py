@@ -1,11 +1,13 @@
 """Results as a table for the terminal, and in Markdown."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from statistics import median
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from alignflow.metrics import Estimate
@@ -44,14 +46,18 @@ PLAIN = {  # heading, unit in which it is shown, and digits
     "tuning_reward_vjps": ("reward vjps to tune, thousands", 1e3, 0),
     "tuning_seconds": ("seconds to tune", 1.0, 0),
 }
+# what 80 columns have room for; the page and results.md have all
+TERMINAL = ("sliced_w2", "nfe", "reward_calls", "seconds", "tuning_seconds")
 SLOPES_HEAD = ("case", "method", "slope of sliced W2")
 SUMMARY_HEAD = ("method", "cases", "median of sliced W2 / floor", "worst", "diverged")
 MANY = 8  # cases, from which on a summary says what tables no longer do
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(
+    rows: Sequence[Row], only: Collection[str] = (*RATIOS, *PLAIN)
+) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table as text, without the columns in which nothing was measured."""
-    found = set().union(*(row.values for row in rows))
+    found = set(only) & set().union(*(row.values for row in rows))
     ratios = {name: how for name, how in RATIOS.items() if name in found}
     plain = {name: how for name, how in PLAIN.items() if name in found}
     head = [
@@ -116,7 +122,7 @@ def tables(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
 def rich_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """For the terminal."""
     for title, group in tables(rows):
-        yield _rich(title, *cells(group))
+        yield _rich(title, *cells(group, TERMINAL))
     if found := slopes(rows):
         yield _rich("Convergence", SLOPES_HEAD, found)
     if found := summary(rows):
@@ -143,9 +149,11 @@ def markdown_table(head: Sequence[Any], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _rich(title: str, head: Iterable[str], rows: Iterable[list[str]]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for name in head:
-        table.add_column(name, justify="left" if name in ("method", "case") else "right")
+        text = name in ("method", "case")  # what gives way where room is short
+        heading, justify = textwrap.fill(name, 10), "left" if text else "right"
+        table.add_column(heading, justify=justify, no_wrap=not text)
     for row in rows:
         table.add_row(*row)
     return table

@@ -137,7 +137,13 @@ class FlowMapLoss(nn.Module):
                 return self.teacher.velocity(x, t, condition)
             return self.policy.average_velocity(x, t, t, condition)
 
-        residual = self.rule(average, velocity, x, s, t, self.generator)
+        def denoiser(x: Tensor, t: Tensor) -> Tensor:
+            return (self.teacher or self.policy).denoiser(x, t, condition)
+
+        if isinstance(self.rule, LSD) and _gives_denoiser(self.teacher or self.policy):
+            residual = self.rule.of_denoiser(average, denoiser, x, s, t)
+        else:
+            residual = self.rule(average, velocity, x, s, t, self.generator)
         most = self.path.velocity(x0, x1, s).square().mean() if self.damped else None
         return self._mean(residual, s, t, most)
 
@@ -186,6 +192,11 @@ _RULES: dict[str, Callable[[], dict]] = {
 def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
     return FlowMapLoss(policy, **_RULES[checks.choice("loss", name, _RULES)](), **options)
+
+
+def _gives_denoiser(model: Any) -> bool:
+    """Whether its velocity is a quotient, 0/0 at time 1, of what it gives."""
+    return getattr(model, "parametrization", None) == "mean_denoiser"
 
 
 def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, Tensor, Any]:

@@ -54,6 +54,16 @@ class InnerFlow(nn.Module):
         context = condition["time"], condition["state"]
         return self.policy.inner_velocity(x, s, t, context, condition.get("label", None))
 
+    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """The mean of the posterior given an inner state too, (N, *E)."""
+        context = condition["time"], condition["state"]
+        return self.policy.inner_denoiser(x, t, context, condition.get("label", None))
+
+    @property
+    def parametrization(self) -> str:
+        """Of the policy's network."""
+        return self.policy.parametrization
+
 
 class GLASSTeacher:
     """The velocity of the exact inner flow, by a base's denoiser.
@@ -68,10 +78,24 @@ class GLASSTeacher:
     @torch.no_grad()
     def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
         """(N, *E), of inner states at inner times (N,), under a context as `InnerFlow` takes."""
-        # on the diagonal it does not matter what the deviation of the data is
-        look = InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
+        look = self._look(x, t, condition)
         label = condition.get("label", None)
         return look.velocity(self.base.velocity(look.state, look.start, label))
+
+    @torch.no_grad()
+    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """The mean of the posterior given an inner state too, (N, *E)."""
+        look = self._look(x, t, condition)
+        return self.base.denoiser(look.state, look.start, condition.get("label", None))
+
+    @property
+    def parametrization(self) -> str | None:
+        """Of the base's network, if it is one."""
+        return getattr(self.base, "parametrization", None)
+
+    def _look(self, x: Tensor, t: Tensor, condition: Any) -> InnerLook:
+        # on the diagonal it does not matter what the deviation of the data is
+        return InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
 
 
 @checks.refuse_seed

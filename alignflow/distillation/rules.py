@@ -43,9 +43,8 @@ class PSD:
     """
 
     def __init__(self, split: str = "uniform", stop_gradient: str = "convex"):
-        checks.choice("split", split, ("uniform", "midpoint"))
-        checks.choice("stop_gradient", stop_gradient, ("convex", "none"))
-        self.split, self.stop_gradient = split, stop_gradient
+        self.split = checks.choice("split", split, ("uniform", "midpoint"))
+        self.stop_gradient = checks.choice("stop_gradient", stop_gradient, ("convex", "none"))
 
     def __call__(
         self,
@@ -76,8 +75,8 @@ class LSD:
     """
 
     def __init__(self, stop_gradient: str = "convex"):
-        checks.choice("stop_gradient", stop_gradient, ("convex", "target", "none"))
-        self.stop_gradient = stop_gradient
+        choices = ("convex", "target", "none")
+        self.stop_gradient = checks.choice("stop_gradient", stop_gradient, choices)
 
     def __call__(
         self,
@@ -89,14 +88,43 @@ class LSD:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Residual (N, *E)."""
-        stop = self.stop_gradient
-        with torch.set_grad_enabled(torch.is_grad_enabled() and stop != "target"):
-            value, slope = _jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and stop == "none"):
-            teacher = velocity(flow_map_from_average_velocity(x, s, t, value), t)
-        if stop == "target":
-            value = average(x, s, t)
+        value, slope = self._average(average, x, s, t)
+        teacher = self._taught(velocity, flow_map_from_average_velocity(x, s, t, value), t)
         return value + expand_time(t - s, x) * slope - teacher
+
+    def of_denoiser(
+        self, average: AverageVelocity, denoiser: Velocity, x: Tensor, s: Tensor, t: Tensor
+    ) -> Tensor:
+        r"""The residual times 1-t, (N, *E), for a model that gives D_t, whose b_1 would be 0/0.
+
+        .. math:: X_{s,t}(x) + (1-t)\, \partial_t X_{s,t}(x) - D_t(X_{s,t}(x))
+
+        At t = 1 it is what remains of the rule: the endpoint of a jump is its own denoiser.
+
+        Args:
+            average: As of the rule itself.
+            denoiser: D_t(x), (N, *E), of states (N, *E) and times (N,).
+            x: States, (N, *E).
+            s: Starts, (N,), below 1.
+            t: Ends, (N,).
+        """
+        value, slope = self._average(average, x, s, t)
+        end = flow_map_from_average_velocity(x, s, t, value)
+        rate = value + expand_time(t - s, x) * slope
+        return end + expand_time(1 - t, x) * rate - self._taught(denoiser, end, t)
+
+    def _average(
+        self, average: AverageVelocity, x: Tensor, s: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """v_{s,t} and its slope in t."""
+        stopped = self.stop_gradient == "target"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not stopped):
+            value, slope = _jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
+        return (average(x, s, t) if stopped else value), slope
+
+    def _taught(self, teacher: Velocity, end: Tensor, t: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.stop_gradient == "none"):
+            return teacher(end, t)
 
 
 class ESD:
@@ -110,8 +138,8 @@ class ESD:
     """
 
     def __init__(self, stop_gradient: str = "convex"):
-        checks.choice("stop_gradient", stop_gradient, ("convex", "target", "full", "none"))
-        self.stop_gradient = stop_gradient
+        choices = ("convex", "target", "full", "none")
+        self.stop_gradient = checks.choice("stop_gradient", stop_gradient, choices)
 
     def __call__(
         self,

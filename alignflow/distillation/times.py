@@ -12,7 +12,7 @@ __all__ = ["LogitNormalTimes", "UniformTimes"]
 
 
 class UniformTimes:
-    """Diagonal times uniform on [0, 1]; pairs uniform on the triangle s <= t.
+    """Diagonal times uniform on [0, 1); pairs uniform on the triangle s <= t.
 
     Args:
         boundary: Share of pairs set to the whole path (0, 1), which one-step sampling jumps.
@@ -53,4 +53,6 @@ class LogitNormalTimes(UniformTimes):
         self.mean, self.std = checks.finite("mean", mean), checks.nonnegative("std", std)
 
     def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))
+        time = torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))
+        # far out it rounds to 1, where a velocity may be 0/0
+        return time.clamp_max(1 - torch.finfo(time.dtype).eps)

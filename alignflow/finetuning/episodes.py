@@ -1,14 +1,19 @@
 """Episodes of a policy as it acts, with what each of their steps was worth."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from alignflow.modes import evaluating
+from alignflow.precision import full_precision
+
 from .pool import groups_of
 
-__all__ = ["Episodes", "seeded_rollout", "step_kl"]
+__all__ = ["Episodes", "acting", "law_of", "seeded_rollout", "step_kl"]
 
 WORTH = ("action_log_prob", "advantage", "kl_weight")
 ROUNDING = 1e-6  # of rewards: what differs by less is constant
@@ -69,12 +74,20 @@ class Episodes(nn.Module):
     def draw(self, n: int) -> TensorDict:
         """n of them, or all, (n, K): state, action, times, `action_log_prob`, the mean `base_loc`
         of the base's step, `advantage`, `kl_weight`, and perhaps `condition`."""
-        if self.age % self.refresh_every == 0:
+        fresh = self.age % self.refresh_every == 0
+        if fresh:
             self.refresh()
         self.age += 1
         held = TensorDict({name: getattr(self, name) for name in self.names}, batch_size=self.shape)
         rows = torch.randperm(self.shape[0], generator=self.generator)[:n]
-        return held[rows.to(self.age.device)]
+        drawn: Any = held[rows.to(self.age.device)]
+        if fresh:
+            # as the loss will ask for it: other rows, or no graph, may be rounded otherwise
+            with torch.enable_grad():
+                steps = drawn.flatten(0, 1)
+                density = law_of(self._given[1], steps).log_prob(steps["action"]).detach()
+            drawn["action_log_prob"] = density.unflatten(0, drawn.shape)
+        return drawn
 
     @property
     def shape(self) -> torch.Size:
@@ -85,10 +98,12 @@ class Episodes(nn.Module):
     def refresh(self) -> None:
         """Draw and score new ones."""
         environment, actor, base = self._given
-        path = seeded_rollout(environment, actor, self._seed(), self._seed())
-        own, law = actor.get_dist(path), base.get_dist(path)
+        with acting(actor, self.age.device):
+            path = seeded_rollout(environment, actor, self._seed(), self._seed())
+        own, law = law_of(actor, path), law_of(base, path)
         reward, condition = path["next", "reward"][:, -1, 0], path.get("condition", None)
         groups = groups_of(None if condition is None else condition[:, 0], len(reward))
+        groups = groups.to(reward.device)
         advantage, weight = self._worth(reward, step_kl(own.loc, law.loc, own.scale), groups)
         path["base_loc"], path["advantage"], path["kl_weight"] = law.loc, advantage, weight
         for name in self.names:
@@ -97,12 +112,15 @@ class Episodes(nn.Module):
 
     def _worth(self, reward: Tensor, kl: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         kept = torch.isfinite(reward)
-        scaled = torch.where(kept, self.strength * reward, 0.0)
-        share = _per_group(groups, kept.to(scaled)).clamp_min(1 / len(kept))
-        mean = _per_group(groups, scaled) / share
-        offset = torch.where(kept, scaled - mean, 0.0)
+        scaled = torch.where(kept, self.strength * reward, torch.inf)
+        least = torch.full_like(scaled, torch.inf).scatter_reduce(0, groups, scaled, "amin")[groups]
+        # a mean of equal numbers may be another number, but one of zeros is zero
+        above = torch.where(kept, scaled - least, 0.0)
+        share = _per_group(groups, kept.to(above)).clamp_min(1 / len(kept))
+        mean = _per_group(groups, above) / share
+        offset = torch.where(kept, above - mean, 0.0)
         deviation = (_per_group(groups, offset.square()) / share).sqrt()
-        varies = deviation > ROUNDING * (1 + mean.abs())
+        varies = deviation > ROUNDING * (1 + (least + mean).abs())
         weight = torch.where(varies, 1 / deviation, 1.0)[:, None]
         after = kl.flip(1).cumsum(1).flip(1) - kl
         gain = torch.where(varies, offset, 0.0)[:, None] - (after - _per_group(groups, after))
@@ -110,6 +128,24 @@ class Episodes(nn.Module):
 
     def _seed(self) -> int:
         return int(torch.randint(2**31, (), generator=self.generator))
+
+
+@contextmanager
+def acting(actor: nn.Module, device: torch.device) -> Iterator[None]:
+    """In which an actor acts, and is asked how it did: evaluation mode, in its own precision.
+
+    A density is a difference of close numbers over a small spread: with dropout, or in bf16, that
+    of an action would be another one each time it is asked for.
+    """
+    with evaluating(actor), full_precision(device):
+        yield
+
+
+def law_of(actor: Any, steps: Any) -> Any:
+    """Of the actions at rows (*B,) of `state`, `time`, `target_time` and perhaps `condition`."""
+    asked = steps.select("state", "time", "target_time", "condition", strict=False)
+    with acting(actor, asked["state"].device):
+        return actor.get_dist(asked)
 
 
 def seeded_rollout(environment: Any, actor: Any, seed: int, start_seed: int) -> Any:

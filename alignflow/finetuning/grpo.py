@@ -21,10 +21,11 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torchrl.objectives import LossModule
 
+from alignflow import checks
 from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
 from alignflow.flow_map import FlowMap
 
-from .episodes import Episodes, step_kl
+from .episodes import Episodes, law_of, step_kl
 from .tuner import Tuner
 
 __all__ = ["GRPO"]
@@ -84,12 +85,10 @@ class GRPO(Tuner):
                 "grpo acts in an environment: give environment=alignflow.envs.DenoisingEnv, or a "
                 "functools.partial of it with steps and transition"
             )
-        if episodes < 2:
-            raise ValueError(f"a group needs at least 2 episodes to compare, got {episodes}")
-        if refresh_every < 1:
-            raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
-        if not 0 < clip < 1:
-            raise ValueError(f"clip must lie in (0, 1), got {clip}")
+        # a group of one has nothing to compare
+        episodes = checks.count("episodes", episodes, least=2)
+        refresh_every = checks.count("refresh_every", refresh_every)
+        clip = checks.fraction("clip", clip, zero=False, one=False)
         generator = generator or torch.Generator().manual_seed(0)
         distillation = FlowMapLoss(policy, rule, times=times, damped=True, generator=generator)
         super().__init__(
@@ -132,7 +131,7 @@ class GRPO(Tuner):
         if condition is not None:
             asked["condition"] = condition
         (actor,) = self._actor
-        law = actor.get_dist(TensorDict(asked, batch_size=len(action)))
+        law = law_of(actor, TensorDict(asked, batch_size=len(action)))
         free = law.scale > 0  # the last step has no density
         ratio = (law.log_prob(action) - self._read(steps, "action_log_prob")).exp()
         clipped = ratio.clamp(1 - self.clip, 1 + self.clip)

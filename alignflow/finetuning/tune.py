@@ -3,11 +3,12 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 
 from alignflow import checks
+from alignflow.by_method import by_method
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward
@@ -42,6 +43,12 @@ METHODS: dict[str, type[Tuner]] = {
     "grpo": GRPO,
 }
 
+# what METHODS holds, for type checkers and editors
+Method = Literal[
+    "direct", "weighted", "etm", "itm", "tilt", "mfm", "adjoint_matching", "grpo"
+]  # fmt: skip
+Policy = TypeVar("Policy", bound=FlowMap)
+
 LEARNING_RATE = 3e-4
 
 # the call gives these itself
@@ -55,10 +62,17 @@ COMMON = [
 """Options of every method."""
 
 
+def methods() -> dict[Method, str]:
+    """Name to one line of every method."""
+    lines = {name: (tuner.__doc__ or "").splitlines()[0] for name, tuner in METHODS.items()}
+    return cast(dict[Method, str], lines)
+
+
+@by_method(methods)
 def finetune(
-    policy: FlowMap,
+    policy: Policy,
     reward: Any,
-    method: str = "weighted",
+    method: Method = "weighted",
     strength: float = 2.0,
     steps: int = 2000,
     batch_size: int = 256,
@@ -75,7 +89,7 @@ def finetune(
     evaluate: Callable[[int, Any], dict[str, float]] | None = None,
     compile: bool = False,
     **options,
-) -> FlowMap:
+) -> Policy:
     """Move a policy towards exp(strength r) times its own law; the one handed in is untouched.
 
     Args:
@@ -156,15 +170,7 @@ def finetune(
             options,
             settings,
         )
-        return run(policy)
-
-
-def methods() -> dict[str, str]:
-    """Name to one line of every method."""
-    return {name: (tuner.__doc__ or "").splitlines()[0] for name, tuner in METHODS.items()}
-
-
-finetune.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
+        return cast(Policy, run(policy))
 
 
 def _schedule(

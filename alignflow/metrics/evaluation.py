@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
 from alignflow.flow_map import FlowMap, check_flow_map
-from alignflow.frozen import frozen
+from alignflow.html_table import html_table
+from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward, own_copy
 
 from .distances import frechet_distance, sliced_wasserstein
@@ -53,6 +54,10 @@ class Evaluation(dict[str, Estimate]):
         for name, estimate in self.items():
             table.add_row(name, f"{estimate.value:.4g}", f"{estimate.standard_error:.2g}")
         return table
+
+    def _repr_html_(self) -> str:
+        rows = ((name, f"{e.value:.4g}", f"{e.standard_error:.2g}") for name, e in self.items())
+        return html_table(f"{self.count} samples", ("measure", "value", "standard error"), rows)
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import repeat_rows
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
@@ -41,7 +42,7 @@ class Posterior(Node):
     def __init__(self, model: FlowMap, draws: int = 1):
         super().__init__()
         self.model = model
-        self.draws = draws
+        self.draws = checks.count("draws", draws)
 
     def forwards(self, draws: int) -> int:
         """Calls of the network behind so many draws of one row."""

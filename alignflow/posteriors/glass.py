@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 
@@ -99,12 +100,9 @@ def inner_flow(
     return y * expand_time(spread + unit * signal, x)
 
 
-def check_inner(steps: int, solver: str) -> None:
-    """Refuse inner steps or a solver that there are not."""
-    if steps < 1:
-        raise ValueError(f"inner_steps must be at least 1, got {steps}")
-    if solver not in INNER_SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(INNER_SOLVERS)}, got {solver!r}")
+def check_inner(steps: int, solver: str) -> tuple[int, str]:
+    """Inner steps and a solver that there are; others are refused."""
+    return checks.count("inner_steps", steps), checks.choice("solver", solver, INNER_SOLVERS)
 
 
 class GLASSPosterior(DrawnPosterior):
@@ -121,8 +119,7 @@ class GLASSPosterior(DrawnPosterior):
 
     def __init__(self, model: FlowMap, draws: int = 1, inner_steps: int = 4, solver: str = "heun"):
         super().__init__(model, draws)
-        check_inner(inner_steps, solver)
-        self.inner_steps, self.solver = inner_steps, solver
+        self.inner_steps, self.solver = check_inner(inner_steps, solver)
 
     def forwards(self, draws):
         return draws * INNER_SOLVERS[self.solver](self.inner_steps)

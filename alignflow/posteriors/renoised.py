@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import repeat_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time, score_from_velocity
@@ -48,9 +49,9 @@ class RenoisedPosterior(DrawnPosterior):
         log_density: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__(model, draws)
-        if not snr_ratio > 1:
+        self.snr_ratio, self.log_density = checks.finite("snr_ratio", snr_ratio), log_density
+        if self.snr_ratio <= 1:
             raise ValueError(f"snr_ratio must be above 1, or nothing is renoised, got {snr_ratio}")
-        self.snr_ratio, self.log_density = snr_ratio, log_density
 
     def forwards(self, draws):
         return 2 * draws + 1 if self.log_density is None else 2 * draws

@@ -4,6 +4,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.reward_module import log_tilt
 
 from .potentials import Potential, Work
@@ -42,13 +43,11 @@ class AdaptiveResampling(Resampler):
         threshold: float = 0.5,
     ):
         super().__init__()
-        if scheme not in SCHEMES:
-            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
-        self.strength, self.particles = strength, particles
+        self.strength = checks.nonnegative("strength", strength)
+        self.particles = checks.count("particles", particles)
         self.potential = Potential() if potential is None else potential
-        self.scheme, self.threshold = scheme, threshold
+        self.scheme = checks.choice("scheme", scheme, SCHEMES)
+        self.threshold = checks.fraction("threshold", threshold)
         self.weighs_moves = isinstance(self.potential, Potential)
         self.carries = ("log_weight", *self.potential.carries, "log_ratio")
 

@@ -14,6 +14,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
+
 __all__ = ["KINDS", "Potential", "Work"]
 
 KINDS = ("diff", "max", "add")
@@ -30,9 +32,8 @@ class Potential:
     carries = ("potential",)
 
     def __init__(self, kind: str = "diff", ramped: bool = False):
-        if kind not in KINDS:
-            raise ValueError(f"potential must be one of {', '.join(KINDS)}, got {kind!r}")
-        self.kind, self.ramped = kind, ramped
+        self.kind = checks.choice("potential", kind, KINDS)
+        self.ramped = checks.flag("ramped", ramped)
 
     def weigh(self, tensordict: TensorDictBase, value: Tensor) -> Tensor:
         """The increment of the log-weight (B,) that a value (B,) on the way brings."""

@@ -4,6 +4,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.graph import Node
 from alignflow.reward_module import log_tilt
 
@@ -65,7 +66,7 @@ class _OfTheBase(Resampler):
 
     def __init__(self, strength: float):
         super().__init__()
-        self.strength = strength
+        self.strength = checks.nonnegative("strength", strength)
 
     def finish(self, tensordict):
         reward = self.read(tensordict, "reward")

@@ -2,6 +2,7 @@
 
 import torch
 
+from alignflow import checks
 from alignflow.reward_module import log_tilt
 
 from .resamplers import BestOfN, Resampler
@@ -30,9 +31,8 @@ class Search(Resampler):
 
     def __init__(self, particles: int, scope: str = "system"):
         super().__init__()
-        if scope not in SCOPES:
-            raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
-        self.particles, self.scope = particles, scope
+        self.particles = checks.count("particles", particles)
+        self.scope = checks.choice("scope", scope, SCOPES)
 
     def forward(self, tensordict):
         endpoint, reward = (self.read(tensordict, key) for key in self.reads)

@@ -12,6 +12,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
 from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.html_table import html_table
 
 from .composite import Sum
 from .interface import Reward, RewardError, as_reward
@@ -35,6 +36,10 @@ class RewardReport:
     def ok(self) -> bool:
         """Whether nothing was found wrong."""
         return not self.problems
+
+    def _repr_html_(self) -> str:
+        title, *verdict = str(self).splitlines()
+        return html_table(title, ("verdict",), ([line.removeprefix("- ")] for line in verdict))
 
     def __str__(self) -> str:
         kind = "differentiable" if self.differentiable else "black box"

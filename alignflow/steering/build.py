@@ -1,27 +1,43 @@
 """`steer`: a steerer by the name of its method, with every argument checked at the door."""
 
-import inspect
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from alignflow import checks
+from alignflow.by_method import ByMethod
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import Reward, as_reward
 
-from .methods import METHODS, methods
+from .methods import METHODS, Method, methods
+from .options import Option, options
 from .steerer import Steerer
 
 __all__ = ["steer"]
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
+
+class _Steer(ByMethod[Arguments, Result, Method]):
+    """The call `steer`, with `methods()` and `options(method)`."""
+
+    def __init__(self, function: Callable[Arguments, Result]):
+        super().__init__(function, methods)
+
+    def options(self, method: Method) -> dict[str, Option]:
+        """Options of a method, by name: `(type, default, meaning)`."""
+        return options(method)
+
+
+@_Steer
 def steer(
     policy: FlowMap,
     reward: Reward | Callable[..., Any],
-    method: str = "lookahead",
+    method: Method = "lookahead",
     strength: float = 1.0,
     steps: int | None = None,
     particles: int | None = None,
@@ -46,30 +62,27 @@ def steer(
         grid: "uniform", or increasing times from 0 to 1, (steps + 1,).
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows that go through the model at a time; all by default.
-        **method_options: Of the method: `transition` ("flow_map", "euler" or "heun") and its
-            numbers.
+        **method_options: Of the method, as `steer.options(method)` has them.
 
     Raises:
         ValueError: If a name is unknown, an option unknown or without effect, a number out of
             range, or the method needs the gradient of a black box.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    checks.choice("method", method, METHODS)
     reward = as_reward(reward)
-    if not 0 <= strength < math.inf:
+    strength = checks.finite("strength", strength)
+    if strength < 0:
         raise ValueError(
-            f"strength must be finite and not negative, got {strength}: rewards are maximized, so "
-            "to seek low ones negate the reward"
+            f"strength must not be negative, got {strength}: rewards are maximized, so to seek low "
+            "ones negate the reward"
         )
-    options = method_options | _counts(method, particles=particles, draws=draws)
-    _check_options(method, options)
-    _check_gradient(policy, reward, method, options)
-    if micro_batch_size is not None:
-        _check_count("micro_batch_size", micro_batch_size)
+    chosen = method_options | _counts(method, particles=particles, draws=draws)
+    _check_options(method, chosen)
+    _check_gradient(policy, reward, method, chosen)
     return Steerer(
         policy,
         reward,
-        lambda model, reward: METHODS[method](model, reward, strength, **options),
+        lambda model, reward: METHODS[method](model, reward, strength, **chosen),
         _times(grid, steps),
         guidance=guidance,
         micro_batch_size=micro_batch_size,
@@ -77,38 +90,30 @@ def steer(
     )
 
 
-steer.methods = methods  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def _options(method: str) -> dict[str, Any]:
-    """Options of a method, with their defaults."""
-    parameters = inspect.signature(METHODS[method]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
 def _counts(method: str, **counts: int | None) -> dict[str, int]:
     """Particles and draws as options; one of a thing that a method has one of is no option."""
-    chosen = {name: count for name, count in counts.items() if count is not None}
+    given = {name: count for name, count in counts.items() if count is not None}
+    chosen = {name: checks.count(name, count) for name, count in given.items()}
     for name, count in chosen.items():
-        _check_count(name, count)
-        if name not in _options(method) and count > 1:
-            able = [other for other in METHODS if name in _options(other)]
+        if name not in options(method) and count > 1:
+            able = [other for other in METHODS if name in options(other)]
             raise ValueError(
                 f"{name}={count} would do nothing: method {method!r} has one of each; "
                 f"methods that take {name}: {', '.join(able) or 'none'}"
             )
-    return {name: count for name, count in chosen.items() if name in _options(method)}
+    return {name: count for name, count in chosen.items() if name in options(method)}
 
 
-def _check_options(method: str, options: dict[str, Any]) -> None:
-    if unknown := sorted(set(options) - set(_options(method))):
+def _check_options(method: str, given: dict[str, Any]) -> None:
+    known = options(method)
+    if unknown := sorted(set(given) - set(known)):
         raise ValueError(
-            f"method {method!r} does not take {', '.join(unknown)}; "
-            f"it takes {', '.join(_options(method))}"
+            f"method {method!r} does not take {', '.join(unknown)}; it takes {', '.join(known)}"
+            f"{checks.did_you_mean(unknown[0], known)}"
         )
 
 
-def _check_gradient(policy: FlowMap, reward: Reward, method: str, options: dict[str, Any]) -> None:
+def _check_gradient(policy: FlowMap, reward: Reward, method: str, given: dict[str, Any]) -> None:
     """Refuse a black box where its gradient is needed, with the methods that do without."""
     trial = Reward(reward, reward.name, differentiable=True)
 
@@ -118,7 +123,7 @@ def _check_gradient(policy: FlowMap, reward: Reward, method: str, options: dict[
         except ValueError:
             return None  # this model cannot run it at all
 
-    if not reward.differentiable and climbs(method, options):
+    if not reward.differentiable and climbs(method, given):
         free = ", ".join(name for name in METHODS if climbs(name, {}) is False)
         raise ValueError(
             f"method {method!r} needs the gradient of reward {reward.name!r}, a black box: "
@@ -130,15 +135,14 @@ def _times(grid: str | Tensor | Sequence[float], steps: int | None) -> Tensor:
     if isinstance(grid, str):
         if grid != "uniform":
             raise ValueError(f"grid must be 'uniform' or increasing times, got {grid!r}")
-        steps = 8 if steps is None else steps
-        _check_count("steps", steps)
-        return uniform_grid(steps)
-    times = check_grid(torch.as_tensor(grid, dtype=torch.float64))
-    if steps is not None and steps != len(times) - 1:
+        return uniform_grid(checks.count("steps", 8 if steps is None else steps))
+    try:
+        times = torch.as_tensor(grid, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"grid must be 'uniform' or increasing times, got {checks.shown(grid)}"
+        ) from error
+    times = check_grid(times)
+    if steps is not None and checks.count("steps", steps) != len(times) - 1:
         raise ValueError(f"a grid of {len(times)} times has {len(times) - 1} steps, got {steps}")
     return times
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")

@@ -1,35 +1,72 @@
-"""The graph of a steerer as text, and as a Mermaid flowchart."""
+"""The graph of a steerer as text, as HTML, and as a Mermaid flowchart."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alignflow.cost import Cost
 from alignflow.graph import Node
+from alignflow.html_table import html_table
 
 if TYPE_CHECKING:
     from .steerer import Steerer
 
-__all__ = ["draw_mermaid", "draw_table"]
+__all__ = ["draw_html", "draw_mermaid", "draw_table"]
+
+WIDTH = 80  # columns
+HEADS = [name.replace("_", " ") for name, _ in Cost().items()]
 
 
 def draw_table(steerer: Steerer) -> str:
-    """Each node of a guided step: its keys, and its cost for one row of the batch."""
-    nodes, particles = _guided(steerer), steerer.nodes.particles
+    """Each node of a guided step with its cost for one row of the batch, and its keys below."""
+    rows = list(_rows(steerer))
+    # a heading of two words stands in two lines
+    heads = [head.rpartition(" ")[::2] for head in HEADS]
+    numbers = [*zip(*heads, strict=True), *(costs for _, _, _, costs in rows)]
+    widths = [max(map(len, column)) + 2 for column in zip(*numbers, strict=True)]
+    room = WIDTH - sum(widths)
+
+    def line(text: str, costs) -> str:
+        cells = (cost.rjust(width) for cost, width in zip(costs, widths, strict=True))
+        return (text.ljust(room) + "".join(cells)).rstrip()
+
+    lines = [*textwrap.wrap(steerer.title, WIDTH), *textwrap.wrap(_about(steerer), WIDTH), ""]
+    lines += [line("", numbers[0]), line("a guided step", numbers[1])]
+    for name, reads, writes, costs in rows:
+        first, *more = textwrap.wrap(name, room, subsequent_indent="  ")
+        lines += [line(first, costs), *more]
+        if reads:
+            keys = f"{', '.join(reads)} -> {', '.join(writes)}"
+            lines += textwrap.wrap(keys, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def draw_html(steerer: Steerer) -> str:
+    """The same as a table for a notebook."""
+    head = ["a guided step", "reads", "writes", *HEADS]
+    rows = (
+        [name, ", ".join(reads), ", ".join(writes), *costs]
+        for name, reads, writes, costs in _rows(steerer)
+    )
+    return html_table(steerer.title, head, rows, _about(steerer))
+
+
+def _rows(steerer: Steerer) -> Iterator[tuple[str, list[str], list[str], list[str]]]:
+    """Name, keys read, keys written and costs of each node, and the sums of these."""
+    nodes = _guided(steerer)
     costs = [steerer.cost_of(node) for node in nodes]
-    names = [name.replace("_", " ") for name, _ in Cost().items()]
-    table = [["a guided step", "reads", "writes", *names]]
     for node, reads, cost in zip(nodes, _reads(nodes), costs, strict=True):
-        keys = [", ".join(reads), ", ".join(node.makes)]
-        table.append([repr(node), *keys, *_numbers(cost)])
-    table.append(["one particle, a guided step", "", "", *_numbers(sum(costs, Cost()))])
-    table.append(["one system, all steps", "", "", *_numbers(steerer.cost)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
-    steps = _count(steerer.steps, "step")
+        yield repr(node), reads, node.makes, _numbers(cost)
+    yield "one particle, a guided step", [], [], _numbers(sum(costs, Cost()))
+    yield "one system, all steps", [], [], _numbers(steerer.cost)
+
+
+def _about(steerer: Steerer) -> str:
     when = f", guided from t = {steerer.nodes.t_min:g}" if steerer.nodes.t_min > 0 else ""
-    about = f"{steps} from noise to data{when}; {_count(particles, 'particle')} a system"
-    return "\n".join([steerer.title, about, "", *lines])
+    steps, particles = _count(steerer.steps, "step"), _count(steerer.nodes.particles, "particle")
+    return f"{steps} from noise to data{when}; {particles} a system"
 
 
 def draw_mermaid(steerer: Steerer) -> str:

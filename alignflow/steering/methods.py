@@ -1,9 +1,10 @@
 """Every method by name: a row of the table posterior x value x transition x resampler."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
 
+from alignflow import checks
 from alignflow.corrections import Ascent, Drift, Normalized, Ramped, Tilt
 from alignflow.graph import Node
 from alignflow.resampling import (
@@ -26,7 +27,32 @@ from .parts import (
     build_value,
 )
 
-__all__ = ["METHODS", "methods"]
+__all__ = ["METHODS", "Method", "methods"]
+
+# what METHODS holds, for type checkers and editors
+Method = Literal[
+    "lookahead",
+    "lookahead_weighted",
+    "lookahead_normalized",
+    "fmrg_j",
+    "fmrg_e",
+    "dps",
+    "lgd",
+    "mfm_g",
+    "mfm_gf",
+    "glass",
+    "weighted_diamond",
+    "exact",
+    "fmtt",
+    "fk",
+    "twisted_smc",
+    "diamond_smc",
+    "search",
+    "reno",
+    "best_of_n",
+    "importance",
+    "custom",
+]
 
 
 def lookahead(model, reward, strength, *, step_size=0.1, transition="flow_map") -> Nodes:
@@ -48,7 +74,7 @@ def lookahead_weighted(model, reward, strength, *, t_min=0.01, transition="flow_
         corrections=(Tilt(),),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_min=_positive("t_min", t_min),
+        t_min=_inside("t_min", t_min),
     )
 
 
@@ -74,7 +100,7 @@ def fmrg_j(
         corrections=(Drift(step_size), *normalized),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_max=_positive("t_max", t_max),
+        t_max=_inside("t_max", t_max),
     )
 
 
@@ -95,7 +121,7 @@ def fmrg_e(
         value=build_value("endpoint_ascent", model, reward, strength, **numbers),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_max=_positive("t_max", t_max),
+        t_max=_inside("t_max", t_max),
     )
 
 
@@ -107,7 +133,7 @@ def dps(model, reward, strength, *, t_min=0.01, transition="euler") -> Nodes:
         corrections=(Tilt(),),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_min=_positive("t_min", t_min),
+        t_min=_inside("t_min", t_min),
     )
 
 
@@ -119,7 +145,7 @@ def lgd(model, reward, strength, *, draws=8, t_min=0.01, transition="euler") -> 
         corrections=(Tilt(),),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_min=_positive("t_min", t_min),
+        t_min=_inside("t_min", t_min),
     )
 
 
@@ -133,7 +159,7 @@ def mfm_g(
         corrections=(Tilt(),),
         transition=build_transition(transition, model),
         resampler=Single(),
-        t_min=_positive("t_min", t_min),
+        t_min=_inside("t_min", t_min),
     )
 
 
@@ -209,6 +235,7 @@ def fmtt(
     model, reward, strength, *, particles=8, noise=0.5, scheme="systematic", threshold=0.5
 ) -> Nodes:
     """Particles driven up t r(X_{t,1}(x)), weighed by its work (FMTT, 2511.22688): consistent."""
+    noise = checks.nonnegative("noise", noise)
     # drift e grad(t lambda r) beside the noise sqrt(2 e) dW, with e = noise^2 c_t
     scale = noise**2 / (1 + noise**2)
     return Nodes(
@@ -370,6 +397,8 @@ def custom(
 ) -> Nodes:
     """Nodes of your own choice, each a name or a name with its numbers."""
     chosen = None if value is None else build_value(value, model, reward, strength)
+    if isinstance(corrections, str | Mapping):
+        corrections = (corrections,)
     return Nodes(
         posterior=None if posterior is None else build_posterior(posterior, model, draws),
         value=chosen,
@@ -411,9 +440,10 @@ METHODS: dict[str, Callable[..., Nodes]] = {
 }
 
 
-def methods() -> dict[str, str]:
+def methods() -> dict[Method, str]:
     """Every method by name, with one line about it."""
-    return {name: (inspect.getdoc(row) or "").partition("\n")[0] for name, row in METHODS.items()}
+    lines = {name: (inspect.getdoc(row) or "").partition("\n")[0] for name, row in METHODS.items()}
+    return cast(dict[Method, str], lines)
 
 
 def _by_gradient(value: Any) -> tuple[Node, ...]:
@@ -422,7 +452,5 @@ def _by_gradient(value: Any) -> tuple[Node, ...]:
     return () if name == "gradient_free" else (Tilt(),)
 
 
-def _positive(name: str, time: float) -> float:
-    if not 0 < time < 1:
-        raise ValueError(f"{name} must lie in (0, 1), got {time}")
-    return time
+def _inside(name: str, time: float) -> float:
+    return checks.fraction(name, time, zero=False, one=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from alignflow import checks
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
@@ -58,6 +59,9 @@ class Nodes:
     ascent: NoiseAscent | None = None
 
     def __post_init__(self):
+        checks.count("particles", self.particles)
+        if checks.fraction("t_min", self.t_min) >= checks.fraction("t_max", self.t_max):
+            raise ValueError(f"t_min must be below t_max, got {self.t_min} and {self.t_max}")
         check_choices(self)
 
     @property
@@ -134,7 +138,12 @@ class Uncorrected(Node):
 
 
 def step_groups(
-    nodes: Nodes, velocity: Velocity, guided: bool, first: bool = False, last: bool = False
+    nodes: Nodes,
+    velocity: Velocity,
+    guided: bool,
+    first: bool = False,
+    last: bool = False,
+    noisy: bool = True,
 ) -> list[Group]:
     """The groups of one step, in order.
 
@@ -144,6 +153,7 @@ def step_groups(
         guided: Whether the step starts between t_min and t_max.
         first: Whether the step starts from noise.
         last: Whether it ends at time 1.
+        noisy: Whether the base's own move has noise.
     """
     posterior = () if nodes.posterior is None else (nodes.posterior,)
     lookahead: Group = posterior if nodes.value is None else (*posterior, nodes.value)
@@ -156,7 +166,7 @@ def step_groups(
         # a straight line leads to the lookahead's endpoint, whatever that is worth
         lookahead = posterior if "endpoint" in nodes.transition.needs else ()
     # a move without noise has no density: particles that are weighed by it are not corrected there
-    bare = last and nodes.resampler.weighs_moves
+    bare = not noisy and nodes.resampler.weighs_moves
     corrections = nodes.corrections if guided and not bare else ()
     if bare and any("correction" in node.makes for node in lookahead):
         corrections = (Uncorrected(),)

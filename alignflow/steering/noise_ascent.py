@@ -10,6 +10,7 @@ Source: ReNO (2406.04312). It seeks reward, and what it samples is not the tilt.
 
 import torch
 
+from alignflow import checks
 from alignflow.graph import Node
 
 __all__ = ["KeepBest", "NoiseAscent"]
@@ -31,13 +32,10 @@ class NoiseAscent(Node):
 
     def __init__(self, iterations: int, step_size: float, clip: float, regularization: float):
         super().__init__()
-        if iterations < 1:
-            raise ValueError(f"iterations must be at least 1, got {iterations}")
-        for name, value in {"step_size": step_size, "clip": clip}.items():
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        self.iterations, self.step_size, self.clip = iterations, step_size, clip
-        self.regularization = regularization
+        self.iterations = checks.count("iterations", iterations)
+        self.step_size = checks.positive("step_size", step_size)
+        self.clip = checks.positive("clip", clip)
+        self.regularization = checks.nonnegative("regularization", regularization)
 
     def forward(self, tensordict):
         state, gradient, reward = (self.read(tensordict, key) for key in self.reads)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from alignflow import checks
 from alignflow.corrections import Ascent, Clipped, Drift, Normalized, Ramped, Tilt
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
@@ -175,19 +176,17 @@ def build_resampler(choice: Choice, strength: float, particles: int) -> Resample
     return make(strength, particles, **options)
 
 
-def _name(choice: Choice) -> str:
-    return choice if isinstance(choice, str) else choice.get("name", "")
+def _name(choice: Any) -> Any:
+    return choice.get("name", "") if isinstance(choice, Mapping) else choice
 
 
 def _find(
     kind: str, table: Mapping[str, Callable[..., Any]], choice: Choice, numbers: dict[str, Any]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What makes the choice, and its numbers; a row's numbers count where the choice takes them."""
-    name = _name(choice)
-    if name not in table:
-        raise ValueError(f"{kind} must be one of {', '.join(table)}, got {name!r}")
+    name = checks.choice(kind, _name(choice), table)
     taken = inspect.signature(table[name]).parameters
-    own = {} if isinstance(choice, str) else {k: v for k, v in choice.items() if k != "name"}
+    own = {k: v for k, v in choice.items() if k != "name"} if isinstance(choice, Mapping) else {}
     given = {"model", "reward", "strength", "draws", "particles"}
     if unknown := sorted(set(own) - set(taken) | set(own) & given):
         free = ", ".join(key for key in taken if key not in given) or "no numbers"

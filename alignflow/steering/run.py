@@ -1,4 +1,4 @@
-"""How nodes are run: on rows of a batch, with the model frozen, with errors that say where."""
+"""How nodes are run: on rows of a batch, with errors that say where."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,6 @@ from typing import cast
 
 import torch
 from tensordict import TensorDictBase
-from torch import nn
 
 from alignflow.posteriors import Posterior
 from alignflow.reward_module import RewardError
@@ -14,7 +13,7 @@ from alignflow.values import Estimator, Running
 
 from .nodes import Group, split_draws
 
-__all__ = ["frozen", "naming_step", "run_group"]
+__all__ = ["naming_step", "run_group"]
 
 
 def run_group(
@@ -75,24 +74,6 @@ def _run_in_parts(
         start += draws
     tensordict["endpoint"] = torch.cat(endpoints, dim=1)
     return value.finish(running, tensordict)
-
-
-@contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
-    """No gradients for parameters and evaluation mode inside; as it was, outside."""
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
-    training = [m for module in modules for m in module.modules() if m.training]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -7,16 +7,18 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import repeat_rows
-from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward
+from alignflow.cost import Cost, MeteredFlowMap, MeteredReward, metered
 from alignflow.flow_map import FlowMap, Guided
 from alignflow.graph import Node
+from alignflow.modes import frozen
 from alignflow.posteriors import Velocity
 from alignflow.reward_module import Reward
 
-from .drawing import draw_mermaid, draw_table
+from .drawing import draw_html, draw_mermaid, draw_table
 from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
-from .run import frozen, naming_step, run_group
+from .run import naming_step, run_group
 
 __all__ = ["Steerer"]
 
@@ -52,16 +54,20 @@ class Steerer:
     ):
         self.policy = policy
         self.reward = reward
-        self.meter = Meter()
-        model: FlowMap = MeteredFlowMap(policy, self.meter)
-        if guidance != 1.0:
+        model: FlowMap = MeteredFlowMap(policy)
+        if checks.finite("guidance", guidance) != 1.0:
             model = Guided(model, guidance)
-        metered_reward = MeteredReward(reward, self.meter)
+        metered_reward = MeteredReward(reward)
         self.nodes = build(model, metered_reward)
         self.velocity = Velocity(model)
         self.finished = FinishedReward(model, metered_reward)
-        self.times = times.tolist()
-        self.micro_batch_size = micro_batch_size
+        self.times: list[float] = times.tolist()
+        # in the precision that the steps themselves will have
+        exact = times.to(policy.device, policy.dtype)
+        self.noisy = (self.nodes.transition.spread(exact[:-1], exact[1:]) > 0).tolist()
+        self.micro_batch_size = (
+            None if micro_batch_size is None else checks.count("micro_batch_size", micro_batch_size)
+        )
         self.title = title
         self._check()
 
@@ -73,7 +79,8 @@ class Steerer:
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""
         guided, last = self.guides(self.times[step]), step == self.steps - 1
-        return step_groups(self.nodes, self.velocity, guided, first=step == 0, last=last)
+        first, noisy = step == 0, self.noisy[step]
+        return step_groups(self.nodes, self.velocity, guided, first, last, noisy)
 
     def guides(self, time: float) -> bool:
         """Whether a step that starts at this time is guided."""
@@ -97,7 +104,7 @@ class Steerer:
         self,
         n: int,
         condition=None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         callback: Callable[[int, TensorDictBase], None] | None = None,
         return_trajectory: bool = False,
     ) -> TensorDict:
@@ -107,7 +114,7 @@ class Steerer:
             n: Number of systems.
             condition: One for all systems (a number, a tensor of one row), or n of them (a tensor
                 or TensorDict of n rows).
-            generator: Source of all randomness.
+            generator: Source of all randomness, or its seed.
             callback: Called after each step with its index and the flat batch (n M rows, particles
                 of a system side by side): `state` at `time`, and what the step wrote on its way.
             return_trajectory: Keep the path of each returned sample.
@@ -121,10 +128,14 @@ class Steerer:
         Raises:
             RewardError: If the reward fails; it names the reward, the step and the samples.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        before = self.meter.total
-        with frozen(self.policy, self.reward), torch.inference_mode(False), torch.no_grad():
+        n, generator = checks.count("n", n), checks.as_generator(generator)
+        checks.flag("return_trajectory", return_trajectory)
+        with (
+            metered() as meter,
+            frozen(self.policy, self.reward),
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):
             tensordict = self._start(n, condition, generator, return_trajectory)
             for step in range(self.steps):
                 tensordict = self._step(tensordict, step, generator)
@@ -136,7 +147,7 @@ class Steerer:
             with naming_step(self.steps, 1.0):
                 tensordict = run_group((self.finished,), tensordict, self.micro_batch_size)
             tensordict = self.nodes.resampler.finish(tensordict)
-            return self._collect(tensordict, n, self.meter.total - before, generator)
+            return self._collect(tensordict, n, meter.total, generator)
 
     def _start(self, n: int, condition, generator, keep_path: bool) -> TensorDict:
         rows = n * self.nodes.particles
@@ -186,6 +197,9 @@ class Steerer:
 
     def __repr__(self) -> str:
         return draw_table(self)
+
+    def _repr_html_(self) -> str:
+        return draw_html(self)
 
     def mermaid(self) -> str:
         """The graph of a guided step as a Mermaid flowchart."""

@@ -87,8 +87,7 @@ class GLASSTransition(PosteriorTransition):
 
     def __init__(self, model: FlowMap, inner_steps: int = 4, solver: str = "heun"):
         super().__init__()
-        check_inner(inner_steps, solver)
-        self.model, self.inner_steps, self.solver = model, inner_steps, solver
+        self.model, (self.inner_steps, self.solver) = model, check_inner(inner_steps, solver)
 
     @property
     def cost(self) -> Cost:

@@ -4,7 +4,9 @@ r"""Steps with noise: Gaussian transitions whose density is known.
     \log\frac{p}{q} = -\epsilon\cdot\delta - \tfrac12 |\delta|^2, \quad
     \delta = \frac{m_q - m_p}{\sigma}
 
-p is the base's transition, q the corrected one that was taken. The step to time 1 has no noise.
+p is the base's transition, q the corrected one that was taken. The step to time 1 has no noise, and
+neither have others under some schedules: what a correction moves there the base never does, and its
+weight is 0.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import denoiser_from_velocity, expand_time
@@ -48,11 +51,11 @@ class GaussianTransition(NoisyTransition):
         moved, log_ratio = mean + expand_time(spread, noise) * noise, torch.zeros_like(spread)
         correction = self.read(tensordict, "correction")
         if correction is not None:
-            moved = moved + expand_time(factor, noise) * correction
-            # without noise there is no density: a weight is then the resampler's to refuse
-            relative = torch.where(spread > 0, factor / spread, 0.0)
-            shift = (expand_time(relative, noise) * correction).flatten(1)
+            shift = (expand_time(factor, noise) * correction).flatten(1)
+            moved, still = moved + shift.view_as(moved), (shift == 0).all(1)
+            shift = shift / torch.where(spread > 0, spread, 1.0).unsqueeze(1)
             log_ratio = -(noise.flatten(1) * shift).sum(1) - shift.square().sum(1) / 2
+            log_ratio = log_ratio.masked_fill((spread == 0) & ~still, -torch.inf)
         return self.write(tensordict, state=moved, time=target, log_ratio=log_ratio)
 
 
@@ -71,7 +74,8 @@ class SDE(GaussianTransition):
 
     Args:
         noise: eta, a share of the memoryless noise; "memoryless" is 1. A call of times (N,) that
-            gives g_t (N,) is any other schedule, as far as the noise stays below 1-t'.
+            gives g_t (N,) is any other schedule, as far as the noise stays below 1-t'. It may
+            diverge at time 0, as the memoryless sqrt(2 c_t) does.
         data_deviation: d, with 0 for none. The step to time 1 stays without noise.
     """
 
@@ -83,37 +87,57 @@ class SDE(GaussianTransition):
         data_deviation: float = 0.0,
     ):
         super().__init__()
-        if not data_deviation >= 0:
-            raise ValueError(f"data_deviation must not be negative, got {data_deviation}")
-        if isinstance(noise, str) and noise != "memoryless":
-            raise ValueError(f"noise must be a number, 'memoryless' or a call, got {noise!r}")
-        if isinstance(noise, float | int) and not noise >= 0:
-            raise ValueError(f"noise must not be negative, got {noise}")
+        if not callable(noise) and noise != "memoryless":
+            if isinstance(noise, str):
+                raise ValueError(f"noise must be a number, 'memoryless' or a call, got {noise!r}")
+            noise = checks.nonnegative("noise", noise)
         self.share = 1.0 if noise == "memoryless" else noise
-        self.data_deviation = data_deviation
+        self.data_deviation = checks.nonnegative("data_deviation", data_deviation)
+
+    def spread(self, time, target):
+        return self._moments(time, target)[0]
 
     def moments(self, tensordict):
         keys = ("state", "time", "target_time", "velocity")
         x, t, target, velocity = (self.read(tensordict, key) for key in keys)
-        spread = self._share(t) * memoryless_spread(t, target)
-        spread = torch.minimum(spread, 1 - target)
-        rest = ((1 - target).square() - spread.square()).clamp_min(0).sqrt()
+        spread, rest, factor = self._moments(t, target)
         denoiser = denoiser_from_velocity(x, t, velocity)
         # x - t D over 1 - t is x - t b: the noise that the state is taken to hold
         noise = x - expand_time(t, x) * velocity
         mean = expand_time(target, x) * denoiser + expand_time(rest, x) * noise
+        return mean, spread, factor
+
+    def _moments(self, t: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The spread, what is left of the noise in the state, and what a correction counts."""
+        spread = self._share(t) * memoryless_spread(t, target)
+        spread = torch.minimum(spread, 1 - target)
+        rest = ((1 - target).square() - spread.square()).clamp_min(0).sqrt()
         factor = target * (1 - t) - rest * t
         if self.data_deviation:
             # of x_1 about D it is d (1-t) / hypot(d t, 1-t), and x_1 has the weight factor / (1-t)
             about = self.data_deviation * factor / torch.hypot(self.data_deviation * t, 1 - t)
             spread = torch.hypot(spread, torch.where(target < 1, about, 0.0))
-        return mean, spread, factor
+        return spread, rest, factor
 
     def _share(self, t: Tensor) -> Tensor:
+        """g_t / sqrt(2 c_t), with its limit at time 0."""
         if not callable(self.share):
             return torch.full_like(t, self.share)
-        # g_t / sqrt(2 c_t)
-        return self.share(t) * (t / (2 * (1 - t))).sqrt()
+        noise = self._noise(t)
+        # where c_t and the noise both diverge, a time at which neither does stands for 0
+        tiny = torch.finfo(t.dtype).tiny
+        diverges = noise.isinf() & (t == 0)
+        t = t.masked_fill(diverges, tiny)
+        noise = torch.where(diverges, self._noise(t), noise)
+        return noise * (t / (2 * (1 - t))).sqrt()
+
+    def _noise(self, t: Tensor) -> Tensor:
+        assert callable(self.share)
+        noise = torch.as_tensor(self.share(t)).to(t).expand_as(t)
+        if not (noise >= 0).all():
+            worst = t[~(noise >= 0)][0].item()
+            raise ValueError(f"the noise g_t must not be negative or NaN, and is at t = {worst:g}")
+        return noise
 
     def extra_repr(self) -> str:
         noise = "g_t" if callable(self.share) else f"noise={self.share:g}"
@@ -139,9 +163,7 @@ class Anchored(GaussianTransition):
 
     def __init__(self, model: FlowMap, anchor: float = 0.5):
         super().__init__()
-        if not 0 < anchor <= 1:
-            raise ValueError(f"anchor must lie in (0, 1], got {anchor}")
-        self.model, self.anchor = model, anchor
+        self.model, self.anchor = model, checks.fraction("anchor", anchor, zero=False)
 
     @property
     def cost(self) -> Cost:
@@ -149,11 +171,18 @@ class Anchored(GaussianTransition):
 
     def moments(self, tensordict):
         x, t, target = (self.read(tensordict, key) for key in self.reads[:3])
-        anchor = target + self.anchor * (1 - target)
+        anchor = self._anchor(target)
         moved = self.model.flow_map(x, t, anchor, self.read(tensordict, "condition"))
         kept = target / anchor
-        spread = (1 - target).square() - (kept * (1 - anchor)).square()
-        return expand_time(kept, x) * moved, spread.clamp_min(0).sqrt(), kept * (anchor - t)
+        return expand_time(kept, x) * moved, self.spread(t, target), kept * (anchor - t)
+
+    def spread(self, time, target):
+        anchor = self._anchor(target)
+        kept = target / anchor * (1 - anchor)
+        return ((1 - target).square() - kept.square()).clamp_min(0).sqrt()
+
+    def _anchor(self, target: Tensor) -> Tensor:
+        return target + self.anchor * (1 - target)
 
     def extra_repr(self) -> str:
         return f"anchor={self.anchor:g}"

@@ -10,7 +10,7 @@ Source: FMRG-E (2604.27147). It seeks reward, and what it samples is not the til
 
 import torch
 
-from alignflow.corrections import check_factor
+from alignflow import checks
 from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
@@ -45,9 +45,8 @@ class EndpointAscent(Estimator):
         inner_steps: int = 4,
     ):
         super().__init__(model, reward, strength)
-        if inner_steps < 1:
-            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
-        self.step_size, self.inner_steps = check_factor("step_size", step_size), inner_steps
+        self.step_size = checks.nonnegative("step_size", step_size)
+        self.inner_steps = checks.count("inner_steps", inner_steps)
 
     @property
     def cost(self):

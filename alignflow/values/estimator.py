@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
@@ -57,7 +58,7 @@ class Estimator(Node):
             raise ValueError(f"reward {reward.name!r} is a black box: it has no gradient to follow")
         self.model = model
         self.reward = reward
-        self.strength = strength
+        self.strength = checks.nonnegative("strength", strength)
 
     @property
     def cost(self) -> Cost:

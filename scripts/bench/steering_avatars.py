@@ -12,6 +12,7 @@ change of the model.
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 from page import shown, table, write_page
 from portraits import best_of, forwards, sampled, seen
@@ -22,6 +23,7 @@ import alignflow as af
 from alignflow.metrics import mean
 from alignflow.pipeline.tilt import reweighted_mean
 from alignflow.rewards import Attribute
+from alignflow.steering import Method
 
 ATTRIBUTE = "glasses"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
@@ -85,7 +87,7 @@ def main() -> None:
     for strength in STRENGTHS:
         found = {}
         for name, options in METHODS.items():
-            method = name.partition(",")[0]
+            method = cast(Method, name.partition(",")[0])
             steerer = af.steer(policy, reward, method, strength, STEPS, **options)
             drawn = sampled(KEPT, f"{name}, {strength:g}", steered(steerer), arguments.samples)
             found[name] = judged(policy, drawn)

@@ -1,5 +1,6 @@
 """The benchmark: exact draws sit at the floor, biased methods above it, and runs go on."""
 
+import io
 import json
 import math
 from collections import Counter
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from rich.console import Console
 
 from alignflow.benchmark import FLOOR, Case, Results, Truth, build_suite, measure, run_suite
 from alignflow.benchmark.convergence import curves, slope
 from alignflow.benchmark.results import Key
-from alignflow.benchmark.tables import markdown, summary
+from alignflow.benchmark.tables import markdown, rich_tables, summary
 from alignflow.benchmark.tuning import measure_tuned
 from alignflow.cli import main
 from alignflow.policies import MLP, FlowMapPolicy
@@ -75,6 +77,24 @@ def test_a_diverged_row_beside_rows_without_modes_is_shown(tmp_path):
     diverged = dict.fromkeys(("sliced_w2", "mode_error", "reward"), math.nan)
     results.add(Key("a", 8, "far", 0), diverged)
     assert "| far | diverged |" in markdown(results.rows())
+
+
+def test_the_table_of_the_terminal_fits_80_columns_and_cuts_no_number(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    for seed, value in enumerate((123.456, 134.567)):
+        costs = {"nfe": 16384, "vjps": 9999, "reward_calls": 98304, "seconds": 12.34}
+        measured = dict.fromkeys(("sliced_w2", "energy", "mmd", "reward_error", "reward"), value)
+        for method in (FLOOR, "weighted_diamond, gradient, 64 draws, anchored"):
+            results.add(Key("mixture in 64 dimensions, strength 12", 1000, method, seed),
+                        measured | (costs if method != FLOOR else {}))  # fmt: skip
+    rows = results.rows()
+    out = io.StringIO()
+    for table in rich_tables(rows):
+        Console(file=out, width=80).print(table)
+    shown = out.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    for number in ("1.00 ± ", "129.012 ± ", "16384", "98304", "12340.00"):
+        assert number in shown, shown
 
 
 def test_a_truth_without_modes_measures_no_error_of_them():

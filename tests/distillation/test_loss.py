@@ -102,6 +102,48 @@ def test_a_teacher_drives_the_lagrangian_rule(batch, generator):
     assert loss["loss_map"].item() == pytest.approx(0.25, rel=1e-5)
 
 
+class NormalDenoiser(torch.nn.Module):
+    """delta_{s,t} of standard normal data, exact, moved by a shift that is to be learned away."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(()).double())
+
+    def forward(self, x, s, t):
+        a, b = (time**2 + (1 - time) ** 2 for time in (s, t))
+        slope = 2 * (s + t - 1) / (a.sqrt() * (a.sqrt() + b.sqrt()))
+        return x * (1 + (1 - s) * slope)[:, None] + self.shift
+
+
+@pytest.mark.parametrize("boundary", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("taught", [False, True])
+def test_lsd_trains_a_mean_denoiser_to_the_end_of_the_path(boundary, taught, generator):
+    """Whose velocity there is 0/0: exact it has no residual, shifted one that is known."""
+    data = torch.randn(64, 1, generator=generator, dtype=torch.float64)
+    batch = TensorDict({"data": data}, batch_size=64)
+    policy = FlowMapPolicy(NormalDenoiser(), (1,), "mean_denoiser")
+    teacher = FlowMapPolicy(NormalDenoiser(), (1,), "mean_denoiser") if taught else None
+    loss = FlowMapLoss(
+        policy, LSD(), teacher=teacher, diagonal_fraction=0.0, times=UniformTimes(boundary),
+        generator=generator,
+    )  # fmt: skip
+    assert loss(batch)["loss_map"].item() == pytest.approx(0, abs=1e-20)
+    policy.module.shift.data += 0.1
+    shifted = loss(batch)["loss_map"]
+    shifted.backward()
+    assert policy.module.shift.grad.isfinite()
+    if taught and boundary == 1.0:  # the endpoint moves by the shift, and its own denoiser with it
+        assert shifted.item() == pytest.approx(0, abs=1e-20)
+    elif taught:
+        assert policy.module.shift.grad > 0
+
+
+def test_times_of_the_diagonal_stay_before_the_end():
+    """Where a mean denoiser has no velocity: a logistic of 17 is 1 in float32."""
+    time = LogitNormalTimes(mean=17.0, std=5.0).diagonal(1000, torch.Generator().manual_seed(0))
+    assert time.max() < 1 and (time > 0.99).sum() > 900
+
+
 def test_meanflow_on_the_diagonal_is_flow_matching(batch):
     policy = FlowMapPolicy(Linear(), (1,))
     meanflow = build_loss("meanflow", policy, generator=seeded(2))

@@ -51,6 +51,28 @@ def test_the_teacher_s_velocity_is_that_of_the_flow_to_the_posterior(generator):
     context = TensorDict({"time": t, "state": x}, 50)
     exact = model.components.posterior(x, t).velocity(y, s)
     torch.testing.assert_close(GLASSTeacher(model).velocity(y, s, context), exact)
+    mean = model.components.posterior(x, t).denoiser(y, s)
+    torch.testing.assert_close(GLASSTeacher(model).denoiser(y, s, context), mean)
+
+
+@pytest.mark.parametrize("parametrization", ["average_velocity", "mean_denoiser"])
+def test_the_inner_denoiser_goes_with_the_inner_velocity(parametrization, generator):
+    torch.manual_seed(0)
+    network = MLP(2, width=16, depth=1, context=True).double()
+    policy = FlowMapPolicy(network, (2,), parametrization, stochastic=True)
+    x, y = torch.randn(2, 20, 2, generator=generator, dtype=torch.float64)
+    t, s = torch.rand(2, 20, generator=generator, dtype=torch.float64)
+    velocity = policy.inner_velocity(y, s, s, (t, x))
+    mean = policy.inner_denoiser(y, s, (t, x))
+    torch.testing.assert_close(mean, y + (1 - s)[:, None] * velocity)
+
+
+@pytest.mark.parametrize("teacher", ["glass", "data"])
+def test_a_mean_denoiser_learns_it_by_lsd_to_the_end_of_the_inner_path(teacher, generator):
+    policy = FlowMapPolicy(MLP(1, width=16, depth=1), (1,), "mean_denoiser")
+    options = {"loss": "lsd", "steps": 5, "batch_size": 64, "teacher": teacher}
+    learned = af.learn_posterior(policy, generator=generator, **options)
+    assert all(p.isfinite().all() for p in learned.parameters())
 
 
 @pytest.mark.parametrize("loss", ["psd_midpoint", "lsd", "esd"])

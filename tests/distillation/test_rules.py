@@ -93,6 +93,31 @@ def test_lsd_is_the_lagrangian_residual(stop, points):
     torch.testing.assert_close(LSD(stop)(net, exact_velocity, *points), expected, atol=1e-7, rtol=0)
 
 
+def exact_denoiser(x, t):
+    return x + (1 - t)[:, None] * exact_velocity(x, t)
+
+
+@pytest.mark.parametrize("stop", ["convex", "target", "none"])
+def test_lsd_of_a_denoiser_vanishes_at_the_exact_map_to_the_end_of_the_path(stop, points):
+    x, s, t = points
+    for end in (t, torch.ones_like(t)):
+        residual = LSD(stop).of_denoiser(exact_average, exact_denoiser, x, s, end)
+        assert residual.abs().max() <= 1e-8
+
+
+@pytest.mark.parametrize("stop", ["convex", "target", "none"])
+def test_lsd_of_a_denoiser_is_that_of_its_velocity_times_what_is_left(stop, points):
+    net, (x, s, t) = Bent(), points
+    residual = LSD(stop).of_denoiser(net, exact_denoiser, *points)
+    expected = (1 - t)[:, None] * LSD(stop)(net, exact_velocity, *points)
+    torch.testing.assert_close(residual, expected)
+    # at the end a jump's endpoint must be its own denoiser, whatever that is
+    end = torch.ones_like(t)
+    landed = x + (1 - s)[:, None] * net(x, s, end)
+    residual = LSD(stop).of_denoiser(net, lambda x, t: x.sin(), x, s, end)
+    torch.testing.assert_close(residual, landed - landed.sin())
+
+
 @pytest.mark.parametrize("stop", ["full", "convex", "target", "none"])
 def test_esd_is_minus_the_eulerian_residual(stop, points):
     net = Bent()

@@ -75,11 +75,80 @@ def test_many_at_once_are_the_same_process_and_start_anew():
     np.testing.assert_allclose(rewards, expected, rtol=1e-6)
     observed, rewards, ended, _, _ = envs.step(actions)
     assert (observed["time"] == 0).all() and not ended.any() and (rewards == 0).all()
-    with pytest.raises(ValueError, match="num_envs must be at least 1"):
+    with pytest.raises(ValueError, match="num_envs must be a whole number of at least 1"):
         gymnasium.make_vec(
             NAME, num_envs=0, vectorization_mode="vector_entry_point",
             policy=ring(), reward=ring_reward(),
         )  # fmt: skip
+
+
+def vector(n: int, **options):
+    options = {"policy": ring(), "reward": ring_reward(), "steps": 3} | options
+    made = gymnasium.make_vec(NAME, num_envs=n, vectorization_mode="vector_entry_point", **options)
+    return made.unwrapped
+
+
+def test_each_of_many_starts_by_its_own_seed_as_one_alone_does():
+    labels = {"condition": torch.arange(5)}
+    reward = af.reward(lambda x, condition: condition.float())
+    envs, one = vector(3, **labels), make(reward=reward, **labels)
+    alone = {seed: one.reset(seed=seed)[0] for seed in (4, 5, 6, 11)}
+    for seeds, own in [(4, [4, 5, 6]), ([11, 5, 4], [11, 5, 4]), (np.int64(4), [4, 5, 6])]:
+        observed, _ = envs.reset(seed=seeds)
+        for key in ("state", "condition", "time"):
+            np.testing.assert_array_equal(observed[key], np.stack([alone[s][key] for s in own]))
+    first, _ = envs.reset(seed=[4, 5, 6])
+    second, _ = envs.reset()  # each goes on with its own
+    envs.reset(seed=[4, 5, 6])
+    third, _ = envs.reset(seed=[4, None, None])
+    np.testing.assert_array_equal(third["state"][0], first["state"][0])
+    np.testing.assert_array_equal(third["state"][1:], second["state"][1:])
+    assert not (first["state"] == second["state"]).any()
+
+
+@pytest.mark.parametrize("seed", [[1, 2], [1, 2, 3, 4], -1, 2.5, "seed", [1, 2, -1]])
+def test_seeds_that_are_none_or_too_few_are_refused(seed):
+    with pytest.raises(ValueError, match="seed"):
+        vector(3).reset(seed=seed)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_actions_for_another_number_of_episodes_are_refused(n):
+    envs = vector(3)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=f"3 episodes take 3 actions, got {n}"):
+        envs.step(np.zeros((n, 2), dtype=np.float32))
+
+
+def test_many_at_once_move_their_inner_times_each_by_its_own_shift():
+    for env in (make(jitter=True).unwrapped, vector(5, jitter=True)):
+        observed, _ = env.reset(seed=0)
+        times, action = [observed["time"]], np.zeros_like(observed["state"])
+        for _ in range(3):
+            times.append(env.step(action)[0]["time"])
+        inner = np.stack(times[1:3]) * 3 - np.array([1, 2]).reshape(2, *[1] * times[0].ndim)
+        assert (times[0] == 0).all() and (times[3] == 1).all()
+        assert (np.abs(inner) <= 0.5).all() and (inner != 0).all()
+        np.testing.assert_allclose(inner[0], inner[1], atol=1e-5)
+        assert len(np.unique(inner[0])) == inner[0].size
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_states_actions_and_times_are_of_the_policys_precision(dtype):
+    policy = af.policies.FlowMapPolicy(af.policies.MLP(2, width=4, depth=1), (2,)).to(dtype)
+    kind = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
+    env = make(policy=policy, reward=lambda x: x[:, 0]).unwrapped
+    assert env.action_space.dtype == env.observation_space["time"].dtype == kind
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_env(env)
+    envs = vector(3, policy=policy, reward=lambda x: x[:, 0])
+    assert envs.reset(seed=0)[0] in envs.observation_space
+    action = np.array([[1 / 3, 0.0]] * 3, dtype=kind)
+    observed, *_ = envs.step(action)
+    assert observed in envs.observation_space
+    if dtype == torch.float64:
+        np.testing.assert_array_equal(observed["state"], action)
 
 
 def test_conditions_are_observed():

@@ -39,6 +39,22 @@ def test_its_specs_hold_with_conditions_and_several_at_once(labelled):
     check_env_specs(SerialEnv(2, make))
 
 
+@pytest.mark.parametrize("jitter", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_its_specs_are_of_the_policys_precision(dtype, jitter):
+    torch.manual_seed(0)
+    policy = FlowMapPolicy(MLP(2, width=16, depth=2), (2,)).to(dtype)
+    env = DenoisingEnv(policy, lambda x: x[:, 0], 3, num_envs=4, jitter=jitter)
+    assert env.action_spec.dtype == env.observation_spec["time"].dtype == dtype
+    check_env_specs(env)
+    path = env.rollout(3, denoising_actor(policy))
+    assert path["state"].dtype == path["action"].dtype == path["time"].dtype == dtype
+    assert path["next", "reward"].dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(
+        path["next", "reward"][:, -1, 0], path["action"][:, -1, 0].to(path["next", "reward"])
+    )
+
+
 def test_an_image_is_a_state_too():
     policy = af.from_velocity(lambda x, t: -x, event_shape=(3, 4, 4))
     check_env_specs(DenoisingEnv(policy, lambda x: x.mean((1, 2, 3)), 2, num_envs=3))
@@ -188,10 +204,15 @@ def test_what_is_no_action_is_refused(policy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_envs": 0}, "num_envs must be at least 1"),
-        ({"kl_weight": -1.0}, "kl_weight must not be negative"),
+        ({"num_envs": 0}, "num_envs must be a whole number of at least 1"),
+        ({"kl_weight": -1.0}, "kl_weight must be a finite number of at least 0"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"transition": "euler"}, "transition must be 'sde' or 'anchored', got 'euler'"),
+        ({"num_envs": 2.5}, "num_envs must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"jitter": "yes"}, "jitter must be true or false"),
+        ({"grid": "even"}, "grid must be increasing times, got 'even'"),
+        ({"condition": []}, "condition must be one or several, got none"),
         ({"grid": [0.5, 1.0]}, "an episode goes from time 0 to time 1"),
     ],
 )

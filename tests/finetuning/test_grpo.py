@@ -11,6 +11,7 @@ from alignflow.envs import DenoisingEnv
 from alignflow.finetuning import GRPO
 from alignflow.flow_map import FlowMap
 from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.precision import autocast
 from alignflow.transitions import SDE
 
 STEPS = 4
@@ -111,6 +112,83 @@ def test_a_constant_reward_moves_nothing(normal):
     assert losses["reward"] == 3
 
 
+@pytest.mark.parametrize("episodes", [2, 3, 45, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_constant_has_no_advantage_to_the_digit(normal, first, dtype, episodes):
+    """45 constants, of which sums in float32 miss several; nothing but the KLs is left then."""
+    held = GRPO(normal, first, 2.0, environment=DenoisingEnv, episodes=episodes).episodes
+    kl, groups = torch.zeros(episodes, 3, dtype=dtype), torch.zeros(episodes, dtype=torch.int64)
+    for value in [*(0.1 * k for k in range(1, 16)), *(-k / 7 for k in range(1, 16)),
+                  *(3.0**k for k in range(-15, 15))][:45]:  # fmt: skip
+        reward = torch.full((episodes,), value, dtype=dtype)
+        advantage, weight = held._worth(reward, kl, groups)
+        assert (advantage == 0).all() and (weight == 1).all()
+
+
+def test_constants_of_several_groups_have_no_advantage():
+    """Beside a dropped episode, and a group in which all of them were."""
+    held = GRPO(
+        Nudged([0.0] * STEPS), lambda x: x[:, 0], 1.0, environment=still, episodes=9,
+    ).episodes  # fmt: skip
+    reward = torch.tensor([0.7, 1e6 / 3, 0.7, -torch.inf, 1e6 / 3, 0.7, 0.7, -torch.inf, 0.7])
+    groups = torch.tensor([0, 1, 0, 2, 1, 0, 0, 0, 0])
+    advantage, weight = held._worth(reward, torch.zeros(9, 4), groups)
+    assert (advantage == 0).all() and (weight == 1).all()
+
+
+class Normalizing(torch.nn.Module):
+    """What is another network in training mode: dropout, and statistics of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4, 32), torch.nn.BatchNorm1d(32), torch.nn.SiLU(),
+            torch.nn.Dropout(0.3), torch.nn.Linear(32, 2),
+        )  # fmt: skip
+
+    def forward(self, x, s, t):
+        return self.layers(torch.cat([x, s[:, None], t[:, None]], -1))
+
+
+@pytest.mark.parametrize("drawn", [20, 64])
+@pytest.mark.parametrize("around", ["the loss", "both"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("network", [Normalizing, lambda: MLP(2, width=64, depth=3)])
+@pytest.mark.filterwarnings("ignore:this processor has no arithmetic in bf16")
+def test_ratios_on_fresh_episodes_are_one_to_the_digit(network, precision, around, drawn):
+    torch.manual_seed(0)
+    policy = FlowMapPolicy(network(), (2,)).train()
+    loss = GRPO(policy, lambda x: x[:, 0], 1.0, environment=DenoisingEnv, episodes=64)
+    loss.train()
+    ratios = []
+
+    class Noting(torch.nn.Module):
+        """The ratios that the loss forms, by the densities that it is given."""
+
+        def __init__(self, actor):
+            super().__init__()
+            self.actor = actor
+
+        def get_dist(self, steps):
+            law = self.actor.get_dist(steps)
+            ratios.append(law)
+            return law
+
+    loss._actor = (Noting(loss._actor[0]),)
+    for _ in range(3):
+        with autocast(precision if around == "both" else "fp32"):
+            batch = loss.sample_batch(drawn)
+        with autocast(precision):
+            losses = loss(batch)
+        density = ratios.pop().log_prob(batch["action"].flatten(0, 1))
+        assert torch.equal(density, batch["action_log_prob"].flatten())
+        sum(losses[name] for name in losses.keys() if name.startswith("loss")).backward()
+        with torch.no_grad():  # the policy that the next episodes are drawn from is another one
+            for parameter in policy.parameters():
+                parameter.sub_(1e-2 * parameter.grad)
+    assert policy.training and policy.module.training
+
+
 def test_dropped_episodes_count_for_nothing(normal):
     """Half of the ends have no reward, and the others' mean and deviation are their own."""
 
@@ -167,9 +245,9 @@ def test_a_ratio_is_clipped(normal, first):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"episodes": 1}, "a group needs at least 2 episodes to compare, got 1"),
-        ({"refresh_every": 0}, "refresh_every must be at least 1"),
-        ({"clip": 1.0}, r"clip must lie in \(0, 1\), got 1.0"),
+        ({"episodes": 1}, "episodes must be a whole number of at least 2, got 1"),
+        ({"refresh_every": 0}, "refresh_every must be a whole number of at least 1"),
+        ({"clip": 1.0}, r"clip must be a fraction in \(0, 1\), got 1.0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message, normal, first):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,8 +23,8 @@ def slope() -> Linear:
     ("options", "message"),
     [
         ({"method": "magic"}, "method must be one of lookahead, .*best_of_n.*got 'magic'"),
-        ({"strength": math.nan}, "strength must be finite and not negative, got nan"),
-        ({"strength": math.inf}, "strength must be finite"),
+        ({"strength": math.nan}, "strength must be a finite number, got nan"),
+        ({"strength": math.inf}, "strength must be a finite number, got inf"),
         ({"strength": -1.0}, "negate the reward"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
@@ -40,15 +41,15 @@ def slope() -> Linear:
         ),
         ({"method": "dps", "step_size": 0.1}, "'dps' does not take step_size; it takes t_min"),
         ({"t_min": 0.1}, "'lookahead' does not take t_min; it takes step_size, transition"),
-        ({"step_size": -0.1}, "step_size must be finite and not negative"),
-        ({"method": "dps", "t_min": 0.0}, r"t_min must lie in \(0, 1\)"),
-        ({"method": "dps", "t_min": 1.0}, r"t_min must lie in \(0, 1\)"),
+        ({"step_size": -0.1}, "step_size must be a finite number of at least 0"),
+        ({"method": "dps", "t_min": 0.0}, r"t_min must be a fraction in \(0, 1\)"),
+        ({"method": "dps", "t_min": 1.0}, r"t_min must be a fraction in \(0, 1\)"),
         ({"method": "dps", "steps": 1}, "nothing would be guided"),
         ({"transition": "leap"}, "transition must be one of flow_map, .*euler, heun, .*got 'leap'"),
         ({"method": "mfm_gf", "posterior": "guess"}, "posterior must be one of denoiser, flow_map"),
         ({"method": "mfm_gf", "draws": 1}, "compares draws .* needs at least 2 of them, got draws"),
         ({"method": "glass", "value": "gradient"}, "diverges at time 0: take t_min above 0"),
-        ({"method": "glass", "inner_steps": 0}, "inner_steps must be at least 1"),
+        ({"method": "glass", "inner_steps": 0}, "inner_steps must be a whole number of at least 1"),
         (
             {"method": "mfm_g", "posterior": "exact"},
             "cannot differentiate the draws .* no smooth .* use the value 'gradient_free'",
@@ -86,6 +87,42 @@ def slope() -> Linear:
             },
             "needs the value at every step",
         ),
+        ({"method": "glas"}, "got 'glas'; did you mean 'glass'"),
+        ({"step_siz": 0.1}, "'lookahead' does not take step_siz.*did you mean 'step_size'"),
+        ({"strength": "abc"}, "strength must be a finite number, got 'abc'"),
+        ({"strength": None}, "strength must be a finite number, got None"),
+        ({"guidance": math.nan}, "guidance must be a finite number, got nan"),
+        ({"guidance": True}, "guidance must be a finite number, got True"),
+        ({"micro_batch_size": -3}, "micro_batch_size must be a whole number of at least 1, got -3"),
+        ({"micro_batch_size": 2.5}, "micro_batch_size must be a whole number .*got 2.5"),
+        ({"step_size": math.nan}, "step_size must be a finite number of at least 0, got nan"),
+        ({"step_size": "big"}, "step_size must be a finite number of at least 0, got 'big'"),
+        ({"method": "fmrg_j", "t_max": 2.0}, r"t_max must be a fraction in \(0, 1\), got 2.0"),
+        ({"method": "glass", "t_min": -0.1}, r"t_min must be a fraction in \[0, 1\], got -0.1"),
+        ({"method": "glass", "t_min": math.nan}, "t_min must be a fraction"),
+        ({"method": "glass", "inner_steps": 1.5}, "inner_steps must be a whole number"),
+        ({"method": "glass", "draws": math.inf}, "draws must be a whole number"),
+        ({"method": "glass", "solver": "heum"}, "solver must be one of .*did you mean 'heun'"),
+        ({"method": "weighted_diamond", "snr_ratio": math.nan}, "snr_ratio must be a finite"),
+        ({"method": "fmtt", "noise": -1.0}, "noise must be a finite number of at least 0"),
+        ({"method": "fmtt", "threshold": 1.5}, "threshold must be a fraction"),
+        ({"method": "fmtt", "particles": "8"}, "particles must be a whole number .*got '8'"),
+        ({"method": "fk", "scheme": 3}, "scheme must be one of .*got 3"),
+        ({"method": "fk", "potential": "dif"}, "potential must be one of .*did you mean 'diff'"),
+        ({"method": "twisted_smc", "scale": -1.0}, "scale must be a finite number of at least 0"),
+        ({"method": "reno", "iterations": 0}, "iterations must be a whole number of at least 1"),
+        ({"method": "reno", "clip": 0.0}, "clip must be a positive number, got 0.0"),
+        ({"method": "reno", "regularization": -1.0}, "regularization must be a finite number"),
+        ({"method": "search", "scope": "world"}, "scope must be one of system, particle"),
+        ({"transition": 3}, "transition must be one of .*got 3"),
+        ({"transition": {"name": "sde", "noise": "loud"}}, "noise must be a number, 'memoryless'"),
+        (
+            {"method": "fk", "transition": {"name": "anchored", "anchor": 0.0}},
+            r"anchor must be a fraction in \(0, 1\], got 0.0",
+        ),
+        ({"method": "custom", "t_min": 0.5, "t_max": 0.5}, "t_min must be below t_max"),
+        ({"grid": 3}, "a grid needs at least two times"),
+        ({"grid": object()}, "grid must be 'uniform' or increasing times, got <object"),
         ({"grid": "cosine"}, "grid must be 'uniform' or increasing times, got 'cosine'"),
         ({"grid": torch.tensor([0.0, 0.5, 0.5, 1.0])}, "a grid must increase"),
         ({"grid": torch.tensor([0.0, math.nan, 1.0])}, "a grid must be finite"),
@@ -126,8 +163,35 @@ def test_what_is_no_reward_is_refused():
 
 
 def test_a_sample_of_nobody_is_refused():
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
         af.steer(gaussian(), slope()).sample(0)
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "message"),
+    [
+        (2.5, {}, "n must be a whole number of at least 1, got 2.5"),
+        (True, {}, "n must be a whole number"),
+        (2, {"generator": -1}, "generator must be a torch.Generator or a seed"),
+        (2, {"generator": "seed"}, "generator must be a torch.Generator or a seed"),
+        (2, {"return_trajectory": "yes"}, "return_trajectory must be true or false"),
+    ],
+)
+def test_numbers_of_a_sample_are_refused_by_name(n, options, message):
+    with pytest.raises(ValueError, match=message):
+        af.steer(gaussian(), slope()).sample(n, **options)
+
+
+def test_a_whole_number_is_a_source_of_randomness():
+    steerer = af.steer(gaussian(), slope())
+    seeded = steerer.sample(3, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(steerer.sample(3, generator=7)["state"], seeded["state"])
+
+
+def test_counts_may_come_as_floats_and_as_numbers_of_numpy():
+    options = {"steps": 2.0, "particles": np.int64(3), "micro_batch_size": np.float32(2)}
+    out = af.steer(gaussian(), slope(), "fk", **options).sample(2.0)
+    assert out["particles", "state"].shape == (2, 3, 2)
 
 
 def test_conditions_for_another_number_of_systems_are_refused():

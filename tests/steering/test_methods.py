@@ -12,9 +12,11 @@ from importlib.resources import files
 import pytest
 import torch
 import yaml
+from tensordict import TensorDict
 
 import alignflow as af
 from alignflow.steering import METHODS
+from alignflow.steering.parts import build_transition
 from alignflow.targets.gaussian_mixture import GaussianMixture
 from alignflow.targets.rewards import Linear, Quadratic
 
@@ -257,6 +259,63 @@ def test_the_mean_of_the_final_weights_is_the_tilt_s_normalizer(potential, schem
     exact = math.exp(0.7**2 / 2)
     # 8 inner steps of the base's own kernel leave it a little off, by less than 0.05
     assert abs(normalizer.mean().item() - exact) < 5 * normalizer.std().item() / 200**0.5 + 0.05
+
+
+SCHEDULES = {
+    "never": lambda t: torch.zeros_like(t),
+    "late": lambda t: 0.8 * (t > 0.45),
+    "early": lambda t: torch.where(t < 0.45, (2 * (1 - t) / t).sqrt(), 0.0),
+    "bounded": lambda t: 1 - t,
+    "memoryless": lambda t: (2 * (1 - t) / t).sqrt(),
+}
+
+
+@pytest.mark.parametrize("strength", [0.7, 1.5])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_weighed_moves_have_the_normalizer_of_the_base_wherever_there_is_no_noise(
+    schedule, strength
+):
+    """Under r(x) = x it is lambda^2 v / 2, v the variance that the base's own steps end in.
+
+    One system of 40,000 particles, five standard errors of their weights.
+    """
+    transition = {"name": "sde", "noise": SCHEDULES[schedule]}
+    n, policy = 40_000, gaussian()
+    options = {"method": "twisted_smc", "transition": transition, "particles": n, "steps": 12}
+    steerer = af.steer(policy, slope(), strength=strength, threshold=0.0, **options)
+    variance, one = 1.0, torch.ones(1, 1, dtype=torch.float64)
+    for start, end in itertools.pairwise(steerer.times):
+        time, target = (one[0] * t for t in (start, end))
+        rows = {"state": one, "time": time, "target_time": target}
+        rows["velocity"] = policy.velocity(one, start)
+        step = build_transition(transition, policy)
+        mean, spread, _ = step.moments(TensorDict(rows, [1]))
+        variance = (mean.square() * variance + spread.square()).item()
+    out = steerer.sample(1, generator=torch.Generator().manual_seed(0))
+    log_weight = out["particles", "log_weight"][0]
+    found = log_weight.logsumexp(0).item() - math.log(n)
+    weight = (log_weight - found).exp()
+    assert abs(found - strength**2 * variance / 2) < 5 * weight.std().item() / math.sqrt(n)
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+def test_a_step_without_noise_is_the_bases_own_where_moves_are_weighed(weighed):
+    """And is corrected where they are not: the weights then ask for no density."""
+    options = {
+        "method": "custom", "posterior": "denoiser", "value": "gradient", "steps": 4,
+        "corrections": ["ramped"], "transition": {"name": "sde", "noise": SCHEDULES["late"]},
+    }  # fmt: skip
+    if weighed:
+        options |= {"resampler": {"name": "adaptive", "threshold": 0.0}, "particles": 5}
+    generator = torch.Generator().manual_seed(0)
+    steerer = af.steer(gaussian(), slope(), **options)
+    path = steerer.sample(3, generator=generator, return_trajectory=True)["trajectory"]
+    # from .25 to .5 and from .75 to 1 there is no noise, from .5 to .75 there is
+    for k in (1, 3):
+        base = path[:, k] + 0.25 * gaussian().velocity(path[:, k], 0.25 * k)
+        assert torch.allclose(path[:, k + 1], base) == weighed
+    corrected = ["Ramped(scale=1)" in str(steerer.groups(k)) for k in range(4)]
+    assert corrected == ([False, False, True, False] if weighed else [True] * 4)
 
 
 def test_search_and_reno_climb_beyond_the_best_of_the_base_at_equal_cost():

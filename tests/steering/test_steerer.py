@@ -1,6 +1,13 @@
 """The run over the grid: costs, micro-batches, conditions, a frozen model, the printed graph."""
 
+import importlib.util
 import inspect
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +24,7 @@ from alignflow.transitions import Euler
 from alignflow.values import Gradient
 
 DIMENSION = 3
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -282,6 +290,58 @@ def test_guidance_is_that_of_the_guided_model(policy):
     torch.testing.assert_close(out["state"], expected)
 
 
+@pytest.mark.parametrize("method", ["mfm_g", "mfm_gf", "search"])
+def test_a_stochastic_map_is_guided_and_its_two_forwards_are_counted(policy, method):
+    stochastic, condition = policy.with_context(), torch.tensor([0, 1, 2])
+    hooks = Hooks(stochastic.module)
+    options = {"method": method, "steps": 3, "guidance": 2.0}
+    out = af.steer(stochastic, hooks.reward, **options).sample(3, condition=condition)
+    assert 3 * out["nfe"].item() == hooks.counts["nfe"]
+    assert 3 * out["vjps"].item() == hooks.counts["vjps"]
+
+
+@pytest.mark.parametrize("method", ["lookahead", "twisted_smc", "reno"])
+def test_one_steerer_in_four_threads_gives_each_its_own_samples_and_costs(method):
+    """Twenty samples a thread, of a model that is in training mode and stays so."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(DIMENSION + 2, 16), torch.nn.Dropout(0.5),
+                                  torch.nn.SiLU(), torch.nn.Linear(16, DIMENSION))  # fmt: skip
+
+    class Dropping(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, s, t):
+            return self.network(torch.cat([x, s[:, None], t[:, None]], 1))
+
+    policy = FlowMapPolicy(Dropping().double(), (DIMENSION,)).train()
+    next(policy.parameters()).requires_grad_(False)
+    needed = [parameter.requires_grad for parameter in policy.parameters()]
+    options = {"iterations": 4} if method == "reno" else {}
+    steerer = af.steer(policy, smooth(), method, steps=4, **options)
+
+    def sample(seed: int) -> dict:
+        generator = torch.Generator().manual_seed(seed)
+        return steerer.sample(1 + seed % 3, generator=generator).to_dict()
+
+    serial = [sample(seed) for seed in range(80)]
+    with ThreadPoolExecutor(4) as threads:
+        parallel = list(threads.map(sample, range(80)))
+    for one, other in zip(serial, parallel, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert all(module.training for module in policy.modules())
+    assert [parameter.requires_grad for parameter in policy.parameters()] == needed
+
+
+def test_a_reward_that_steers_is_not_charged_for_it(policy):
+    inner = af.steer(policy, smooth(), steps=2)
+    outer = af.steer(policy, lambda x: inner.sample(len(x))["reward"], "best_of_n", steps=2)
+    alone = af.steer(policy, smooth(), "best_of_n", steps=2)
+    costs = [{k: v.item() for k, v in s.sample(2).items() if v.ndim == 0} for s in (outer, alone)]
+    assert costs[0] == costs[1]
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_states_of_tokens_need_no_special_case(method):
     policy = af.from_flow_map(lambda x, s, t: x * (1 + t - s)[:, None, None], (5, 7))
@@ -309,8 +369,9 @@ def test_the_steps_before_t_min_are_the_bases_own(policy):
 def test_the_printed_graph_shows_nodes_keys_and_cost(policy):
     text = str(af.steer(policy, smooth(), method="dps", transition="heun", strength=2.0, steps=4))
     rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
-    assert rows["DenoiserPosterior()"][1:] == (
-        "state, time endpoint, denoiser, velocity 1 0 0 0".split()
+    assert rows["DenoiserPosterior()"][1:] == "1 0 0 0".split()
+    assert "DenoiserPosterior() 1 0 0 0 state, time -> endpoint, denoiser, velocity" in (
+        " ".join(text.split())
     )
     assert rows["Gradient(reward_function, strength=2)"][-4:] == ["0", "1", "1", "1"]
     assert "4 steps from noise to data, guided from t = 0.01; 1 particle a system" in text
@@ -318,11 +379,64 @@ def test_the_printed_graph_shows_nodes_keys_and_cost(policy):
     assert rows["one system, all steps"][-4:] == ["7", "5", "6", "5"]
 
 
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_printed_graph_fits_80_columns_and_loses_nothing(policy, method):
+    reward = af.Reward(reward_function, "a_reward_of_a_name_" * 4, differentiable=True)
+    options = options_of(method) | ({"particles": 999} if method == "fk" else {})
+    steerer = af.steer(policy, reward, method, strength=123.456, steps=1000, **options)
+    lines = str(steerer).splitlines()
+    assert max(map(len, lines)) <= 80
+    said = " ".join(str(steerer).split())
+    keys = [key for group in steerer.groups(500) for node in group for key in node.makes]
+    assert all(key in said for key in keys)
+    totals = " ".join(str(value) for _, value in steerer.cost.items())
+    assert said.endswith(f"one system, all steps {totals}")
+
+
+def test_a_notebook_shows_it_as_a_table_with_its_text_escaped(policy):
+    reward = af.Reward(reward_function, "<b>", differentiable=True)
+    shown = af.steer(policy, reward, "dps", steps=4)._repr_html_()
+    assert "<td>Gradient(&lt;b&gt;, strength=1)</td><td>state, endpoint</td>" in shown
+    assert "<td>one system, all steps</td><td></td><td></td><td>4</td><td>3</td>" in shown
+    assert shown.count("<tr>") == shown.count("</tr>") == 8
+
+
 def test_the_flowchart_joins_each_reader_to_the_last_writer_of_a_key(policy):
     lines = af.steer(policy, smooth(), method="dps", steps=4).mermaid().splitlines()
     assert lines[0] == "flowchart LR"
     assert '    n0 -- "endpoint" --> n1' in lines and '    n0 -- "velocity" --> n4' in lines
     assert '    given -- "state" --> n1' in lines and '    n2 -- "correction" --> n4' in lines
+
+
+READ = """
+import pickle, sys, torch
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        steerer, expected = pickle.load(file)
+    out = steerer.sample(3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(out.to_dict(), expected, rtol=0, atol=0)
+"""
+
+
+def test_a_steerer_of_each_method_pickles_into_a_fresh_process(policy, tmp_path):
+    """Whose reward is a function of a module that the process can import."""
+    (tmp_path / "my_rewards.py").write_text("def wavy(x):\n    return x.sin().sum(-1)\n")
+    spec = importlib.util.spec_from_file_location("my_rewards", tmp_path / "my_rewards.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["my_rewards"] = module
+    paths = []
+    for method in METHODS:
+        reward = af.Reward(module.wavy, differentiable=True)
+        steerer = af.steer(policy, reward, method, steps=3, **options_of(method))
+        out = steerer.sample(3, generator=torch.Generator().manual_seed(0))
+        paths.append(tmp_path / method)
+        paths[-1].write_bytes(pickle.dumps((steerer, out.to_dict())))
+    del sys.modules["my_rewards"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", READ, *map(str, paths)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nodes_of_ones_own_make_a_steerer(policy):
