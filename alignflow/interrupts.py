@@ -1,0 +1,108 @@
+"""Ctrl-C and SIGTERM as requests: long work ends where it can be continued, and not in between.
+
+::
+
+    with deferred_signals() as pending:
+        for number, part in enumerate(parts):
+            pending.raise_if_any(f"before part {number}")
+            ...
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["Interrupted", "PendingSignal", "deferred_signals"]
+
+# only where nobody else has a handler of their own
+DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+STDERR = 2
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work was ended by a signal at a place from which it can be continued.
+
+    Args:
+        message: Where it ended, and how to continue.
+        signal: Which signal; a program exits with 128 + its number.
+    """
+
+    def __init__(self, message: str, signal: signal.Signals):
+        super().__init__(message)
+        self.signal = signal
+
+
+class PendingSignal:
+    """The signal that has come and waits for a good place to end the work, if any has.
+
+    Attributes:
+        signal: Which one; None until one comes.
+    """
+
+    def __init__(self):
+        self.signal: signal.Signals | None = None
+        self._replaced: dict[signal.Signals, Any] = {}
+
+    def raise_if_any(self, where: str) -> None:
+        """End the work here if a signal waits.
+
+        Raises:
+            Interrupted: Saying by which signal, and `where`.
+        """
+        if self.signal is not None:
+            raise Interrupted(f"stopped by {self.signal.name} {where}", self.signal)
+
+    def install(self) -> None:
+        for number, default in DEFAULTS.items():
+            if signal.getsignal(number) is default:
+                self._replaced[number] = signal.signal(number, self._receive)
+
+    def uninstall(self) -> None:
+        for number, replaced in self._replaced.items():
+            signal.signal(number, replaced)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        received = signal.Signals(number)
+        if self.signal is not None:
+            signal.signal(received, self._replaced[received])
+            signal.raise_signal(received)
+            return
+        self.signal = received
+        # not by print, which may be what was interrupted
+        with contextlib.suppress(OSError):
+            os.write(STDERR, f"\n{received.name}: stops soon; once more to stop now\n".encode())
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[PendingSignal]:
+    """Inside, the first SIGINT or SIGTERM waits to be asked for; a second one acts at once.
+
+    Contexts nest: an inner one gives what the outer one has. A signal that nobody asked for is
+    raised at the end of the outermost. Outside the main thread, where no signal arrives, and where
+    a program has handlers of its own, nothing is changed.
+
+    Raises:
+        Interrupted: At the end, if a signal waits there still.
+    """
+    if (outer := _active()) is not None:
+        yield outer
+        return
+    pending = PendingSignal()
+    if threading.current_thread() is threading.main_thread():
+        pending.install()
+    try:
+        yield pending
+    finally:
+        pending.uninstall()
+    pending.raise_if_any("at the end of what it was doing")
+
+
+def _active() -> PendingSignal | None:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    owners = (getattr(signal.getsignal(number), "__self__", None) for number in DEFAULTS)
+    return next((owner for owner in owners if isinstance(owner, PendingSignal)), None)
