@@ -3,6 +3,7 @@
 from .build import build, build_condition, build_reward, compose, find_reward
 from .checks import ConfigError, check_config, without_remnants
 from .run import resume, run
+from .summary import print_summary
 
 __all__ = [
     "ConfigError",
@@ -12,6 +13,7 @@ __all__ = [
     "check_config",
     "compose",
     "find_reward",
+    "print_summary",
     "resume",
     "run",
     "without_remnants",

@@ -8,7 +8,6 @@ from typing import Any
 
 import hydra
 import torch
-from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from alignflow.checks import did_you_mean
 from alignflow.listing import installed_rewards, names
+from alignflow.overrides import offer_installed_rewards
 from alignflow.reward_module import Reward, as_reward
 
 from .checks import ConfigError
@@ -26,7 +26,6 @@ __all__ = [
     "build_reward",
     "compose",
     "find_reward",
-    "offer_installed_rewards",
 ]
 
 OWN_MODULE = ". A module of your own must lie in the working directory or be installed"
@@ -95,12 +94,6 @@ def compose(*overrides: str) -> DictConfig:
     offer_installed_rewards()
     with hydra.initialize_config_module("alignflow.configs", version_base="1.3"):
         return hydra.compose("config", overrides=[*overrides])
-
-
-def offer_installed_rewards() -> None:
-    """Make `reward=NAME` a choice for each reward of an installed package."""
-    for name in set(installed_rewards()) - set(names("reward")):
-        ConfigStore.instance().store(f"{name}.yaml", {"_target_": name}, group="reward")
 
 
 def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor | None:
