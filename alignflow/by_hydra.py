@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alignflow.overrides import config_flags
+from alignflow.overrides import config_flags, overrides_first
 
 __all__ = ["by_hydra"]
 
@@ -55,22 +55,26 @@ def by_hydra(
         settings = HydraConfig.get()
         folder = Path(os.path.relpath(settings.runtime.output_dir))
         typed = shlex.join(["alignflow", command, *config_flags(words), *settings.overrides.task])
-        try:
-            with _environment(FULL_ERROR, given):
+        with _environment(FULL_ERROR, given):
+            try:
                 if settings.mode is RunMode.MULTIRUN:
                     from alignflow import sweeps  # imports torch
 
                     sweep = Path(settings.sweep.dir)
                     sweeps.record(sweep, shlex.join(["alignflow", command, *words]), config)
                 act(config, folder, typed)
-        except Exception as error:
-            statuses.append(tell(error))
+            except Exception as error:
+                statuses.append(tell(error))
 
-    sys.argv = [f"alignflow {command}", *words]
+    sys.argv = [f"alignflow {command}", *overrides_first(words)]
     try:
         # so that Hydra hands its errors on, and what is told of them is ours
         with _environment(FULL_ERROR, "1"):
             job()
+    except KeyboardInterrupt:
+        if sweep is not None:
+            print(f"the sweep goes on by `alignflow resume {sweep}`", file=sys.stderr)
+        raise
     except Exception as error:
         statuses.append(tell(error))
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import alignflow as af
 from alignflow.by_hydra import by_hydra
+from alignflow.listing import names
 from alignflow.overrides import explained, offer_installed_rewards, without_old_arguments
 
 __all__ = [
@@ -105,16 +106,22 @@ def resume(options: Namespace) -> int:
 
 def report(options: Namespace) -> None:
     """Write the report of a run, or of a sweep, anew."""
+    from alignflow.pipeline import check_unmixed
     from alignflow.report import build_report, build_sweep_report, is_sweep
 
-    build = build_sweep_report if is_sweep(options.folder) else build_report
+    if is_sweep(options.folder):
+        build = build_sweep_report
+    else:
+        check_unmixed(options.folder)
+        build = build_report
     print(f"report: {build(options.folder)}")
 
 
 def sample(options: Namespace) -> None:
     """Draw samples and write them as a picture."""
-    from alignflow.pictures import save_picture
+    from alignflow.pictures import check_path, save_picture
 
+    check_path(options.output)
     policy = af.load(options.policy)
     samples = policy.sample(
         options.n,
@@ -128,9 +135,10 @@ def sample(options: Namespace) -> None:
 
 def steer(options: Namespace) -> None:
     """Steer a frozen model and write its samples before and after."""
-    from alignflow.pictures import save_picture
+    from alignflow.pictures import check_path, save_picture
     from alignflow.pipeline import find_reward
 
+    check_path(options.output)
     policy, reward = af.load(options.policy), find_reward(options.reward)
     settings = _steerer(options)
     steerer = af.steer(policy, reward, **settings)
@@ -184,8 +192,13 @@ def _condition(options: Namespace):
 
 def _steerer(options: Namespace) -> dict[str, Any]:
     """The method's own config with what the command line sets."""
+    from alignflow import checks
     from alignflow.pipeline import build, compose
 
+    checks.choice("--method", options.method, names("steerer"))
+    for option in options.options:
+        if not option.partition("=")[0].isidentifier() or "=" not in option:
+            raise ValueError(f"--options must be KEY=VALUE, got {option!r}")
     given = [
         f"{key}={getattr(options, key)}"
         for key in ("strength", "steps", "particles")

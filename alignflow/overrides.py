@@ -7,7 +7,13 @@ from typing import Any
 
 from alignflow.listing import installed_rewards, names
 
-__all__ = ["config_flags", "explained", "offer_installed_rewards", "without_old_arguments"]
+__all__ = [
+    "config_flags",
+    "explained",
+    "offer_installed_rewards",
+    "overrides_first",
+    "without_old_arguments",
+]
 
 # flags that take the next word, in both of their forms
 _TAKES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
@@ -23,6 +29,13 @@ def config_flags(words: Sequence[str]) -> list[str]:
         elif word.startswith(tuple(f"{flag}=" for flag in _TAKES)):
             flags.append(word)
     return flags
+
+
+def overrides_first(words: Sequence[str]) -> list[str]:
+    """The words in the order that Hydra's parser needs, which loses overrides behind a flag."""
+    taken = {i + 1 for i, word in enumerate(words) if word in _TAKES}
+    rank = [not _is_override(word) or i in taken for i, word in enumerate(words)]
+    return [word for _, word in sorted(zip(rank, words, strict=True), key=lambda pair: pair[0])]
 
 
 def without_old_arguments(words: Sequence[str], config_name: str = "config") -> list[str]:

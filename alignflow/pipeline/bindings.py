@@ -4,6 +4,7 @@ A config that is edited between a cut and a resume would otherwise mix two runs 
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +13,7 @@ from .checks import READS
 from .folder import RunFolder, read_json, write_text
 from .settings import ConfigError
 
-__all__ = ["bind", "check_bindings"]
+__all__ = ["bind", "check_bindings", "check_unmixed"]
 
 BINDING = "depends_on.json"
 # where and how fast a run is computed is no part of what it computes
@@ -40,30 +41,36 @@ def bind(kept: RunFolder, config: DictConfig, stage: str) -> None:
         write_text(path, json.dumps(_dependences(config, stage), indent=2) + "\n")
 
 
+def check_unmixed(folder: str | Path) -> None:
+    """Refuse a folder whose config is no longer the one of its results; see `check_bindings`."""
+    kept = RunFolder(folder)
+    if kept.is_run:
+        check_bindings(kept, kept.config())
+
+
 def check_bindings(kept: RunFolder, config: DictConfig) -> None:
     """Refuse to go on with what was made by another config; older folders recorded none.
 
     Raises:
         ConfigError: Naming the stages, the keys that differ, and how to go on.
     """
-    told, stale = [], []
+    changed: dict[str, list[str]] = {}
     for stage in config.stages:
         path = kept.path / "stages" / stage / BINDING
-        if not path.exists():
-            continue
-        was, now = read_json(path), _dependences(config, stage)
-        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-        if keys:
-            stale.append(str(path.parent))
-            shown = [f"{k} was {was.get(k)!r} and is {now.get(k)!r}" for k in keys[:SHOWN]]
-            more = [f"and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
-            told.append(f"  {stage}: {', '.join([*shown, *more])}")
-    if told:
+        if path.exists():
+            was, now = read_json(path), _dependences(config, stage)
+            for key in {**was, **now}:
+                if was.get(key) != now.get(key):
+                    told = f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
+                    changed.setdefault(told, []).append(stage)
+    if changed:
+        lines = [f"  {told}: {', '.join(stages)}" for told, stages in changed.items()]
+        more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         raise ConfigError(
             "the config was edited after stages had begun with it:\n"
-            + "\n".join(told)
-            + "\nPut the old values back, or start a new run; to have it made anew, delete "
-            + ", ".join(stale)
+            + "\n".join([*lines[:SHOWN], *more])
+            + "\nPut the old values back, or start a new run; to have these stages made anew, "
+            f"delete their folders in {kept.path / 'stages'}"
         )
 
 

@@ -74,6 +74,8 @@ def build_reward(node: DictConfig | Mapping[str, Any] | str) -> Reward:
     """
     given: Any = {"_target_": node} if isinstance(node, str) else node
     if isinstance(given, DictConfig):
+        if missing := sorted(OmegaConf.missing_keys(given)):
+            raise ConfigError(f"this reward leaves {', '.join(missing)} open: give a value")
         given = OmegaConf.to_container(given, resolve=True)
     if not given.get("_target_"):
         raise ConfigError("a reward needs a _target_: an import path such as my_module.my_reward")

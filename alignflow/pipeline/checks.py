@@ -92,7 +92,7 @@ def _check_kinds(config: DictConfig) -> None:
     """Each part is a mapping that says what it is: a word alone would be read by nobody."""
     for part in sorted(PARTS | {"evaluation", "loader"}):
         node = config.get(part)
-        if node is not None and not isinstance(node, DictConfig):
+        if not isinstance(node, DictConfig) and (node is not None or part == "evaluation"):
             way = f": {part}._target_=my_module.my_{part}" if part in WHOLE - BY_METHOD else ""
             raise ConfigError(f"{part} must be a mapping, got {checks.shown(node)}{way}")
 

@@ -33,7 +33,7 @@ def _table(result: dict[str, Any]) -> Table:
     label = _telling_label(models[0], tilt or models[-1])
     table = Table(box=None, title=f"reward: {result['reward_name']}", title_justify="left")
     table.add_column("model")
-    for name in ("reward", *([label] if label else []), "NFE", "seconds"):
+    for name in ("reward", *([label] if label else []), "NFE", "s/sample"):
         table.add_column(name, justify="right")
     for row in [*models, *([{"cost": {}} | tilt] if tilt else [])]:
         cost = row["cost"]
