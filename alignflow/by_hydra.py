@@ -22,6 +22,7 @@ def by_hydra(
     words: Sequence[str],
     act: Callable[[Any, Path, str], None],
     tell: Callable[[Exception], int],
+    resumed: bool = False,
 ) -> int:
     """Compose a config from words and act on it; of a sweep, on each of its configs.
 
@@ -34,6 +35,7 @@ def by_hydra(
         words: Overrides and flags of Hydra's.
         act: A call of (config, folder, command line that reproduces it).
         tell: Prints an error; the exit status.
+        resumed: Whether a sweep began before, whose record of what it may import stands.
 
     Returns:
         The exit status.
@@ -58,9 +60,10 @@ def by_hydra(
         with _environment(FULL_ERROR, given):
             try:
                 if settings.mode is RunMode.MULTIRUN:
+                    sweep = Path(settings.sweep.dir)
+                if sweep is not None and not resumed:
                     from alignflow import sweeps  # imports torch
 
-                    sweep = Path(settings.sweep.dir)
                     sweeps.record(sweep, shlex.join(["alignflow", command, *words]), config)
                 act(config, folder, typed)
             except Exception as error:

@@ -5,6 +5,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
 
     Args:
         arguments: Of the command line.
-        check: A call of (config, folder) that may refuse a run before it begins.
+        check: Of a sweep that is resumed, a call of (config, folder) that may refuse a run.
     """
 
     def act(config: Any, folder: Path, command: str) -> None:
@@ -73,7 +74,8 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
 
     def start() -> int:
         words = without_old_arguments(arguments)
-        return by_hydra("run", "config", words, act, lambda error: _tell(error, words))
+        tell = partial(_tell, words=words)
+        return by_hydra("run", "config", words, act, tell, resumed=check is not None)
 
     offer_installed_rewards()
     return say_errors(start)
@@ -99,7 +101,7 @@ def resume(options: Namespace) -> int:
 
     if sweeps.is_sweep_folder(options.folder):
         words = sweeps.words_of(options.folder, options.trust_config)
-        return run(words, None if options.trust_config else sweeps.check_trusted)
+        return run(words, partial(sweeps.check_trusted, trust_config=options.trust_config))
     _say_done(pipeline.resume(options.folder, options.trust_config))
     return 0
 
