@@ -114,8 +114,9 @@ def report(options: Namespace) -> None:
     if is_sweep(options.folder):
         build = build_sweep_report
     else:
-        check_unmixed(options.folder)
         build = build_report
+    for folder in (Path(options.folder), *Path(options.folder).glob("*/")):
+        check_unmixed(folder)
     print(f"report: {build(options.folder)}")
 
 

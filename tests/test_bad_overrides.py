@@ -92,7 +92,7 @@ RUNS = [
     ([*TUNED, "finetuner.learning_rate=0"], "finetuner.learning_rate must be a positive number"),
     ([*TUNED, "finetuner.batch_size=x"], "finetuner.batch_size must be"),
     ([*TUNED, "finetuner.strength=3"], "must share its strength"),
-    ([*TUNED, "finetuner.method=wieghted", "finetuner.strength=1.0"], "method must be one of"),
+    ([*TUNED, "finetuner.method=wieghted", "finetuner.strength=1.0"], "did you mean 'weighted'"),
     ([*TRAINED, "training.steps=-5"], "training.steps must be"),
     ([*TRAINED, "training.batch_size=1.5"], "training.batch_size must be"),
     ([*TRAINED, "training.learning_rate=fast"], "training.learning_rate must be"),

@@ -113,7 +113,7 @@ def test_a_report_is_written_while_the_folder_is_held(cwd, capsys):
 def test_what_killed_writes_left_goes_at_the_next_run_and_nothing_else_does(tmp_path):
     folder = pipeline.run(composed(*TINY, "stages=[steer]"), tmp_path / "run")
     stage = folder / "stages/steer"
-    ours = [stage / ".result.json.new", stage / "batches/.00001-a1b2c3_d"]
+    ours = [stage / ".result.json.17.new", stage / "batches/.00001-a1b2c3_d"]
     ours[0].write_text("{")
     ours[1].mkdir()
     (ours[1] / "tensors.safetensors").write_bytes(b"half")
@@ -309,9 +309,48 @@ def interrupted(folder, overrides, stop, when, environment=None):
         deadline = time.monotonic() + 120
         while not when.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(stop)
+        if when.exists():
+            process.send_signal(stop)
         _, said = process.communicate()
     return process.returncode, said
+
+
+TRAINING = [
+    "policy=mlp",
+    "policy.module.width=8",
+    "policy.module.depth=1",
+    "data=ring",
+    "data._target_=my_data.Points",
+    "training=default",
+    "training.steps=30",
+    "training.batch_size=4",
+    "training.checkpoint_every=10",
+    "stages=[pretrain]",
+]
+DATA = """
+import os, signal, torch
+
+class Points:
+    drawn = 0
+    def sample(self, n, generator=None):
+        self.drawn += 1
+        if self.drawn == 17 and os.environ.get("STOP"):
+            os.kill(os.getpid(), getattr(signal, os.environ["STOP"]))
+        return torch.randn((n, 2), generator=generator)
+"""
+
+
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_training_ends_it_where_it_can_go_on(stop, status, cwd):
+    Path("my_data.py").write_text(DATA)
+    never = cwd / "never"
+    ended, said = interrupted("run", TRAINING, stop, never, {"STOP": stop.name})
+    assert ended == status and "Traceback" not in said
+    assert "pretrain was stopped. What was done is kept: `alignflow resume run`" in said
+    resumed = pipeline.resume(cwd / "run")
+    unbroken = pipeline.run(composed(*TRAINING), cwd / "unbroken")
+    ours, theirs = (load_folder(run / "stages/pretrain/model")[0] for run in (resumed, unbroken))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

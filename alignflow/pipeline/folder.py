@@ -143,9 +143,12 @@ class RunFolder:
         write_text(self.stage(name) / "result.json", json.dumps(result, indent=2) + "\n")
 
     def log(self, stage: str, step: int, **metrics: float) -> None:
-        """Add a line to the run's metrics."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")
+        """Add a line to the run's metrics, in place of one that a kill kept from counting."""
+        path, mark = self.path / "metrics.jsonl", f'"stage": "{stage}"'
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if mark not in line]
+        added = json.dumps({"step": step, "stage": stage, **metrics})
+        write_text(path, "\n".join([*kept, added, ""]))
 
 
 def versions(config: DictConfig) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def read_json(path: Path) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under another name and rename it: it is there as a whole, or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     with temporary.open("w") as file:
         file.write(text)
         file.flush()

@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from alignflow import checks
+from alignflow.finetuning import METHODS
 from alignflow.reward_module import RewardError
 from alignflow.steering import steer
 from alignflow.training import check_has_network
@@ -110,7 +112,8 @@ def rehearse(context: Context) -> None:
         policy = policy.with_context()
     if "finetune" in due:
         check_has_network(policy, "finetune")
-        build(config.finetuner)
+        method = build(config.finetuner).get("method", "weighted")
+        checks.choice("finetuner.method", method, METHODS)
     if "evaluate" in due:
         _ = context.judge, context.reference, context.held_out
     if config.get("reward"):
