@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "PendingSignal", "deferred_signals"]
+__all__ = ["Interrupted", "PendingSignal", "deferred_signals", "pending_signal"]
 
 # only where nobody else has a handler of their own
 DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -56,14 +56,22 @@ class PendingSignal:
         if self.signal is not None:
             raise Interrupted(f"stopped by {self.signal.name} {where}", self.signal)
 
+    @property
+    def active(self) -> bool:
+        """Whether signals come here."""
+        return bool(self._replaced)
+
     def install(self) -> None:
+        """Receive the signals that nobody else has a handler for."""
         for number, default in DEFAULTS.items():
             if signal.getsignal(number) is default:
                 self._replaced[number] = signal.signal(number, self._receive)
 
     def uninstall(self) -> None:
+        """Leave the signals to who had them."""
         for number, replaced in self._replaced.items():
             signal.signal(number, replaced)
+        self._replaced = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         received = signal.Signals(number)
@@ -88,10 +96,10 @@ def deferred_signals() -> Iterator[PendingSignal]:
     Raises:
         Interrupted: At the end, if a signal waits there still.
     """
-    if (outer := _active()) is not None:
-        yield outer
+    pending = pending_signal()
+    if pending.active:
+        yield pending
         return
-    pending = PendingSignal()
     if threading.current_thread() is threading.main_thread():
         pending.install()
     try:
@@ -101,8 +109,11 @@ def deferred_signals() -> Iterator[PendingSignal]:
     pending.raise_if_any("at the end of what it was doing")
 
 
-def _active() -> PendingSignal | None:
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    owners = (getattr(signal.getsignal(number), "__self__", None) for number in DEFAULTS)
-    return next((owner for owner in owners if isinstance(owner, PendingSignal)), None)
+def pending_signal() -> PendingSignal:
+    """What the context around has; outside of one, what no signal ever comes to."""
+    if threading.current_thread() is threading.main_thread():
+        for number in DEFAULTS:
+            owner = getattr(signal.getsignal(number), "__self__", None)
+            if isinstance(owner, PendingSignal):
+                return owner
+    return PendingSignal()

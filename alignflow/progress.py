@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -14,9 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Update", "console", "default_bar", "progress_bar"]
+__all__ = ["Update", "console", "progress_bar", "watched"]
 
 console = Console(stderr=True)
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 Update = Callable[[int, int, dict[str, float]], None]
 
@@ -46,13 +50,15 @@ def progress_bar(title: str) -> Iterator[Update]:
         yield update
 
 
-@contextmanager
-def default_bar(given: Update | None, title: str = "training") -> Iterator[Update]:
-    """What is given; or a bar, where somebody watches a terminal; or nothing."""
-    if given is not None:
-        yield given
-    elif sys.stderr.isatty():
-        with progress_bar(title) as update:
-            yield update
-    else:
-        yield lambda done, of, metrics: None
+def watched(train: Callable[P, R]) -> Callable[P, R]:
+    """A training that shows a bar where it is given no `progress` and stderr is a terminal."""
+
+    @wraps(train)
+    def shown(*arguments: P.args, **options: P.kwargs) -> R:
+        if options.get("progress") is not None or not sys.stderr.isatty():
+            return train(*arguments, **options)
+        with progress_bar(train.__name__) as update:
+            options["progress"] = update
+            return train(*arguments, **options)
+
+    return shown

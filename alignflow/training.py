@@ -25,7 +25,6 @@ from alignflow.checkpoint import (
     save_folder,
 )
 from alignflow.precision import autocast, check_precision
-from alignflow.progress import default_bar
 
 __all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "schedule"]
 
@@ -94,7 +93,6 @@ class Trainer:
         evaluate: A call of (step, averaged model) -> metrics, at each checkpoint and at the end.
         stop: A call of (averaged model, metrics) after each evaluation; True ends the run there.
         progress: A call of (step, steps, metrics) after each step; metrics are the newest line's.
-            By default a bar, where stderr is a terminal.
     """
 
     def __init__(
@@ -147,7 +145,7 @@ class Trainer:
         """
         if self.folder is not None:
             self.resume()
-        with default_bar(self.progress) as show, _metrics_log(self.folder, self.step) as log:
+        with _metrics_log(self.folder, self.step) as log:
             sums, count, since, metrics = {}, 0, time.perf_counter(), {}
             while self.step < self.steps and not self.stopped:
                 for name, value in self._guarded_step().items():
@@ -158,7 +156,8 @@ class Trainer:
                     metrics["seconds_per_step"] = (time.perf_counter() - since) / count
                     log(self.step, metrics)
                     sums, count, since = {}, 0, time.perf_counter()
-                show(self.step, self.steps, metrics)
+                if self.progress is not None:
+                    self.progress(self.step, self.steps, metrics)
                 if self.step % self.checkpoint_every == 0 or self.step == self.steps:
                     self._checkpoint(log)
         return self.average.module

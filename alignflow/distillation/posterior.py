@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
+from alignflow.progress import watched
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
@@ -72,6 +73,7 @@ class GLASSTeacher:
         return look.velocity(self.base.velocity(look.state, look.start, label))
 
 
+@watched
 def learn_posterior(
     policy: FlowMap,
     data: Any = None,

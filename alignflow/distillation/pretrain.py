@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
+from alignflow.progress import watched
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .loss import build_loss
@@ -17,6 +18,7 @@ from .student import student
 __all__ = ["batches", "pretrain"]
 
 
+@watched
 def pretrain(
     policy: Any,
     data: Any,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from alignflow.flow_map import FlowMap
+from alignflow.progress import watched
 from alignflow.reward_module import Reward, as_reward
 from alignflow.training import TRAINER_OPTIONS, check_has_network
 
@@ -46,6 +47,7 @@ LEARNING_RATE = 3e-4
 _TRAINER = [name for name in TRAINER_OPTIONS if name not in ("evaluate", "stop")]
 
 
+@watched
 def finetune(
     policy: FlowMap,
     reward: Any,
