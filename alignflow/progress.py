@@ -20,7 +20,8 @@ __all__ = ["Update", "console", "progress_bar", "watched"]
 
 console = Console(stderr=True)
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Update = Callable[[int, int, dict[str, float]], None]
 
