@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alignflow.checkpoint import load_folder, save_folder
+from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.flow_map import FlowMap
 from alignflow.steering import steer
 
@@ -46,7 +46,7 @@ def draw_in_batches(
     with progress_bar(title) as progress:
         for index, start in enumerate(starts):
             path = folder / f"{index:05d}"
-            if not path.exists():
+            if not is_saved(path):
                 rows = slice(start, min(start + size, n))
                 began = time.perf_counter()
                 with torch.no_grad(), context.autocast():

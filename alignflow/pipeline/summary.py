@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .folder import RunFolder, read_json
+from alignflow.checkpoint import load_folder
+
+from .folder import RunFolder
 
 __all__ = ["print_summary"]
 
@@ -58,7 +60,7 @@ def _next_commands(kept: RunFolder) -> Iterator[str]:
     stages = kept.path / "stages"
     models = [stages / stage / "model" for stage in ("pretrain", "learn_posterior", "finetune")]
     for model in [model for model in models if model.is_dir()][-1:]:
-        own = read_json(model / "facts.json").get("network") is None
+        own = load_folder(model)[1].get("network") is None
         yield f"load: alignflow.load({str(model)!r}{', module=MyNet()' if own else ''})"
         if not own:
             yield f"sample: alignflow sample {shlex.quote(str(model))} -o grid.png"
