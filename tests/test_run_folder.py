@@ -185,6 +185,12 @@ def test_a_folder_from_before_bindings_were_kept_is_resumed_and_reported(cwd):
     assert main(["report", "run"]) == 0
 
 
+def test_counts_given_as_floats_are_whole_numbers():
+    config = pipeline.check_config(composed(*TINY, "evaluation.samples=6.0", "steerer.steps=2.0"))
+    assert (config.evaluation.samples, config.steerer.steps) == (6, 2)
+    assert type(config.evaluation.samples) is type(config.steerer.steps) is int
+
+
 # --- code of its own ---
 
 

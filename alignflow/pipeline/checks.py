@@ -46,7 +46,7 @@ def check_config(config: DictConfig) -> DictConfig:
         raise ConfigError(
             f"unknown config key {', '.join(unknown)}; known: {', '.join(sorted(known))}{hint}"
         )
-    if absent := sorted(PLAIN - {"loader"} - set(map(str, config))):
+    if absent := sorted(PLAIN - set(map(str, config))):
         raise ConfigError(f"the config lacks {', '.join(absent)}")
     stages = _stages(config.stages)
     _check_kinds(config)
@@ -90,9 +90,10 @@ def tilt_strength(config: DictConfig) -> float | None:
 
 def _check_kinds(config: DictConfig) -> None:
     """Each part is a mapping that says what it is: a word alone would be read by nobody."""
-    for part in sorted(PARTS | {"evaluation", "loader"}):
+    always = {"evaluation", "loader"}
+    for part in sorted(PARTS | always):
         node = config.get(part)
-        if not isinstance(node, DictConfig) and (node is not None or part == "evaluation"):
+        if not isinstance(node, DictConfig) and (node is not None or part in always):
             way = f": {part}._target_=my_module.my_{part}" if part in WHOLE - BY_METHOD else ""
             raise ConfigError(f"{part} must be a mapping, got {checks.shown(node)}{way}")
 

@@ -60,8 +60,9 @@ class Context:
         loader = self.config.loader
         load = build(loader)
         # a saved model names no code, so a network of the user's own is held by one like it
-        module = self._before(stage).module if loader._target_ == LOADER else None
-        given = {} if module is None or "module" in loader else {"module": copy.deepcopy(module)}
+        module = getattr(self._before(stage), "module", None)
+        fits = module is not None and loader.get("_target_") == LOADER and "module" not in loader
+        given = {"module": copy.deepcopy(module)} if fits else {}
         return load(self.folder.stage(stage) / MODEL, **given).to(self.config.device)
 
     def _before(self, stage: str) -> Any:
