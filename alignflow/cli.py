@@ -96,7 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("-n", type=int, default=4, help="number of samples")
     run = "outputs/ring/2026-01-01_12-00-00"
     resume = add(commands.resume, "continue a run that was cut", f"resume {run}")
-    resume.add_argument("folder", help="of the run")
+    resume.add_argument("folder", help="of the run, or of a sweep")
+    resume.add_argument(
+        "--trust-config",
+        action="store_true",
+        help="run code that its config names and the run did not record as its own",
+    )
     report = add(commands.report, "write the report of a run, or of a sweep, anew", f"report {run}")
     report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
     return parser

@@ -1,14 +1,18 @@
 """What the command line's commands do. Heavy imports wait inside them."""
 
 import os
-import shlex
+import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import alignflow as af
+from alignflow.by_hydra import by_hydra
+from alignflow.listing import names
+from alignflow.overrides import explained, offer_installed_rewards, without_old_arguments
 
 __all__ = [
     "benchmark",
@@ -22,97 +26,105 @@ __all__ = [
     "steer",
 ]
 
-CONFIGS = "alignflow.configs"
+# what a user can mend, in words of its own; anything else is told with its type
+MENDABLE = (ValueError, ImportError, OSError, NotImplementedError, FloatingPointError)
 
 
 def say_errors(command: Callable[[], int | None]) -> int:
     """Run a command; what its user can mend is told without a traceback. The exit status."""
+    try:
+        return command() or 0
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        return 128 + getattr(stop, "signal", signal.SIGINT)
+    except Exception as error:
+        return _tell(error)
+
+
+def _tell(error: Exception, words: Sequence[str] = (), config_name: str = "config") -> int:
+    """Print an error; the exit status. With HYDRA_FULL_ERROR=1 it is raised, traceback and all."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    mendable = (ValueError, ImportError, OSError, NotImplementedError, FloatingPointError)
-    try:
-        return command() or 0
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except (*mendable, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    said = str(error)
+    if isinstance(error, HydraException):
+        said = explained(error, words, config_name)
+    elif not said or not isinstance(error, (*MENDABLE, OmegaConfBaseException)):
+        said = f"{type(error).__name__}: {said} (HYDRA_FULL_ERROR=1 shows where)"
+    print(f"error: {said}", file=sys.stderr)
+    return 1
 
 
-def run(arguments: list[str]) -> int:
-    """Compose a config by Hydra, whose flags all work, and run it."""
-    return _by_hydra("run", "config", _leave_old_reward(arguments), _run_job)
+def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) -> int:
+    """Compose a config by Hydra, whose flags all work, and run it.
+
+    Args:
+        arguments: Of the command line.
+        check: Of a sweep that is resumed, a call of (config, folder) that may refuse a run.
+    """
+
+    def act(config: Any, folder: Path, command: str) -> None:
+        from alignflow import pipeline
+
+        if check is not None:
+            check(config, folder)
+        _say_done(pipeline.run(config, folder, command))
+
+    def start() -> int:
+        words = without_old_arguments(arguments)
+        tell = partial(_tell, words=words)
+        return by_hydra("run", "config", words, act, tell, resumed=check is not None)
+
+    offer_installed_rewards()
+    return say_errors(start)
 
 
 def benchmark(arguments: list[str]) -> int:
     """Compose a benchmark's config by Hydra and run it."""
-    return _by_hydra("benchmark", "benchmark", arguments, _run_benchmark)
+
+    def act(config: Any, folder: Path, command: str) -> None:
+        from alignflow.benchmark import run_suite
+
+        print(f"report: {run_suite(config, Path(config.folder), command)}")
+
+    def tell(error: Exception) -> int:
+        return _tell(error, arguments, "benchmark")
+
+    return say_errors(lambda: by_hydra("benchmark", "benchmark", arguments, act, tell))
 
 
-def _by_hydra(
-    name: str, config_name: str, arguments: list[str], act: Callable[[Any, str], None]
-) -> int:
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
+def resume(options: Namespace) -> int:
+    """Continue a run, or the runs of a sweep."""
+    from alignflow import pipeline, sweeps
 
-    flags = [word for word in arguments if word.startswith("--config-")]
-
-    @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIGS}", config_name=config_name)
-    def job(config) -> None:
-        typed = shlex.join(["alignflow", name, *flags, *HydraConfig.get().overrides.task])
-        if status := say_errors(lambda: act(config, typed)):
-            sys.exit(status)
-
-    sys.argv = [f"alignflow {name}", *arguments]
-    job()
+    if sweeps.is_sweep_folder(options.folder):
+        words = sweeps.words_of(options.folder, options.trust_config)
+        return run(words, partial(sweeps.check_trusted, trust_config=options.trust_config))
+    _say_done(pipeline.resume(options.folder, options.trust_config))
     return 0
-
-
-def _leave_old_reward(arguments: list[str]) -> list[str]:
-    """Where a reward's target is named, take no arguments over from the reward it replaces."""
-    named = any(word.lstrip("+").startswith("reward._target_=") for word in arguments)
-    chosen = any(word.lstrip("+").startswith("reward=") for word in arguments)
-    return ["reward=custom", *arguments] if named and not chosen else arguments
-
-
-def _run_job(config: Any, command: str) -> None:
-    from hydra.core.hydra_config import HydraConfig
-
-    from alignflow import pipeline
-
-    folder = os.path.relpath(HydraConfig.get().runtime.output_dir)
-    _say_done(pipeline.run(config, folder, command))
-
-
-def _run_benchmark(config: Any, command: str) -> None:
-    from alignflow.benchmark import run_suite
-
-    print(f"report: {run_suite(config, Path(config.folder), command)}")
-
-
-def resume(options: Namespace) -> None:
-    """Continue a run."""
-    from alignflow import pipeline
-
-    _say_done(pipeline.resume(options.folder))
 
 
 def report(options: Namespace) -> None:
     """Write the report of a run, or of a sweep, anew."""
+    from alignflow.pipeline import check_unmixed
     from alignflow.report import build_report, build_sweep_report, is_sweep
 
-    build = build_sweep_report if is_sweep(options.folder) else build_report
+    if is_sweep(options.folder):
+        build = build_sweep_report
+    else:
+        build = build_report
+    for folder in (Path(options.folder), *Path(options.folder).glob("*/")):
+        check_unmixed(folder)
     print(f"report: {build(options.folder)}")
 
 
 def sample(options: Namespace) -> None:
     """Draw samples and write them as a picture."""
-    from alignflow.pictures import save_picture
+    from alignflow.pictures import check_path, save_picture
 
+    check_path(options.output)
     policy = af.load(options.policy)
     samples = policy.sample(
         options.n,
@@ -126,9 +138,10 @@ def sample(options: Namespace) -> None:
 
 def steer(options: Namespace) -> None:
     """Steer a frozen model and write its samples before and after."""
-    from alignflow.pictures import save_picture
+    from alignflow.pictures import check_path, save_picture
     from alignflow.pipeline import find_reward
 
+    check_path(options.output)
     policy, reward = af.load(options.policy), find_reward(options.reward)
     settings = _steerer(options)
     steerer = af.steer(policy, reward, **settings)
@@ -165,8 +178,9 @@ def show(options: Namespace) -> None:
 
 
 def _say_done(folder: Path) -> None:
-    page = folder / "report.html"
-    print(f"report: {page}" if page.exists() else f"done: {folder}")
+    from alignflow.pipeline import print_summary
+
+    print_summary(folder)
 
 
 def _generator(options: Namespace):
@@ -183,8 +197,13 @@ def _condition(options: Namespace):
 
 def _steerer(options: Namespace) -> dict[str, Any]:
     """The method's own config with what the command line sets."""
+    from alignflow import checks
     from alignflow.pipeline import build, compose
 
+    checks.choice("--method", options.method, names("steerer"))
+    for option in options.options:
+        if not option.partition("=")[0].isidentifier() or "=" not in option:
+            raise ValueError(f"--options must be KEY=VALUE, got {option!r}")
     given = [
         f"{key}={getattr(options, key)}"
         for key in ("strength", "steps", "particles")

@@ -1,6 +1,7 @@
 """Samples as a PNG: images as a grid, points in the plane as a scatter plot."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["save_picture", "tile"]
+__all__ = ["check_path", "save_picture", "tile"]
+
+ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def save_picture(path: str | Path, panels: Mapping[str, Any], zoom: int = 4) -> Path:
@@ -39,6 +42,25 @@ def save_picture(path: str | Path, panels: Mapping[str, Any], zoom: int = 4) -> 
             f"{shape}: read them with policy.sample instead"
         )
     return path
+
+
+def check_path(path: str | Path) -> None:
+    """Refuse a path that no picture can be written to, before anything is drawn for it.
+
+    Raises:
+        ValueError: If its ending is of no picture, or it is a folder.
+        OSError: If it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"a picture must end in {', '.join(ENDINGS)}, got {str(path)!r}")
+    if path.is_dir():
+        raise ValueError(f"a picture must be a file, and {str(path)!r} is a folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise OSError(
+            f"{str(path)!r} cannot be written: {above} is no folder that can be written to"
+        )
 
 
 def tile(images: Tensor, gap: int = 1) -> Tensor:

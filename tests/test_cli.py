@@ -238,3 +238,23 @@ def test_what_is_neither_an_image_nor_a_point_in_the_plane_is_no_picture(tmp_pat
 def test_a_checkpoint_that_sample_reads_is_the_one_that_was_saved(cwd):
     tensors, facts = load_folder("points")
     assert facts["network"] == "mlp" and tensors["first.weight"].shape == (8, 4)
+
+
+def test_a_command_keeps_the_folder_of_its_configs(cwd):
+    Path("my configs/reward").mkdir(parents=True)
+    Path("my configs/reward/right.yaml").write_text("_target_: my_module.right\n")
+    arguments = ["--config-dir", "my configs", *TINY, "reward=right", "hydra.run.dir=mine"]
+    assert main(["run", *arguments]) == 0
+    command = Path("mine/command.txt").read_text()
+    assert command.startswith("alignflow run --config-dir 'my configs' policy=mlp")
+
+
+def test_an_installed_package_s_reward_is_chosen_by_its_name(cwd, monkeypatch, capsys):
+    facts = cwd / "my_package-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[alignflow.rewards]\nmine = my_module:right\n")
+    monkeypatch.syspath_prepend(cwd)
+    assert main(["run", *TINY, "reward=mine", "hydra.run.dir=mine"]) == 0
+    assert "reward: right" in capsys.readouterr().out
+    assert main(["resume", "mine"]) == 0

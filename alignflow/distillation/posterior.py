@@ -24,6 +24,7 @@ from alignflow.conditions import as_given, drop_rows
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
+from alignflow.progress import watched
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .batches import batches
@@ -99,6 +100,7 @@ class GLASSTeacher:
 
 
 @checks.refuse_seed
+@watched
 def learn_posterior(
     policy: FlowMap,
     data: Any = None,

@@ -8,6 +8,7 @@ import torch
 from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
+from alignflow.progress import watched
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
 from .batches import batches
@@ -18,6 +19,7 @@ __all__ = ["pretrain"]
 
 
 @checks.refuse_seed
+@watched
 def pretrain(
     policy: Any,
     data: Any,

@@ -11,6 +11,7 @@ from alignflow import checks
 from alignflow.by_method import by_method
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
+from alignflow.progress import watched
 from alignflow.reward_module import Reward, as_reward
 from alignflow.training import TRAINER_OPTIONS, check_has_network
 
@@ -69,6 +70,7 @@ def methods() -> dict[Method, str]:
 
 
 @by_method(methods)
+@watched
 def finetune(
     policy: Policy,
     reward: Any,

@@ -1,27 +1,64 @@
 """From a config to its parts: all by Hydra, but rewards by a rule of their own."""
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import hydra
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from alignflow.checks import did_you_mean
 from alignflow.listing import installed_rewards, names
+from alignflow.overrides import offer_installed_rewards
 from alignflow.reward_module import Reward, as_reward
 
 from .checks import ConfigError
 
-__all__ = ["build", "build_condition", "build_reward", "compose", "find_reward"]
+__all__ = [
+    "build",
+    "build_condition",
+    "build_reward",
+    "compose",
+    "find_reward",
+]
+
+OWN_MODULE = ". A module of your own must lie in the working directory or be installed"
 
 
 def build(node: DictConfig) -> Any:
-    """What a config node describes: an object, if it has a `_target_`, or a dict of options."""
-    return instantiate(node, _convert_="all")
+    """What a config node describes: an object, if it has a `_target_`, or a dict of options.
+
+    Raises:
+        ConfigError: If a target is not there or does not take what it is given.
+    """
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        raise ConfigError(_in_short(error)) from error
+
+
+def _in_short(error: InstantiationException) -> str:
+    """The key, the target and the reason, of what Hydra says in several lines."""
+    text, cause = str(error), error.__cause__
+    target = "".join(re.findall(r"target '([^']+)'", text)[:1])
+    _, _, key = text.partition("full_key: ")
+    where = f"{key}: " if key else ""
+    if cause is None or not target:
+        return where + text.partition("\nfull_key: ")[0]
+    if "Error locating" in text:
+        return f"{where}{target} cannot be imported: {cause.__cause__ or cause}{OWN_MODULE}"
+    if isinstance(cause, ValueError):
+        return f"{where}{cause}"
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
+    known = _parameters(get_object(target)) if unknown else {}
+    hint = f"{did_you_mean(unknown[1], known)} ({', '.join(known)})" if unknown else ""
+    return f"{where}{target} cannot be made: {cause}{hint}"
 
 
 def build_reward(node: DictConfig | Mapping[str, Any] | str) -> Reward:
@@ -37,6 +74,8 @@ def build_reward(node: DictConfig | Mapping[str, Any] | str) -> Reward:
     """
     given: Any = {"_target_": node} if isinstance(node, str) else node
     if isinstance(given, DictConfig):
+        if missing := sorted(OmegaConf.missing_keys(given)):
+            raise ConfigError(f"this reward leaves {', '.join(missing)} open: give a value")
         given = OmegaConf.to_container(given, resolve=True)
     if not given.get("_target_"):
         raise ConfigError("a reward needs a _target_: an import path such as my_module.my_reward")
@@ -54,6 +93,7 @@ def find_reward(name: str) -> Reward:
 
 def compose(*overrides: str) -> DictConfig:
     """The config of a run with these choices."""
+    offer_installed_rewards()
     with hydra.initialize_config_module("alignflow.configs", version_base="1.3"):
         return hydra.compose("config", overrides=[*overrides])
 
@@ -97,7 +137,12 @@ def _apply(target: Any, arguments: dict[str, Any], name: str) -> Any:
     if inspect.isroutine(target) and unfilled:
         # it still wants something: the samples
         return Reward(partial(target, **arguments), name=target.__name__)
-    return target(**arguments)
+    try:
+        return target(**arguments)
+    except (ValueError, ImportError, OSError, RuntimeError):
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter]:
@@ -112,14 +157,14 @@ def _locate(name: str) -> Any:
     path = name if "." in name or ":" in name else installed_rewards().get(name)
     if path is None:
         offered = ", ".join(installed_rewards()) or "none is installed"
+        hint = did_you_mean(name, [*names("reward"), *installed_rewards()])
         raise ConfigError(
             f"there is no reward {name!r}: give an import path (my_module.my_reward), or the name "
-            f"of an entry point of the group alignflow.rewards ({offered})"
+            f"of an entry point of the group alignflow.rewards ({offered}){hint}"
         )
     try:
         return get_object(path.replace(":", "."))
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"{name} cannot be imported: {error.__cause__ or error}. A module of your own must lie "
-            "in the working directory or be installed"
+            f"{name} cannot be imported: {error.__cause__ or error}{OWN_MODULE}"
         ) from error

@@ -1,8 +1,12 @@
 """What is wrong with a run's config, said before anything runs."""
 
-from omegaconf import DictConfig, OmegaConf
+from typing import Any
 
-from alignflow.precision import PRECISIONS
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from alignflow import checks
+
+from .settings import SETTINGS, ConfigError, settled
 
 __all__ = ["ConfigError", "check_config", "tilt_strength", "without_remnants"]
 
@@ -20,43 +24,49 @@ READS = NEEDS | {
     "finetune": NEEDS["finetune"] | {"held_out"},
     "evaluate": NEEDS["evaluate"] | {"judge", "held_out", "reference"},
 }
-SETTINGS = set("name seed device precision compile condition stages evaluation loader".split())
+PLAIN = {*SETTINGS, "stages", "evaluation", "loader"}
 # parts that one key makes what they are; all else in them are its arguments
 WHOLE = {"policy", "data", "reward", "judge", "reference", "steerer", "finetuner"}
-# whole numbers, with the least that makes sense: errors of means need two samples
-EVALUATION = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1, "weighed": 0}
+BY_METHOD = {"steerer", "finetuner"}
 PARTS = set().union(*READS.values())
 
 
-class ConfigError(ValueError):
-    """A config names something unknown, lacks something, or sets what nothing would read."""
-
-
-def check_config(config: DictConfig) -> None:
-    """Refuse a config that could not run to its end, or that holds a knob that would do nothing.
+def check_config(config: DictConfig) -> DictConfig:
+    """The config with its values in the types that stages trust, if it could run to its end.
 
     Raises:
-        ConfigError: Naming the key and what to do about it.
+        ConfigError: If it could not, or holds a knob that would do nothing; it names the key and
+            what to do about it.
     """
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"the config leaves {', '.join(missing)} open: give a value")
-    if unknown := sorted(set(config) - SETTINGS - PARTS):
+    known = PLAIN | PARTS
+    if unknown := sorted(set(map(str, config)) - known):
+        hint = checks.did_you_mean(unknown[0], known)
         raise ConfigError(
-            f"unknown config key {', '.join(unknown)}; known: {', '.join(sorted(SETTINGS | PARTS))}"
+            f"unknown config key {', '.join(unknown)}; known: {', '.join(sorted(known))}{hint}"
         )
-    _check_settings(config)
+    if absent := sorted(PLAIN - set(map(str, config))):
+        raise ConfigError(f"the config lacks {', '.join(absent)}")
+    stages = _stages(config.stages)
+    _check_kinds(config)
+    config = settled(config)
     _check_use(config)
-    _check_stages(list(config.stages))
-    _check_parts(list(config.stages), {key for key in PARTS if config.get(key)})
-    if "evaluate" in config.stages:
+    _check_parts(stages, {key for key in PARTS if config.get(key)})
+    _check_held_out(config)
+    if "evaluate" in stages:
         tilt_strength(config)
+    return config
 
 
 def without_remnants(config: DictConfig) -> DictConfig:
     """The config without what an experiment says of a part that was dropped (~finetuner)."""
 
     def is_whole(key: str) -> bool:
-        return key not in WHOLE or bool({"_target_", "method"} & set(config[key] or {}))
+        node = config[key]
+        if key not in WHOLE or not isinstance(node, DictConfig):
+            return True
+        return bool({"_target_", "method"} & set(node))
 
     return OmegaConf.masked_copy(config, [str(key) for key in config if is_whole(str(key))])
 
@@ -78,28 +88,24 @@ def tilt_strength(config: DictConfig) -> float | None:
     return next(iter(strengths.values()), None)
 
 
-def _check_settings(config: DictConfig) -> None:
-    if config.precision not in PRECISIONS:
-        raise ConfigError(f"precision must be fp32 or bf16, got {config.precision!r}")
-    if unknown := sorted(set(config.evaluation) - EVALUATION.keys()):
-        raise ConfigError(
-            f"unknown key {', '.join(unknown)} in evaluation; known: {', '.join(EVALUATION)}"
-        )
-    for key, least in EVALUATION.items():
-        value = config.evaluation[key]
-        if not isinstance(value, int) or value < least:
+def _check_kinds(config: DictConfig) -> None:
+    """Each part is a mapping that says what it is: a word alone would be read by nobody."""
+    always = {"evaluation", "loader"}
+    for part in sorted(PARTS | always):
+        node = config.get(part)
+        if not isinstance(node, DictConfig) and (node is not None or part in always):
+            way = f": {part}._target_=my_module.my_{part}" if part in WHOLE - BY_METHOD else ""
+            raise ConfigError(f"{part} must be a mapping, got {checks.shown(node)}{way}")
+
+
+def _check_held_out(config: DictConfig) -> None:
+    names = [str(name) for name in config.get("held_out") or {}]
+    for name in names:
+        if name.endswith("_error") and name.removesuffix("_error") in names:
             raise ConfigError(
-                f"evaluation.{key} must be a whole number of at least {least}, got {value!r}"
+                f"held_out.{name} would be taken for the standard error of "
+                f"held_out.{name.removesuffix('_error')}: give it another name"
             )
-    if config.evaluation.weighed and not config.get("reference"):
-        raise ConfigError("evaluation.weighed needs a reference, whose density weighs the samples")
-    labels = config.condition
-    if (
-        labels is not None
-        and not isinstance(labels, int)
-        and (isinstance(labels, str) or not labels)
-    ):
-        raise ConfigError(f"condition must be a label or a list of labels, got {labels!r}")
 
 
 def _check_use(config: DictConfig) -> None:
@@ -108,17 +114,28 @@ def _check_use(config: DictConfig) -> None:
         raise ConfigError("compile is set, but no stage trains: only training is compiled")
     if config.condition is not None and not stages & {"finetune", "steer", "evaluate"}:
         raise ConfigError("condition is set, but no stage tunes or samples")
+    if config.evaluation.weighed and not config.get("reference"):
+        raise ConfigError("evaluation.weighed needs a reference, whose density weighs the samples")
 
 
-def _check_stages(stages: list[str]) -> None:
-    if not stages or not set(stages) <= set(READS):
-        raise ConfigError(f"stages must be some of {', '.join(READS)}, got {stages}")
+def _stages(given: Any) -> list[str]:
+    listed = given if isinstance(given, ListConfig) else []
+    stages = [str(stage) for stage in listed]
+    if unknown := [stage for stage in stages if stage not in READS]:
+        hint = checks.did_you_mean(unknown[0], READS)
+        raise ConfigError(f"stages must be some of {', '.join(READS)}, got {stages}{hint}")
+    if not stages:
+        raise ConfigError(
+            f"stages must be a list, stages=[steer, evaluate], of some of {', '.join(READS)}, "
+            f"got {checks.shown(given)}"
+        )
     if stages != [stage for stage in READS if stage in stages]:
         raise ConfigError(
             f"stages must stand once each, in the order {', '.join(READS)}, got {stages}"
         )
     if "report" in stages and "evaluate" not in stages:
         raise ConfigError(f"a report tells what was evaluated: add evaluate to the stages {stages}")
+    return stages
 
 
 def _check_parts(stages: list[str], given: set[str]) -> None:

@@ -1,6 +1,6 @@
 """What the stages of a run share: its folder, its config, and the parts that it describes."""
 
-from collections.abc import Callable
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,13 @@ from alignflow.reward_module import Reward
 from .build import build, build_condition, build_reward
 from .display import console
 from .folder import RunFolder
+from .settings import ConfigError
 
 __all__ = ["Context"]
 
 MODEL = "model"
+JUDGES_HAVE = ("labels", "exclusive", "features")
+LOADER = "alignflow.policies.load"
 
 
 class Context:
@@ -54,12 +57,51 @@ class Context:
         """What a training stage of this run made; None if there is no such stage."""
         if stage not in self.config.stages:
             return None
-        load: Callable[..., FlowMap] = build(self.config.loader)
-        return load(self.folder.stage(stage) / MODEL).to(self.config.device)
+        loader = self.config.loader
+        load = build(loader)
+        # a saved model names no code, so a network of the user's own is held by one like it
+        module = getattr(self._before(stage), "module", None)
+        fits = module is not None and loader.get("_target_") == LOADER and "module" not in loader
+        given = {"module": copy.deepcopy(module)} if fits else {}
+        return load(self.folder.stage(stage) / MODEL, **given).to(self.config.device)
+
+    def _before(self, stage: str) -> Any:
+        """A model of the kind that a training stage makes."""
+        if stage == "finetune":
+            return self.policy
+        policy: Any = self.initial_policy
+        return policy.with_context() if stage == "learn_posterior" else policy
 
     def save_model(self, stage: str, policy: Any) -> None:
         """Keep what a training stage made, a policy that can be saved."""
         policy.save(self.folder.stage(stage) / MODEL)
+
+    @cached_property
+    def data(self) -> Any:
+        """What a training learns from; None if the run has none."""
+        node = self.config.get("data")
+        return build(node) if node else None
+
+    @cached_property
+    def judge(self) -> Any:
+        """What says how good samples are; None if the run has none.
+
+        Raises:
+            ConfigError: If it is no judge, or two of its labels are the same.
+        """
+        node = self.config.get("judge")
+        if not node:
+            return None
+        judge = build(node).to(self.config.device)
+        if lacking := [name for name in JUDGES_HAVE if not hasattr(judge, name)]:
+            raise ConfigError(
+                f"judge must be a module with {', '.join(JUDGES_HAVE)}: {type(judge).__name__} has "
+                f"no {', '.join(lacking)}"
+            )
+        labels = [str(label) for label in judge.labels]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ConfigError(f"the judge has two labels of one name: {', '.join(twice)}")
+        return judge
 
     @cached_property
     def reward(self) -> Reward:

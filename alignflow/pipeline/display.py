@@ -3,52 +3,16 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from alignflow.progress import Update, console, progress_bar
 
 __all__ = ["console", "progress_bar", "say_estimate", "training_bar"]
 
-console = Console(stderr=True)
-
 TIMED = 2.0  # seconds of training that an estimate is made from
-
-Update = Callable[[int, int, dict[str, float]], None]
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Update]:
-    """A bar with the time left; what it yields is called as (done, of, metrics)."""
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}", style="dim"),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, shown="")
-
-        def update(done: int, of: int, metrics: dict[str, float]) -> None:
-            shown = "  ".join(
-                f"{name} {value:.4g}"
-                for name, value in metrics.items()
-                if name.startswith(("loss", "reward"))
-            )
-            progress.update(task, completed=done, total=of, shown=shown)
-
-        yield update
 
 
 @contextmanager

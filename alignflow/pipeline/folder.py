@@ -1,23 +1,34 @@
 """The run folder: everything a run leaves behind, and what of it is finished."""
 
+import fcntl
 import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from alignflow import __version__
+from alignflow.reward_module import RewardError
 
-from .checks import ConfigError
+from .remains import absent_parents, is_bare, remove_folder, remove_remains
+from .settings import ConfigError
+from .targets import shipped_targets, targets_of
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_json"]
 
 PACKAGES = ("torch", "tensordict", "torchrl", "hydra-core", "safetensors", "numpy", "triton")
+LOCK = ".lock"
+# what stops a run that could not have been begun; all else is met on the way
+REFUSALS = (ValueError, TypeError, ImportError, OSError)
 
 
 class RunFolder:
@@ -32,40 +43,89 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
-    def begin(self, config: DictConfig, command: str) -> None:
-        """Write down what this run is; a folder that holds the same run is left as it is.
+    @property
+    def is_run(self) -> bool:
+        """Whether a run has begun in it."""
+        return (self.path / "config.yaml").exists()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others out of the folder for the time of a run; a kill lets it go.
+
+        What killed writes have left is removed. A run that is refused leaves what it found.
 
         Raises:
-            ConfigError: If the folder holds another run.
+            ConfigError: If another process runs in the folder.
         """
-        resolved = OmegaConf.to_yaml(config, resolve=True)
-        path = self.path / "config.yaml"
-        if path.exists():
-            if path.read_text() != resolved:
-                raise ConfigError(
-                    f"{self.path} holds a run of another config: continue that one with "
-                    f"`alignflow resume {self.path}`, or choose another folder"
-                )
-            return
+        absent = absent_parents(self.path)
+        empty = absent or not any(self.path.iterdir())
         self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"{self.path} is in use: another process runs in it. Wait for its end, or "
+                    "choose another folder"
+                ) from error
+            try:
+                remove_remains(self.path)
+                yield
+            except BaseException as error:
+                refused = isinstance(error, REFUSALS) and not isinstance(error, RewardError)
+                if empty and (refused or not self.is_run) and is_bare(self.path):
+                    remove_folder(self.path, absent)
+                elif not self.is_run:
+                    (self.path / LOCK).unlink()
+                raise
+
+    def check_same(self, config: DictConfig) -> None:
+        """Refuse to run a config in a folder that holds a run of another.
+
+        Raises:
+            ConfigError: Saying what to do.
+        """
+        own = OmegaConf.to_container(self.config(), resolve=True) if self.is_run else None
+        if own is not None and own != OmegaConf.to_container(config, resolve=True):
+            raise ConfigError(
+                f"{self.path} holds a run of another config: continue that one with "
+                f"`alignflow resume {self.path}`, or choose another folder"
+            )
+
+    def begin(self, config: DictConfig, command: str) -> None:
+        """Write down what this run is; a folder that holds it already is left as it is."""
+        if self.is_run:
+            return
         write_text(self.path / "command.txt", command + "\n")
         write_text(self.path / "versions.json", json.dumps(versions(config), indent=2) + "\n")
+        write_text(self.path / "targets.json", json.dumps(targets_of(config), indent=2) + "\n")
         # last, because it makes the folder a run
-        write_text(path, resolved)
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
 
     def config(self) -> DictConfig:
         """The resolved config of the run.
 
         Raises:
-            ConfigError: If the folder holds no run.
+            ConfigError: If the folder holds no run, or its config cannot be read.
         """
         path = self.path / "config.yaml"
-        if not path.exists():
+        if not path.is_file():
             raise ConfigError(f"{self.path} is no run folder: it has no config.yaml")
-        config = OmegaConf.load(path)
+        try:
+            config = OmegaConf.load(path)
+        except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
         if not isinstance(config, DictConfig):
             raise ConfigError(f"{path} is no config of a run")
         return config
+
+    def targets(self) -> set[str]:
+        """Import paths that the run recorded as its own.
+
+        Of a run that was begun before they were recorded, those that the package itself names.
+        """
+        path = self.path / "targets.json"
+        return set(read_json(path)) if path.exists() else set(shipped_targets())
 
     def stage(self, name: str) -> Path:
         """Folder of a stage, made if need be."""
@@ -76,16 +136,19 @@ class RunFolder:
     def result(self, name: str) -> dict[str, Any] | None:
         """What a stage found; None while it is not finished."""
         path = self.path / "stages" / name / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def finish(self, name: str, result: dict[str, Any]) -> None:
         """Record a stage as finished."""
         write_text(self.stage(name) / "result.json", json.dumps(result, indent=2) + "\n")
 
     def log(self, stage: str, step: int, **metrics: float) -> None:
-        """Add a line to the run's metrics."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")
+        """Add a line to the run's metrics, in place of one that a kill kept from counting."""
+        path, mark = self.path / "metrics.jsonl", f'"stage": "{stage}"'
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if mark not in line]
+        added = json.dumps({"step": step, "stage": stage, **metrics})
+        write_text(path, "\n".join([*kept, added, ""]))
 
 
 def versions(config: DictConfig) -> dict[str, Any]:
@@ -108,9 +171,21 @@ def versions(config: DictConfig) -> dict[str, Any]:
     }
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file of a run holds.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under another name and rename it: it is there as a whole, or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     with temporary.open("w") as file:
         file.write(text)
         file.flush()

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from alignflow.metrics import Estimate, mean
 
-from .build import build
 from .context import Context
+from .settings import ConfigError
 
 __all__ = ["Verdict", "decoded", "judge_samples"]
 
@@ -29,13 +29,18 @@ class Verdict:
 
 
 def judge_samples(context: Context, states: Tensor) -> Verdict:
-    """Judge states (n, *E) by the run's judge, if it has one, and by its held-out rewards."""
+    """Judge states (n, *E) by the run's judge, if it has one, and by its held-out rewards.
+
+    Raises:
+        ConfigError: If the judge answers what is not finite.
+    """
     held, features = {}, None
-    if context.config.get("judge"):
-        judge = build(context.config.judge).to(context.config.device)
+    if (judge := context.judge) is not None:
         with torch.no_grad():
             found = [(judge(part), judge.features(part)) for part in decoded(context, states)]
         logits, features = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+        if not (torch.isfinite(logits).all() and torch.isfinite(features).all()):
+            raise ConfigError("the judge answers NaN or infinity of some samples")
         hard = nn.functional.one_hot(logits.argmax(1), logits.shape[1]) if judge.exclusive else None
         columns = (logits > 0 if hard is None else hard).double().unbind(1)
         held = dict(zip(map(str, judge.labels), columns, strict=True))

@@ -7,16 +7,20 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from alignflow import checks
+from alignflow.finetuning import METHODS
 from alignflow.reward_module import RewardError
 from alignflow.steering import steer
 from alignflow.training import check_has_network
 
+from .bindings import bind, check_bindings
 from .build import build
 from .checks import check_config, without_remnants
 from .context import Context
 from .display import console
 from .evaluation import evaluate_stage
 from .folder import RunFolder
+from .signals import interruptible, terminable
 from .stages import (
     finetune_stage,
     learn_posterior_stage,
@@ -24,6 +28,7 @@ from .stages import (
     report_stage,
     steer_stage,
 )
+from .targets import check_targets
 
 __all__ = ["resume", "run"]
 
@@ -52,50 +57,98 @@ def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
         ConfigError: If the config is no sound run, or the folder holds another one.
         RewardError: If the reward fails; what was done is kept.
     """
-    check_config(config := without_remnants(config))
-    path = Path(folder)
-    kept = RunFolder(path)
-    context = Context(config, kept)
-    if any(kept.result(stage) is None for stage in config.stages):
-        rehearse(context)
-    kept.begin(config, command)
-    console.print(f"run folder: {path}", style="dim")
-    for number, stage in enumerate(config.stages):
-        if kept.result(stage) is not None:
-            console.print(f"{stage}: done before", style="dim")
-            continue
-        start = time.perf_counter()
-        try:
-            result = STAGES[stage](context)
-        except RewardError as error:
-            raise RewardError(
-                f"{error}\nWhat was done is kept: mend the reward, then `alignflow resume {path}`"
-            ) from error
-        kept.log(stage, number, seconds=time.perf_counter() - start)
-        kept.finish(stage, result)
-    return path
+    kept = RunFolder(folder)
+    config = check_config(without_remnants(config))
+    with kept.held():
+        with terminable():
+            context = with_classes(Context(config, kept))
+            kept.check_same(context.config)
+            check_bindings(kept, context.config)
+            rehearse(context)
+            kept.begin(context.config, command)
+        console.print(f"run folder: {kept.path}", style="dim")
+        for number, stage in enumerate(context.config.stages):
+            if kept.result(stage) is not None:
+                console.print(f"{stage}: done before", style="dim")
+                continue
+            start = time.perf_counter()
+            result = _finish(context, stage)
+            kept.log(stage, number, seconds=time.perf_counter() - start)
+            kept.finish(stage, result)
+    return kept.path
+
+
+def _finish(context: Context, stage: str) -> dict[str, Any]:
+    """What a stage finds; whatever ends it before that leaves what was done, and says so."""
+    bind(context.folder, context.config, stage)
+    resume_by = f"`alignflow resume {context.folder.path}`"
+    try:
+        with interruptible(stage):
+            return STAGES[stage](context)
+    except RewardError as error:
+        raise RewardError(
+            f"{error}\nWhat was done is kept: mend the reward, then {resume_by}"
+        ) from error
+    except KeyboardInterrupt:
+        console.print(f"{stage} was stopped. What was done is kept: {resume_by}")
+        raise
 
 
 def rehearse(context: Context) -> None:
-    """Build the parts once, so that what cannot be built stops a run before it begins."""
+    """Build the parts once, so that what cannot be built stops a run before it begins.
+
+    Only those of stages that are not finished.
+    """
     config = context.config
+    due = {stage for stage in config.stages if context.folder.result(stage) is None}
+    if due & {"pretrain", "learn_posterior"}:
+        _ = build(config.training), context.data
+    if not due - {"report"}:
+        return
     policy: Any = context.initial_policy
-    if "learn_posterior" in config.stages:
+    if "learn_posterior" in due:
         check_has_network(policy, "learn_posterior")
+    if "learn_posterior" in config.stages:
         policy = policy.with_context()
-    if config.get("judge"):
-        build(config.judge)
+    if "finetune" in due:
+        check_has_network(policy, "finetune")
+        method = build(config.finetuner).get("method", "weighted")
+        checks.choice("finetuner.method", method, METHODS)
+    if "evaluate" in due:
+        _ = context.judge, context.reference, context.held_out
     if config.get("reward"):
         reward = context.reward
-        if "steer" in config.stages:
+        if "steer" in due:
             steer(policy, reward, **build(config.steerer))
 
 
-def resume(folder: str | Path) -> Path:
+def with_classes(context: Context) -> Context:
+    """The context, with as many classes in a fresh network as its data has, if it says none."""
+    config = context.config
+    module = config.policy.get("module") if config.get("policy") else None
+    if "pretrain" not in config.stages or not module or module.get("classes", 1):
+        return context
+    labels = getattr(context.data, "labels", {}).get(getattr(context.data, "condition", None))
+    if labels is not None:
+        config.policy.module.classes = int(labels.max()) + 1
+    return context
+
+
+def resume(folder: str | Path, trust_config: bool = False) -> Path:
     """Continue a run from its own config, where it was cut.
 
+    Args:
+        folder: Of the run.
+        trust_config: Whether code may be run that the config names and the run did not record as
+            its own when it began.
+
     Raises:
-        ConfigError: If the folder holds no run.
+        ConfigError: If the folder holds no run, or its config was edited in a way that would mix
+            two runs, or names code that is not its own.
         RewardError: As `run`.
     """
-    return run(RunFolder(folder).config(), folder)
+    kept = RunFolder(folder)
+    config = kept.config()
+    if not trust_config:
+        check_targets(config, kept.targets(), f"{folder}/config.yaml")
+    return run(config, folder)

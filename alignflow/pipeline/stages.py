@@ -28,15 +28,13 @@ __all__ = [
 
 def pretrain_stage(context: Context) -> dict[str, Any]:
     """Learn the flow map of a data set."""
-    train = partial(pretrain, context.initial_policy, build(context.config.data))
+    train = partial(pretrain, context.initial_policy, context.data)
     return _train(context, "pretrain", train, build(context.config.training))
 
 
 def learn_posterior_stage(context: Context) -> dict[str, Any]:
     """Make the model a stochastic flow map, from the data or, without any, by GLASS."""
-    node = context.config.get("data")
-    data = build(node) if node else None
-    train = partial(learn_posterior, context.pretrained, data)
+    train = partial(learn_posterior, context.pretrained, context.data)
     return _train(context, "learn_posterior", train, build(context.config.training))
 
 

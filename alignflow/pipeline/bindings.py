@@ -1,0 +1,93 @@
+"""What of its config each stage's results depend on, kept beside them.
+
+A config that is edited between a cut and a resume would otherwise mix two runs under one report.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .checks import READS
+from .folder import RunFolder, read_json, write_text
+from .settings import ConfigError
+
+__all__ = ["bind", "check_bindings", "check_unmixed"]
+
+BINDING = "depends_on.json"
+# where and how fast a run is computed is no part of what it computes
+BASIS = {"seed", "precision", "policy"}
+TRAINS = ("pretrain", "learn_posterior")
+# stages whose results a stage reads
+UPSTREAM = {
+    "pretrain": (),
+    "learn_posterior": ("pretrain",),
+    "finetune": TRAINS,
+    "steer": TRAINS,
+    "evaluate": (*TRAINS, "finetune", "steer"),
+    "report": (*TRAINS, "finetune", "steer", "evaluate"),
+}
+SETTINGS = {"finetune": {"condition"}} | dict.fromkeys(
+    ("steer", "evaluate", "report"), {"condition", "evaluation"}
+)
+SHOWN = 4  # keys that an error names
+
+
+def bind(kept: RunFolder, config: DictConfig, stage: str) -> None:
+    """Record what a stage that begins depends on."""
+    path = kept.stage(stage) / BINDING
+    if not path.exists():
+        write_text(path, json.dumps(_dependences(config, stage), indent=2) + "\n")
+
+
+def check_unmixed(folder: str | Path) -> None:
+    """Refuse a folder whose config is no longer the one of its results; see `check_bindings`."""
+    kept = RunFolder(folder)
+    if kept.is_run:
+        check_bindings(kept, kept.config())
+
+
+def check_bindings(kept: RunFolder, config: DictConfig) -> None:
+    """Refuse to go on with what was made by another config; older folders recorded none.
+
+    Raises:
+        ConfigError: Naming the stages, the keys that differ, and how to go on.
+    """
+    changed: dict[str, list[str]] = {}
+    for stage in config.stages:
+        path = kept.path / "stages" / stage / BINDING
+        if path.exists():
+            was, now = read_json(path), _dependences(config, stage)
+            for key in {**was, **now}:
+                if was.get(key) != now.get(key):
+                    told = f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
+                    changed.setdefault(told, []).append(stage)
+    if changed:
+        lines = [f"  {told}: {', '.join(stages)}" for told, stages in changed.items()]
+        more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise ConfigError(
+            "the config was edited after stages had begun with it:\n"
+            + "\n".join([*lines[:SHOWN], *more])
+            + "\nPut the old values back, or start a new run; to have these stages made anew, "
+            f"delete their folders in {kept.path / 'stages'}"
+        )
+
+
+def _dependences(config: DictConfig, stage: str) -> dict[str, Any]:
+    """Values by dotted key of all that a stage reads, itself or through others."""
+    stages = [name for name in (*UPSTREAM[stage], stage) if name in config.stages]
+    parts = BASIS.union(*(READS[name] | SETTINGS.get(name, set()) for name in stages))
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    found: dict[str, Any] = {}
+    for part in sorted(parts):
+        _flatten(part, plain.get(part), found)
+    return found
+
+
+def _flatten(key: str, value: Any, found: dict[str, Any]) -> None:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            _flatten(f"{key}.{name}", item, found)
+    else:
+        found[key] = value

@@ -1,0 +1,216 @@
+"""Mistakes on the command line: each is told in a few words that name it, and leaves no folder."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignflow.cli import main
+from alignflow.policies import MLP, FlowMapPolicy
+
+MODULE = """
+import torch
+import alignflow as af
+
+@af.reward(differentiable=True)
+def right(points):
+    return points[:, 0]
+
+def needs(points, scale):
+    return scale * points[:, 0]
+
+class Judge(torch.nn.Module):
+    labels, exclusive = ("a", "b", "a"), True
+    def features(self, points):
+        return points
+    def forward(self, points):
+        return points
+"""
+TINY = [
+    "policy=mlp",
+    "policy.module.width=8",
+    "reward=ring",
+    "steerer=lookahead",
+    "steerer.steps=2",
+    "evaluation={samples: 4, base_samples: 4, steps: 1, batch_size: 4, weighed: 0}",
+]
+TUNED = ["finetuner=weighted", "stages=[finetune, steer, evaluate]"]
+TRAINED = ["data=ring", "training=default", "stages=[pretrain, steer, evaluate]"]
+
+RUNS = [
+    # settings of the run
+    (["seed=1.5"], "seed must be a whole number"),
+    (["seed=-1"], "seed must be a whole number"),
+    (["seed=one"], "seed must be a whole number"),
+    (["seed=null"], "seed must be a whole number"),
+    (["seed=true"], "seed must be a whole number"),
+    (["device=gpu"], "device must be cpu, cuda:N or mps, got 'gpu'"),
+    (["device=cuad"], "did you mean 'cuda'"),
+    (["device=cuda:99"], "device=cuda:99 is not there"),
+    (["device=cpu:3"], "device=cpu:3 is not there"),
+    (["device=3"], "device must be"),
+    (["precision=fp23"], "did you mean 'fp32'"),
+    (["precision=null"], "precision must be fp32 or bf16"),
+    (["compile=maybe"], "compile must be true or false"),
+    (["compile=1"], "compile must be true or false"),
+    (["name=null"], "name must be a text"),
+    (["condition=glasses"], "condition must be a label"),
+    (["condition=1.5"], "condition must be a label"),
+    (["condition=[1,a]"], "condition must be a label"),
+    (["reference=nope"], "reference must be a mapping, got 'nope'"),
+    (["held_out=3"], "held_out must be a mapping, got 3"),
+    (["loader=nope"], "loader must be a mapping"),
+    (["stages=steer"], "stages must be a list"),
+    (["stages=null"], "stages must be a list"),
+    (["stages=[]"], "stages must be a list"),
+    (["stages=[ster, evaluate]"], "did you mean 'steer'"),
+    (["stages=[evaluate, steer]"], "in the order"),
+    (["stages=[steer, steer]"], "once each"),
+    (["~seed"], "the config lacks seed"),
+    (["evaluation=null"], "evaluation must be a mapping"),
+    (["evaluation.samples=2.5"], "evaluation.samples must be a whole number of at least 2"),
+    (["evaluation.samples=many"], "evaluation.samples must be a whole number"),
+    (["evaluation.samples=1"], "evaluation.samples must be a whole number of at least 2"),
+    (["evaluation.steps=0"], "evaluation.steps must be a whole number of at least 1"),
+    (["evaluation.batch_size=-4"], "evaluation.batch_size must be"),
+    (["evaluation.weighed=5"], "evaluation.weighed needs a reference"),
+    (["+evaluation.sampels=3"], "did you mean 'samples'"),
+    (["~evaluation.steps"], "evaluation lacks steps"),
+    (["name=${nothing}"], "nothing"),
+    # parts
+    (["steerer.strength=abc"], "steerer.strength must be a finite number of at least 0"),
+    (["steerer.strength=-1"], "steerer.strength must be"),
+    (["steerer.strength=.nan"], "steerer.strength must be"),
+    (["steerer.strength=[1,2]"], "steerer.strength must be"),
+    (["steerer.steps=2.5"], "steerer.steps must be a whole number"),
+    (["steerer.steps=0"], "steerer.steps must be a whole number"),
+    (["+steerer.particles=none"], "steerer.particles must be a whole number"),
+    (["+steerer.eta=1"], "eta"),
+    (["steerer.method=lookahaed"], "method must be one of"),
+    ([*TUNED, "finetuner.steps=0"], "finetuner.steps must be a whole number"),
+    ([*TUNED, "finetuner.strength=abc"], "finetuner.strength must be"),
+    ([*TUNED, "finetuner.learning_rate=0"], "finetuner.learning_rate must be a positive number"),
+    ([*TUNED, "finetuner.batch_size=x"], "finetuner.batch_size must be"),
+    ([*TUNED, "finetuner.strength=3"], "must share its strength"),
+    ([*TUNED, "finetuner.method=wieghted", "finetuner.strength=1.0"], "did you mean 'weighted'"),
+    ([*TRAINED, "training.steps=-5"], "training.steps must be"),
+    ([*TRAINED, "training.batch_size=1.5"], "training.batch_size must be"),
+    ([*TRAINED, "training.learning_rate=fast"], "training.learning_rate must be"),
+    ([*TRAINED, "data=folder", "data.path=nowhere", "data.size=8"], "nowhere is no folder"),
+    ([*TRAINED, "data=folder"], "leaves data.path open"),
+    # names
+    (["experiment=rnig"], "did you mean 'ring'"),
+    (["exprement=ring"], "did you mean 'experiment'"),
+    (["steerer.strenght=2"], "did you mean 'strength'"),
+    (["sed=3"], "did you mean 'seed'"),
+    (["reward=redess"], "did you mean 'redness'"),
+    (["steerer=lokahead"], "did you mean 'lookahead'"),
+    (["policy=mpl"], "did you mean 'mlp'"),
+    (["+sede=3"], "did you mean 'seed'"),
+    (["~steerer.nothing"], "nothing"),
+    (["~reward"], "needs reward"),
+    # what is named is not there, or takes something else
+    (["reward._target_=nowhere.reward"], "nowhere.reward cannot be imported"),
+    (["reward._target_=my_module.absent"], "my_module.absent cannot be imported"),
+    (["reward._target_=my_module.right", "reward.scale=2"], "takes no scale"),
+    (["reward=custom"], "reward._target_ open"),
+    (["reward._target_="], "_target_"),
+    (["+judge._target_=alignflow.nothing"], "judge: alignflow.nothing cannot be imported"),
+    (["+judge._target_=my_module.Judge"], "two labels of one name: a"),
+    (["+judge._target_=my_module.right"], "judge"),
+    (["policy._target_=my_module.Net"], "policy: my_module.Net cannot be imported"),
+    (["policy.module._target_=alignflow.policies.MLP", "policy.module.widht=3"], "'width'"),
+    (["policy=custom"], "no key 'width' in policy.module"),
+    (["policy.event_shape=x"], "policy"),
+    (["+held_out.a=my_module.absent"], "my_module.absent cannot be imported"),
+    (["+held_out={a: my_module.right, a_error: my_module.right}"], "held_out.a_error"),
+    (["+reference._target_=nowhere.law"], "reference: nowhere.law cannot be imported"),
+    # no override at all
+    (["word"], "word"),
+    (["evaluation.samples=[1"], "no viable alternative"),
+    (["hydra.run.dir=my_module.py/run"], "my_module.py"),
+    (["hydra.run.dirr=run"], "dirr"),
+    (["--config-dir", "nowhere"], "nowhere"),
+]
+
+OTHERS = [
+    (["sample", "points", "-o", "grid.xyz"], "must end in .png"),
+    (["sample", "points", "-o", "grid"], "must end in .png"),
+    (["sample", "points", "-o", "folder.png"], "is a folder"),
+    (["sample", "points", "-o", "my_module.py/grid.png"], "cannot be written"),
+    (["sample", "points", "--steps", "0"], "steps"),
+    (["sample", "my_module.py"], "neither a shipped model"),
+    (["steer", "points", "--reward", "rign"], "did you mean 'ring'"),
+    (["steer", "points", "--reward", "similarity"], "leaves reward.image open"),
+    (["steer", "points", "--reward", "ring", "--method", "lokahead"], "did you mean 'lookahead'"),
+    (["steer", "points", "--reward", "ring", "--strength", "nan"], "strength"),
+    (["steer", "points", "--reward", "ring", "--options", "step_size"], "must be KEY=VALUE"),
+    (["steer", "points", "--reward", "ring", "--options", "step_size=[1"], "no viable alternative"),
+    (["check-reward", "ring", "--policy", "points", "-n", "1"], "n must be at least 2"),
+    (["resume", "my_module.py"], "no run folder"),
+    (["report", "my_module.py"], "no run folder"),
+    (["benchmark", "suite=smoek"], "did you mean 'smoke'"),
+    (["benchmark", "suite.seed=3"], "did you mean 'seeds'"),
+]
+
+
+def words_only(value):
+    return " ".join(value)[-60:] if isinstance(value, list) else ""
+
+
+@pytest.fixture
+def cwd(tmp_path, monkeypatch):
+    """A working directory with a module and a small model of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["alignflow"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("my_module", None)
+    Path("my_module.py").write_text(MODULE)
+    Path("folder.png").mkdir()
+    FlowMapPolicy(MLP(2, width=8), (2,)).save("points")
+    return tmp_path
+
+
+def refused(arguments, message, capsys):
+    """Run the command line, which must tell the error and leave everything as it was."""
+    before = sorted(Path().rglob("*"))
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code
+    shown = capsys.readouterr().err
+    assert status in (1, 2) and "Traceback" not in shown
+    assert message in shown and "error: " in shown
+    left = [path for path in sorted(Path().rglob("*")) if "__pycache__" not in path.parts]
+    assert left == before
+
+
+@pytest.mark.parametrize(("words", "message"), RUNS, ids=words_only)
+def test_a_mistaken_run_is_told_by_name_and_leaves_no_folder(words, message, cwd, capsys):
+    refused(["run", *TINY, *words], message, capsys)
+
+
+@pytest.mark.parametrize(("arguments", "message"), OTHERS, ids=words_only)
+def test_a_mistake_of_another_command_is_told_by_name(arguments, message, cwd, capsys):
+    refused(arguments, message, capsys)
+
+
+def test_a_refused_sweep_leaves_no_folder(cwd, capsys):
+    refused(["run", *TINY, "seed=1.5,2.5", "--multirun"], "seed must be a whole number", capsys)
+
+
+def test_a_refused_run_leaves_what_stood_there(cwd, capsys):
+    Path("outputs/mine").mkdir(parents=True)
+    Path("outputs/mine/graph.txt").write_text("of my own")
+    refused(["run", *TINY, "seed=1.5", "hydra.run.dir=outputs/mine"], "seed", capsys)
+    assert Path("outputs/mine/graph.txt").read_text() == "of my own"
+
+
+def test_a_training_that_is_refused_at_its_door_leaves_no_folder(cwd, capsys):
+    refused(["run", *TINY, *TRAINED, "training.loss=psdd"], "loss", capsys)
+
+
+def test_a_traceback_is_shown_to_those_who_ask_for_it(cwd, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        main(["run", *TINY, "seed=1.5"])
