@@ -1,19 +1,23 @@
 """The page of a benchmark: quality against cost, case by case, and the tables."""
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+
+from alignflow.report import figures
+from alignflow.report.figures import INK, MODELS, MUTED
+from alignflow.report.template import template, write
 
 from .convergence import Curve, curves
 from .results import FLOOR, Row
 from .tables import SLOPES_HEAD, SUMMARY_HEAD, cells, floor_line, slopes, summary, tables
 
 __all__ = ["write_page"]
+
+WIDTH, HEIGHT = 6.0, 3.8  # inches
+DASHES = (0, (3, 2))
 
 
 def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
@@ -25,12 +29,16 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
         about: A sentence or more.
         rows: What was measured.
     """
-    environment = Environment(loader=PackageLoader("alignflow.benchmark", "."), autoescape=True)
     cases = [
         {
             "title": case,
             "floor": floor_line(group),
-            "plot": _quality_against_cost(group),
+            "plot": figures.plot(
+                "Quality against cost",
+                "Down is nearer to the exact tilt, left is cheaper.",
+                _quality_against_cost(group),
+                f"Quality against cost: {case}",
+            ),
             "cells": cells(group),
         }
         for case, group in tables(rows)
@@ -38,62 +46,59 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
     found: dict[str, dict[str, Curve]] = {}
     for (case, method), curve in curves(rows).items():
         found.setdefault(case, {})[method] = curve
-    plots = [{"title": case, "plot": _error_against_samples(of)} for case, of in found.items()]
-    text = environment.get_template("page.html.jinja").render(
+    html = template("page.html.jinja", "alignflow.benchmark").render(
         title=title,
         about=about,
         cases=cases,
         summary_head=SUMMARY_HEAD,
         summary=summary(rows),
-        plots=plots,
+        convergence=[
+            figures.plot(case, "", _error_against_samples(of), f"Error against samples: {case}")
+            for case, of in found.items()
+        ],
         slopes_head=SLOPES_HEAD,
         slopes=slopes(rows),
     )
-    path.write_text(text)
-    return path
+    return write(path, html)
 
 
-def _quality_against_cost(rows: list[Row]) -> str:
+def _quality_against_cost(rows: list[Row]) -> Figure:
     """Distance over the floor against the cost of a sample."""
-    figure, axis = _figure()
-    for row in rows:
-        if math.isnan(row.cost):
-            continue
-        ratio, cost = row.ratio("sliced_w2"), max(row.cost, 1.0)
-        axis.errorbar(cost, ratio.value, yerr=ratio.standard_error, fmt="o", markersize=4)
-        axis.annotate(row.method, (cost, ratio.value), xytext=(4, 4), textcoords="offset points",
-                      fontsize=7)  # fmt: skip
-    axis.axhline(1.0, color="black", linestyle="--", linewidth=1)
-    axis.annotate("floor: two exact samples", (0.01, 1.0), xycoords=("axes fraction", "data"),
-                  xytext=(0, 3), textcoords="offset points", fontsize=7)  # fmt: skip
-    axis.set(xscale="log", yscale="log", xlabel="forwards a sample (a gradient counts as two)",
-             ylabel="sliced W2 / floor")  # fmt: skip
-    return _encoded(figure)
+    with figures.frame(WIDTH, HEIGHT) as figure:
+        axes = figure.subplots()
+        for row in rows:
+            if math.isnan(row.cost):
+                continue
+            ratio, cost = row.ratio("sliced_w2"), max(row.cost, 1.0)
+            axes.errorbar(cost, ratio.value, yerr=ratio.standard_error, fmt="o", markersize=4,
+                          color=MODELS[1])  # fmt: skip
+            axes.annotate(row.method, (cost, ratio.value), xytext=(5, 3), fontsize=7.5,
+                          textcoords="offset points")  # fmt: skip
+        axes.axhline(1.0, color=INK, linestyle=DASHES, linewidth=1.2)
+        axes.annotate("floor: two exact samples", (0.01, 1.0), xytext=(0, 3), fontsize=7.5,
+                      xycoords=("axes fraction", "data"), textcoords="offset points",
+                      color=MUTED)  # fmt: skip
+        figures.log_scale(axes, "x", "y")
+        axes.set(xlabel="forwards a sample (a gradient counts as two)", ylabel="sliced W2 / floor")
+        axes.grid()
+    return figure
 
 
-def _error_against_samples(found: dict[str, Curve]) -> str:
+def _error_against_samples(found: dict[str, Curve]) -> Figure:
     """Distance against the number of samples, which for particles is the number of these."""
-    figure, axis = _figure()
-    for method, curve in found.items():
-        values = [row.values["sliced_w2"] for row in curve]
-        style = {"color": "black", "linestyle": "--"} if method == FLOOR else {}
-        axis.errorbar([row.samples for row in curve], [v.value for v in values],
-                      yerr=[v.standard_error for v in values], marker="o", markersize=4,
-                      label=method, **style)  # fmt: skip
-    axis.set(xscale="log", yscale="log", xlabel="samples", ylabel="sliced W2")
-    axis.legend(fontsize=7)
-    return _encoded(figure)
-
-
-def _figure() -> tuple[Any, Any]:
-    # without pyplot: no window system, no state shared with the caller's own figures
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _encoded(figure: Any) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=130)
-    return base64.b64encode(stream.getvalue()).decode()
+    with figures.frame() as figure:
+        axes = figure.subplots()
+        methods = [method for method in found if method != FLOOR]
+        for method, curve in found.items():
+            values = [row.values["sliced_w2"] for row in curve]
+            style = {"color": INK, "linestyle": DASHES}
+            if method != FLOOR:
+                style = {"color": MODELS[1 + methods.index(method) % (len(MODELS) - 1)]}
+            axes.errorbar([row.samples for row in curve], [v.value for v in values],
+                          yerr=[v.standard_error for v in values], marker="o", markersize=4,
+                          label=method, **style)  # fmt: skip
+        figures.log_scale(axes, "x", "y")
+        axes.set(xlabel="samples", ylabel="sliced W2")
+        figure.legend(loc="outside right upper", frameon=False)
+        axes.grid()
+    return figure

@@ -17,7 +17,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from .reference import Histogram
@@ -28,8 +28,11 @@ from .words import plain
 __all__ = [
     "Plot",
     "attribute_rates",
+    "bars",
     "curve",
     "episodes",
+    "frame",
+    "log_scale",
     "plot",
     "points",
     "reference_histograms",
@@ -67,6 +70,24 @@ STYLE: Any = {
     "lines.linewidth": 1.4,
     "svg.fonttype": "none",  # text stays text, in the page's font
 }
+
+
+@contextmanager
+def frame(width: float = WIDTH, height: float = 3.3) -> Iterator[Figure]:
+    """An empty figure to draw in, of so many inches, in the page's style."""
+    with matplotlib.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained", dpi=160)
+
+
+def log_scale(axes: Axes, *which: str) -> None:
+    """Logarithmic axes ("x", "y") with plain numbers at their ticks, at least three of them."""
+    for name in which:
+        axes.set(**{f"{name}scale": "log"})
+        axis = getattr(axes, f"{name}axis")
+        low, high = sorted(axis.get_view_interval())
+        axis.set_major_locator(LogLocator(subs=(1.0,) if high > 1e3 * low else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def svg(figure: Figure, title: str) -> str:
@@ -108,7 +129,7 @@ def plot(title: str, caption: str, figure: Figure, spoken: str | None = None) ->
 def reward_histograms(models: list[Model], tilt: Tilt | None) -> Figure:
     """One row a model, in shared bins; its mean as a line, the exact tilt's mean through all."""
     edges = np.histogram_bin_edges(np.concatenate([m.rewards for m in models]), bins=32)
-    with _figure(WIDTH, 0.5 + 1.0 * len(models)) as figure:
+    with frame(WIDTH, 0.5 + 1.0 * len(models)) as figure:
         rows = figure.subplots(len(models), sharex=True, sharey=True, squeeze=False)[:, 0]
         for row, model, color in zip(rows, models, _colors(), strict=False):
             counts, _ = np.histogram(model.rewards, edges)
@@ -134,7 +155,7 @@ def reference_histograms(histogram: Histogram, reference: str, label: str) -> Fi
     """
     shares = {name: 100 * np.array(of) for name, of in histogram.shares.items()}
     outline = shares.pop(reference)
-    with _figure(WIDTH, 0.5 + 1.0 * len(shares)) as figure:
+    with frame(WIDTH, 0.5 + 1.0 * len(shares)) as figure:
         rows = figure.subplots(len(shares), sharex=True, sharey=True, squeeze=False)[:, 0]
         for row, of, color in zip(rows, shares.values(), _colors(), strict=False):
             row.stairs(of, histogram.edges, fill=True, color=color, alpha=0.35)
@@ -157,7 +178,7 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
     if tilt is not None:
         series.append((tilt.rates, INK, "d"))
     spread = 0.62 / len(series)
-    with _figure(WIDTH, 0.6 + (0.16 + 0.12 * len(series)) * len(names)) as figure:
+    with frame(WIDTH, 0.6 + (0.16 + 0.12 * len(series)) * len(names)) as figure:
         axes = figure.subplots()
         for row, name in enumerate(names):
             if name in targets:
@@ -179,7 +200,7 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
 
 def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) -> Figure:
     """Mean reward against one distance to the base, each with its standard error."""
-    with _figure(WIDTH, 3.1) as figure:
+    with frame(WIDTH, 3.1) as figure:
         axes = figure.subplots()
         for model, color, marker in zip(models, _colors(), _markers(), strict=False):
             x, y = model.distance_to_base.get(distance), model.mean_reward
@@ -211,7 +232,7 @@ def series(
         level: Of a gray line across.
         labels: Of the axes.
     """
-    with _figure(WIDTH, 3.3) as figure:
+    with frame(WIDTH, 3.3) as figure:
         axes = figure.subplots()
         if level is not None:
             axes.axhline(level, color=MODELS[0], linewidth=1.2)
@@ -229,16 +250,34 @@ def series(
     return figure
 
 
+def bars(lengths: dict[str, float], label: str) -> Figure:
+    """A horizontal bar of each name, its length beside it."""
+    with frame(3.4, 0.6 + 0.3 * len(lengths)) as figure:
+        axes = figure.subplots()
+        drawn = axes.barh(list(lengths), list(lengths.values()), height=0.6, color=MODELS[1])
+        axes.bar_label(drawn, fmt="{:.3g}", padding=3, color=MUTED)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(axis="x")
+    return figure
+
+
 def curve(points: Curve) -> Figure:
-    """A metric against training steps; on a log scale if it spans more than a factor of 30."""
+    """A metric against training steps; on a log scale if it spans more than a factor of 30.
+
+    Fewer than three points are bars: a line through two says no more than these.
+    """
     steps, values = points
-    with _figure(3.4, 2.1) as figure:
+    if len(steps) < 3:
+        named = {f"step {step:,}": value for step, value in zip(steps, values, strict=True)}
+        return bars(named, "")
+    with frame(3.4, 2.1) as figure:
         axes = figure.subplots()
         axes.plot(steps, values, color=MODELS[1])
         if min(values) > 0 and max(values) > 30 * min(values):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            log_scale(axes, "y")
         axes.set_xlabel("step")
         axes.grid()
     return figure
@@ -254,7 +293,7 @@ def points(samples: Tensor, origins: Tensor, index: int, limits: tuple[float, ..
         limits: Left, right, bottom and top, the same for all models.
     """
     ends, starts = samples.double().numpy(), origins.double().numpy()
-    with _figure(3.4, 3.3) as figure:
+    with frame(3.4, 3.3) as figure:
         axes = figure.subplots()
         # thousands of dots are smaller as pixels
         axes.scatter(
@@ -277,7 +316,7 @@ def episodes(shown: Episodes, steps: list[int], limits: tuple[float, ...]) -> Fi
         limits: Left, right, bottom and top, the same for all.
     """
     width, height = 1.75 * len(steps), 1.75 * len(shown.states) + 0.3
-    with _figure(width, height) as figure:
+    with frame(width, height) as figure:
         grid = figure.subplots(len(shown.states), len(steps), squeeze=False)
         for row, path, color in zip(grid, shown.states.values(), _colors(), strict=False):
             for axes, step in zip(row, steps, strict=True):
@@ -286,12 +325,6 @@ def episodes(shown: Episodes, steps: list[int], limits: tuple[float, ...]) -> Fi
         for axes, step in zip(grid[0], steps, strict=True):
             axes.set_title(f"time {shown.times[step]:.2g}", fontsize=8.5, color=MUTED)
     return figure
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    with matplotlib.rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained", dpi=160)
 
 
 def _colors(start: int = 0) -> Iterator[str]:

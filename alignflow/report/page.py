@@ -51,6 +51,7 @@ def render(run: Run) -> str:
     return template("page.html.jinja").render(
         run=run,
         colors=colors,
+        line=words.line(run),
         headline=words.headline(run),
         subject=words.subject(run),
         outcomes=words.outcomes(run),
@@ -66,7 +67,9 @@ def render(run: Run) -> str:
         costs={key: name for key, name in COSTS.items() if any(key in m.cost for m in run.models)},
         gaps={model.name: _rate_gap(model, run.tilt) for model in run.models},
         held_out=_names(model.held_out for model in run.models),
+        tuned=words.use_of_tuned(run),
         curves=_curves(run),
+        durations=_durations(run),
         graphs=_graphs(run),
     )
 
@@ -182,6 +185,12 @@ def _curves(run: Run) -> dict[str, list[Plot]]:
         ]
         for stage, series in run.curves.items()
     }
+
+
+def _durations(run: Run) -> Plot | None:
+    if not run.durations:
+        return None
+    return plot("seconds", "", figures.bars(run.durations, ""), "Seconds of each stage")
 
 
 def _graphs(run: Run) -> list[tuple[str, Markup, str | None]]:

@@ -1,7 +1,9 @@
 """What a run left in its folder, read once and checked, so that the page can trust it.
 
 config.yaml, command.txt, versions.json         what was run
-metrics.jsonl, stages/<name>/metrics.jsonl      training curves, {"step": int, name: float, ...}
+metrics.jsonl                                   seconds of stages, {"stage": str, "seconds": float}
+stages/<name>/metrics.jsonl                     training curves, {"step": int, name: float, ...}
+stages/finetune/model/                          the tuned model
 stages/<name>/graph.mmd, graph.txt              the graph of nodes, as mermaid and as text
 stages/evaluate/result.json                     the outcome; the one part that must be there
 stages/evaluate/samples/                        samples by model, all from the same noise
@@ -27,6 +29,7 @@ __all__ = [
     "Model",
     "Run",
     "Tilt",
+    "Tuned",
     "read_run",
 ]
 
@@ -68,6 +71,14 @@ class Episodes:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """The tuned model's folder, and the name of its network; None for one of the user's own."""
+
+    folder: Path
+    network: str | None
+
+
+@dataclass(frozen=True)
 class Graph:
     """A graph of nodes, as mermaid and as printed; either may be missing."""
 
@@ -92,6 +103,8 @@ class Run:
     samples: dict[str, Tensor]
     episodes: Episodes | None
     curves: dict[str, dict[str, Curve]]
+    durations: dict[str, float]
+    tuned: Tuned | None
     graphs: dict[str, Graph]
     config: str | None
     command: str | None
@@ -138,6 +151,8 @@ def read_run(folder: str | Path) -> Run:
         samples=_samples(folder / "stages/evaluate/samples", names),
         episodes=_episodes(folder / "stages/evaluate/episodes", names),
         curves=_curves(folder),
+        durations=_durations(folder / "metrics.jsonl"),
+        tuned=_tuned(folder / "stages/finetune/model"),
         graphs=_graphs(folder),
         config=_text(folder / "config.yaml"),
         command=_text(folder / "command.txt"),
@@ -217,6 +232,8 @@ def _curves(folder: Path) -> dict[str, dict[str, Curve]]:
         stage = "run" if file.parent == folder else file.parent.name
         series: dict[str, Curve] = {}
         for line in read_json_lines(file):
+            if line.get("stage") is not None:  # a stage's end, which is no step of a training
+                continue
             step = int(line["step"].number())
             for name, value in line.value.items():
                 # a loss may log NaN and a line may hold texts: neither is a point of a curve
@@ -228,6 +245,22 @@ def _curves(folder: Path) -> dict[str, dict[str, Curve]]:
         if series:
             curves[stage] = series
     return curves
+
+
+def _durations(file: Path) -> dict[str, float]:
+    """Seconds by stage, of all parts of a stage that was cut."""
+    seconds: dict[str, float] = {}
+    for line in read_json_lines(file) if file.exists() else []:
+        if (stage := line.get("stage")) is not None:
+            seconds[stage.text()] = seconds.get(stage.text(), 0.0) + line["seconds"].number()
+    return seconds
+
+
+def _tuned(folder: Path) -> Tuned | None:
+    if not folder.exists():
+        return None
+    network = read_json(folder / "facts.json").get("network")
+    return Tuned(folder, None if network is None else network.text())
 
 
 def _graphs(folder: Path) -> dict[str, Graph]:

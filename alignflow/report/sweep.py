@@ -43,7 +43,7 @@ def build_sweep_report(folder: str | Path) -> Path:
     rows.sort(key=lambda row: (row.model.name, row.run.strength))
     names = list(dict.fromkeys(row.model.name for row in rows))
     html = template("sweep.html.jinja").render(
-        title=folder.resolve().name,
+        name=folder.resolve().name,
         reward=runs[0].reward_name,
         rows=rows,
         base=runs[0].base,

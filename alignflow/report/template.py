@@ -1,19 +1,27 @@
 """Templates of pages, and how a page reaches the disk."""
 
 import os
+import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from . import words
 
 __all__ = ["template", "write"]
 
 
-def template(name: str) -> Template:
-    """A page's template, with the filters that all of them use."""
+def template(name: str, package: str = "alignflow.report") -> Template:
+    """A page's template, with the filters that all of them use.
+
+    Args:
+        name: Of the file.
+        package: Where it lies; what it extends may lie here.
+    """
+    places = dict.fromkeys((package, "alignflow.report"))
     environment = Environment(
-        loader=PackageLoader("alignflow.report", ""),
+        loader=ChoiceLoader([PackageLoader(place, "") for place in places]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -22,6 +30,7 @@ def template(name: str) -> Template:
     environment.filters |= {
         "percent": words.percent,
         "plain": words.plain,
+        "sections": _sections,
         "with_error": words.with_error,
     }
     return environment.get_template(name)
@@ -33,3 +42,9 @@ def write(page: Path, html: str) -> Path:
     temporary.write_text(html, "utf-8")
     os.replace(temporary, page)
     return page
+
+
+def _sections(body: str) -> list[tuple[str, Markup]]:
+    """Id and heading of each section of a page, for its contents."""
+    found = re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', body)
+    return [(anchor, Markup(heading)) for anchor, heading in found]

@@ -4,9 +4,11 @@ A difference counts as one only if it is larger than its 95% interval; a method 
 exact tilt, or falls short of it, is said to.
 """
 
+import json
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from .run_folder import Model, Run
 from .value import Estimate, Interval
@@ -14,6 +16,7 @@ from .value import Estimate, Interval
 __all__ = [
     "cautions",
     "headline",
+    "line",
     "listed",
     "outcomes",
     "percent",
@@ -21,11 +24,23 @@ __all__ = [
     "short_name",
     "subject",
     "targets",
+    "use_of_tuned",
     "with_error",
 ]
 
 FEW_SAMPLES = 100  # an effective sample size below this says little about a rate
 SIDE_EFFECT = 0.03  # a share beside the point must miss the tilt by this much to be worth a line
+
+
+def line(run: Run) -> str:
+    """The outcome in one line: what was measured, from what to what, and the exact tilt's."""
+    before = _shown(_outcome(run, run.base), run)
+    what = _target(run)
+    start = f"Reward {plain(run.reward_name)}" if what is None else f"With {plain(what)}"
+    ends = [f"{_shown(_outcome(run, m), run)} {_method(m.name)}" for m in run.aligned]
+    outcome = f"{start}: {before}" + (f" → {', '.join(ends)}" if ends else ", nothing was aligned")
+    tilted = _tilted_outcome(run)
+    return outcome if tilted is None else f"{outcome}; exact tilt {_shown(tilted, run)}"
 
 
 def headline(run: Run) -> str:
@@ -73,6 +88,24 @@ def short_name(name: str) -> str:
     kind, _, method = name.partition(": ")
     noun = {"steered": "steering", "tuned": "tuning"}.get(kind)
     return f"{plain(method)} {noun}" if noun and method else f"the {name} model"
+
+
+def _method(name: str) -> str:
+    """The method of a model: "steered: lookahead" is by lookahead."""
+    return plain(name.partition(": ")[2] or name)
+
+
+def use_of_tuned(run: Run) -> str | None:
+    """Python that loads the tuned model and samples it, from where the report is written."""
+    if run.tuned is None:
+        return None
+    folder = run.tuned.folder
+    if folder.resolve().is_relative_to(Path.cwd()):
+        folder = folder.resolve().relative_to(Path.cwd())
+    own = "" if run.tuned.network else ", module=MyNet()"
+    load = f"policy = af.load({json.dumps(str(folder))}{own})"
+    comment = "" if run.tuned.network else "  # the network that was tuned, as you built it"
+    return f"import alignflow as af\n\n{load}{comment}\nsamples = policy.sample(64)"
 
 
 def percent(value: float) -> str:

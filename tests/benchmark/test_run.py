@@ -11,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
+from alignflow import report
 from alignflow.benchmark import FLOOR, Case, Results, Truth, build_suite, measure, run_suite
 from alignflow.benchmark.convergence import curves, slope
 from alignflow.benchmark.results import Key
@@ -131,7 +132,11 @@ def test_a_suite_is_measured_written_and_gone_on_with(tmp_path):
     }
     lines = (page.parent / "results.jsonl").read_text().splitlines()
     assert len(lines) == 2 * 2 * 3
-    assert page.read_text().count("data:image/png") == 2 + 1  # and that of convergence
+    html = page.read_text()
+    assert html.count('<svg role="img"') == 2 + 1  # and that of convergence
+    style = Path(str(report.__file__)).with_name("style.css").read_text()
+    assert style.strip() in html and '<nav class="contents"' in html  # as the report of a run
+    assert 'data-label="mean reward"' in html and "mathdefault" not in html
 
     (page.parent / "results.jsonl").write_text("\n".join(lines[:7]) + "\n")
     run_suite(config, page.parent, "alignflow benchmark")

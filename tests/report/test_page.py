@@ -233,6 +233,56 @@ def test_a_half_written_last_line_of_metrics_is_passed_over(bare_run):
     assert "training" in Page(build_report(bare_run).read_text("utf-8")).sections
 
 
+def test_a_contents_list_leads_to_every_section(html):
+    contents = re.search(r'<nav class="contents".*?</nav>', html, re.DOTALL)
+    assert contents is not None
+    assert re.findall(r'<a href="#([^"]+)">', contents.group()) == SECTIONS
+    assert "The same noise, before and after" in contents.group()
+
+
+def test_the_headline_is_one_line_with_its_sentence_below(html):
+    [line] = re.findall(r"<h1>(.*?)</h1>", html)
+    assert line == "With glasses: 20.0% → 74.0% lookahead, 58.0% weighted; exact tilt 64.9%"
+    assert html.index("</h1>") < html.index("the reward p(glasses) raised")
+
+
+def test_every_cell_says_its_column_where_rows_are_stacked(html):
+    for table in re.findall(r"<table.*?</table>", html, re.DOTALL):
+        head, *rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+        columns = [re.sub("<.*?>", "", cell) for cell in re.findall(r"<th.*?</th>", head)][1:]
+        for row in rows:
+            cells = re.findall(r"<td(.*?)>(.*?)</td>", row)
+            labels = [re.search(r'data-label="(.*?)"', attributes) for attributes, _ in cells]
+            assert len(cells) == len(columns)
+            for label, column, (_, value) in zip(labels, columns, cells, strict=True):
+                assert not value if label is None else label.group(1) == column
+
+
+def test_no_line_is_drawn_through_two_points_or_the_stages(bare_run):
+    lines = [{"step": i, "stage": name, "seconds": 10.0 * i + 5}
+             for i, name in enumerate(("finetune", "steer", "finetune"))]  # fmt: skip
+    (bare_run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (bare_run / "stages/finetune").mkdir()
+    points = "".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (50, 100))
+    (bare_run / "stages/finetune/metrics.jsonl").write_text(points)
+    html = build_report(bare_run).read_text("utf-8")
+    assert Page(html).labels[-2:] == ["finetune: loss", "Seconds of each stage"]
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", html)
+    assert {"step 50", "step 100"} < set(texts)
+    assert {"finetune", "steer", "30", "15"} < set(texts)  # 5 and 25 seconds of one stage
+
+
+@pytest.mark.parametrize(("network", "own"), [("mlp", ""), (None, ", module=MyNet()")])
+def test_the_page_says_how_to_load_the_tuned_model(bare_run, monkeypatch, network, own):
+    save_folder(bare_run / "stages/finetune/model", {}, {"network": network})
+    monkeypatch.chdir(bare_run.parent)
+    page = Page(build_report(bare_run).read_text("utf-8"))
+    assert "use" in page.sections
+    assert f'af.load("{bare_run.name}/stages/finetune/model"{own})' in page.words
+    monkeypatch.chdir(bare_run)
+    assert '"stages/finetune/model"' in Page(build_report(bare_run).read_text("utf-8")).words
+
+
 def test_two_builds_of_one_run_are_the_same_page(full_run, html):
     assert build_report(full_run).read_text("utf-8") == html
 

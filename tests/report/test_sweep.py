@@ -15,7 +15,10 @@ def test_every_model_of_every_run_stands_in_the_table(sweep):
     table = re.search(r"<tbody>(.*?)</tbody>", html, re.DOTALL)
     assert table is not None
     rows = [
-        [unescape(re.sub("<.*?>", "", cell)) for cell in re.findall(r"<t[hd]>.*?</t[hd]>", row)]
+        [
+            unescape(re.sub("<.*?>", "", cell))
+            for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)
+        ]
         for row in table.group(1).split("</tr>")[:-1]
     ]
     named = [(row[0], row[1]) for row in rows]
@@ -53,3 +56,9 @@ def test_the_command_tells_a_sweep_from_a_run(sweep, capsys):
 def test_a_run_is_no_sweep_and_neither_is_nothing(bare_run, tmp_path):
     assert not is_sweep(bare_run)
     assert not is_sweep(tmp_path / "nowhere")
+
+
+def test_its_pages_look_alike_and_name_the_columns_in_the_cells(sweep):
+    html = build_sweep_report(sweep).read_text("utf-8")
+    assert '<nav class="contents"' not in html  # two sections need none
+    assert html.count('data-label="strength"') == 6

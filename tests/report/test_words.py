@@ -4,7 +4,7 @@ import pytest
 
 from alignflow.report.run_folder import read_run
 from alignflow.report.value import Estimate
-from alignflow.report.words import cautions, headline, listed, outcomes, targets, with_error
+from alignflow.report.words import cautions, headline, line, listed, outcomes, targets, with_error
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_the_headline_says_what_happened_in_one_sentence(run):
 )
 def test_the_headline_is_honest_about_overshoot_and_shortfall(run, rate, verdict):
     assert re.search(verdict, headline(run(lambda content: _only(content, rate))))
+
+
+def test_the_line_tells_a_mean_reward_by_its_name_and_a_base_alone_as_that(run):
+    def rename(content):
+        content["reward_name"] = "symmetry"
+        content["models"] = content["models"][:2]
+        for model, mean in zip(content["models"], (0.2, 0.7), strict=True):
+            model["mean_reward"] = [mean, 0.01]
+        content["tilt"] = None
+
+    assert line(run(rename)) == "Reward symmetry: 0.2 → 0.7 lookahead"
+    alone = run(lambda content: content.update(models=content["models"][:1]))
+    assert line(alone) == "With glasses: 20.0%, nothing was aligned; exact tilt 64.9%"
 
 
 def test_overshoot_is_told_from_the_base_when_the_tilt_lowers_a_rate(run):
