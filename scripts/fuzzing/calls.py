@@ -181,7 +181,6 @@ def _uses_of_policies() -> list[Call]:
     sampled = {
         "n": v.count(),
         "steps": v.count(),
-        "guidance": v.finite(),
         "generator": v.generator(),
         "differentiable": v.flag(),
         "grid": v.grid(),
@@ -221,7 +220,7 @@ def _rewards() -> list[Call]:
             "af.Reward",
             nodes,
             function=v.among(v.function(), v.each("torch.nn.Linear")),
-            name=v.each("3", "nan", "[]", "{}", "True", "object()"),
+            name=v.each("3", "nan", "object()"),
             differentiable=v.flag(),
             space=spaces,
             on_invalid=invalid,
@@ -233,7 +232,7 @@ def _rewards() -> list[Call]:
             differentiable=v.flag(),
             space=spaces,
             on_invalid=invalid,
-            name=v.each("3", "nan", "[]", "True"),
+            name=v.each("3", "nan", "object()"),
             then="(lambda endpoint: endpoint[:, 0])",
             unknown=("differentiable", "on_invalid", "space"),
         ),
@@ -261,7 +260,7 @@ def _rewards() -> list[Call]:
                 "{'red': None}",
                 "{3: (red, 1.0)}",
             ),
-            name=v.each("3", "nan", "[]", "True"),
+            name=v.each("3", "nan", "object()"),
         ),
         _call(
             "af.check_reward",
@@ -346,10 +345,10 @@ def _training() -> list[Call]:
         "steps": v.count(),
         "batch_size": v.count(),
         "generator": v.generator(),
-        "folder": v.folder("precious"),
+        "folder": v.folder(),
         "compile": v.flag(),
         "diagonal_fraction": v.fraction(),
-        "times": v.instance(),
+        "times": v.instance(optional=True),
         "condition_dropout": v.fraction(),
     }
     return [
@@ -359,7 +358,7 @@ def _training() -> list[Call]:
             policy=v.policy(network=True),
             data=data,
             loss=v.choice(*losses),
-            teacher=v.instance("red", "network"),
+            teacher=v.instance("red", "network", optional=True),
             unknown=("steps", "batch_size", "learning_rate", "ema_decay", "clip_norm"),
             **common,
             **trainer,
@@ -394,15 +393,15 @@ POOLED = {
     "refresh_every": v.count(),
     "candidate_steps": v.count(),
     "diagonal_fraction": v.fraction(),
-    "rule": v.instance(),
+    "rule": v.instance(optional=True),
 }
 SMALL_POOL = {"pool": "8", "candidate_steps": "1"}
 OWN_OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
     "direct": (
         {"rollout": "MapRollout(jumps=2)", "regularizer": "EndpointDistance()"},
-        {"rollout": v.instance(), "regularizer": v.instance()},
+        {"rollout": v.instance(optional=True), "regularizer": v.instance(optional=True)},
     ),
-    "weighted": (SMALL_POOL, {**POOLED, "data": v.instance("torch.zeros(4, 3)")}),
+    "weighted": (SMALL_POOL, POOLED),
     "etm": (SMALL_POOL, POOLED),
     "itm": (SMALL_POOL, POOLED),
     "tilt": (SMALL_POOL, {**POOLED, "memory": v.fraction()}),
@@ -417,7 +416,7 @@ OWN_OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
     ),
     "adjoint_matching": (
         {"rollout": "MemorylessRollout(jumps=2)"},
-        {"rollout": v.instance("MapRollout(jumps=2)")},
+        {"rollout": v.instance("MapRollout(jumps=2)", optional=True)},
     ),
     "grpo": (
         {"environment": "functools.partial(envs.DenoisingEnv, steps=2)", "episodes": "8"},
@@ -439,7 +438,7 @@ def _tuners() -> list[Call]:
         "steps": v.count(),
         "batch_size": v.count(),
         "generator": v.generator(),
-        "times": v.instance(),
+        "times": v.instance(optional=True),
         "condition": v.each("'abc'", "nan", "{}", "object()", "1j", "[]"),
         "learning_rate": v.positive(),
     }
@@ -448,8 +447,8 @@ def _tuners() -> list[Call]:
         "levels": v.among(v.count(optional=True), v.each("5", "'many'")),
         "recentering": v.count(0),
         "redistillation": v.count(0),
-        "langevin": v.instance("Langevin(ring)"),
-        "folder": v.folder("precious"),
+        "langevin": v.instance(optional=True),
+        "folder": v.folder(),
         "compile": v.flag(),
         "clip_norm": v.positive(),
         "decay": v.fraction(),
@@ -476,10 +475,14 @@ def _tuners() -> list[Call]:
             {
                 "held_out": v.mapping(optional=True),
                 "early_stop": v.positive(optional=True),
-                "target": v.instance("red", "policy"),
+                "target": v.instance("red", "policy", optional=True),
             },
         )
     )
+    own_data = dict(found[1].given) | {"data": "data"}
+    del own_data["candidate_steps"]
+    bad = v.instance("torch.zeros(4, 3)", "torch.full((4, 2), nan)", optional=True)
+    found.append(Call("af.finetune", own_data, {"data": bad}))
     labelled = dict(found[1].given) | {"policy": "labelled", "condition": "[0, 1]"}
     bad = v.each("[0, 3]", "3", "99", "-7", "'abc'", "nan", "1.5", "[]", "{}", "object()")
     found.append(Call("af.finetune", labelled, {"condition": bad}))
@@ -588,7 +591,6 @@ def _steerers() -> list[Call]:
     once = {
         "method": v.choice(*STEERERS),
         "grid": v.grid(),
-        "guidance": v.finite(),
         "micro_batch_size": v.count(optional=True),
         "particles": v.among(v.count(optional=True), v.each("2")),
         "draws": v.among(v.count(optional=True), v.each("2")),
@@ -623,7 +625,13 @@ def _steerers() -> list[Call]:
         {"n": "4", "condition": "torch.tensor([0, 1, 2, 0])"},
         condition=v.condition(),
     )
-    return [*found, sampled, labelled]
+    guided = _call(
+        "af.steer",
+        {"policy": "labelled", "reward": "red", "steps": "2"},
+        guidance=v.finite(),
+        then=".sample(2, condition=1, generator=torch.Generator())",
+    )
+    return [*found, sampled, labelled, guided]
 
 
 def _evaluation() -> list[Call]:
@@ -640,7 +648,9 @@ def _evaluation() -> list[Call]:
                 v.reward(optional=True).filter(lambda text: text != "[]"),
                 v.each("{'a': 3}", "{'a': None}"),
             ),
-            reference=v.instance("torch.zeros(4, 3)", "torch.full((4, 2), nan)", "red"),
+            reference=v.instance(
+                "torch.zeros(4, 3)", "torch.full((4, 2), nan)", "red", optional=True
+            ),
             judges=v.mapping(
                 "{'reward': black}",
                 "{'diversity': black}",

@@ -1,12 +1,13 @@
 """Bad Python inputs: a valid call with exactly one argument broken, or one that does not exist."""
 
+import keyword
 import os
 import random
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ ALSO = {
     "t": ("time",),
     "k": ("draws",),
     "n": ("n", "samples"),
-    "module": ("network", "module"),
-    "name": ("model", "attribute", "judge", "cluster", "folder", "checkpoint"),
+    "module": ("network", "does not fit"),
+    "name": ("model", "attribute", "judge", "cluster", "folder", "checkpoint", "label"),
+    "weights": ("label", "class"),
     "function": ("reward", "velocity", "flow_map", "map"),
     "candidate": ("reward",),
     "terms": ("term", "sum", "weight", "reward"),
@@ -101,7 +103,9 @@ def cases(n: int, number: int) -> list[Case]:
     places = [place for call in calls() for place in _places(call)]
     random.Random(number).shuffle(places)
     each = -(-n // len(places)) + 2  # some have fewer bad values than others
-    drawn = [(place, _draws(place[2], number, each)) for place in places[:n]]
+    drawn = [
+        (place, _draws(place[2], 10_000 * number + i, each)) for i, place in enumerate(places[:n])
+    ]
     found: list[Case] = []
     while len(found) < n:
         before = len(found)
@@ -141,7 +145,11 @@ def _places(call: Call) -> Iterator[tuple[Call, str, Bad]]:
         yield call, argument, bad
     if call.unknown:
         real = {*call.given, *call.bad}
-        yield call, UNKNOWN, words(call.unknown).filter(lambda w: w.isidentifier() and w not in real)
+        yield call, UNKNOWN, words(call.unknown).filter(lambda word: _is_new(word, real))
+
+
+def _is_new(word: str, real: Container[str]) -> bool:
+    return word.isidentifier() and not keyword.iskeyword(word) and word not in real
 
 
 def _draws(strategy: Bad, number: int, most: int) -> list[str]:
@@ -213,10 +221,9 @@ def _shown(found: Any, depth: int = 0) -> Iterator[str]:
     yield from (text, text[:60], str(found))
     if isinstance(found, float | int) and not isinstance(found, bool):
         yield from (f"{found:g}", f"{float(found)}")
-        if found != found:
-            yield "NaN"
-        if abs(found) == float("inf"):
-            yield from ("infinity", "infinite", "finite")
+        yield from ("torch.float32", "torch.int64", "()")
+        if not abs(found) < float("inf"):
+            yield from ("NaN", "infinity", "infinite", "finite")
     if found is None:
         yield from ("None", "none", "nothing")
     if isinstance(found, type):

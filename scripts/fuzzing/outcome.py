@@ -16,7 +16,7 @@ WANTED = re.compile(
     r"must|needs?\b|takes?\b|expected|one of|known|there is no|is no\b|are no\b|neither|cannot|"
     r"unexpected|missing|required|not finite|would do nothing|has no|has none|only|choose|give|"
     r"instead|lies? in|between|at least|\bfor\b|did you mean|holds? no|is empty|already|"
-    r"invalid choice|not (in|on|a|an)\b|be taken",
+    r"runs from|invalid choice|not (in|on|a|an)\b|be taken",
     re.IGNORECASE,
 )
 
@@ -79,8 +79,9 @@ def judge_error(
     said = f"{answer.error}: {answer.message.strip()}"
     if not set(kinds) & set(answer.bases):
         return Outcome(what, UNCLEAR, said)
-    for words, lack in ((names, "the argument"), (came, "what came")):
-        if not any(_has(answer.message, word) for word in words):
+    idle = "would do nothing" in answer.message  # then it does not matter what came
+    for words, lack in ((names, "the argument"), (() if idle else came, "what came")):
+        if words and not any(_has(answer.message, word) for word in words):
             return Outcome(what, UNCLEAR, f"does not name {lack}: {said}")
     if not WANTED.search(answer.message):
         return Outcome(what, UNCLEAR, f"does not say what was wanted: {said}")
@@ -91,6 +92,8 @@ def _has(message: str, word: str) -> bool:
     """Whether a message has a word, as a whole and in any case, with _ or a space between parts."""
     pattern = re.escape(word).replace("_", "[_ ]")
     start, end = (r"(?<![\w.])" if word[:1].isalnum() else "", "")
-    if word[-1:].isalnum():
-        end = r"(?!\w)" if word[-1].isdigit() else r"s?(?!\w)"
+    if word[-1:].isalpha():
+        pattern, end = pattern.removesuffix("s"), r"s?(?!\w)"
+    elif word[-1:].isdigit():
+        end = r"(?!\w)"
     return re.search(start + pattern + end, message, re.IGNORECASE) is not None

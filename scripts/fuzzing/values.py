@@ -164,7 +164,7 @@ def mapping(*more: str, optional: bool = False) -> Bad:
 def shape() -> Bad:
     """What is no shape of a state."""
     bad = ["None", "'abc'", "nan", "2.5", "(0,)", "(-1,)", "(2.5,)", "(nan,)", "('a',)", "(True,)"]
-    return each(*bad, "{}", "object()", "(None,)", "[[2]]", "(2, 0)")
+    return each(*bad, "object()", "(None,)", "[[2]]", "(2, 0)")
 
 
 def states(event: str = "2", rows: bool = False) -> Bad:
