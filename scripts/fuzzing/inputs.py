@@ -22,7 +22,7 @@ from .calls import Call, calls
 from .outcome import Outcome, judge_error
 from .values import Bad, words
 
-__all__ = ["cases", "check_calls", "try_case", "try_source"]
+__all__ = ["cases", "check_calls", "draws", "try_case", "try_source"]
 
 SECONDS = 20.0
 # what a mistake in Python may be answered with; a file's trouble may stay the system's own
@@ -104,7 +104,7 @@ def cases(n: int, number: int) -> list[Case]:
     random.Random(number).shuffle(places)
     each = -(-n // len(places)) + 2  # some have fewer bad values than others
     drawn = [
-        (place, _draws(place[2], 10_000 * number + i, each)) for i, place in enumerate(places[:n])
+        (place, draws(place[2], 10_000 * number + i, each)) for i, place in enumerate(places[:n])
     ]
     found: list[Case] = []
     while len(found) < n:
@@ -152,7 +152,7 @@ def _is_new(word: str, real: Container[str]) -> bool:
     return word.isidentifier() and not keyword.iskeyword(word) and word not in real
 
 
-def _draws(strategy: Bad, number: int, most: int) -> list[str]:
+def draws(strategy: Bad, number: int, most: int) -> list[str]:
     """Values that hypothesis draws of a strategy, each once."""
     found: dict[str, None] = {}
 
