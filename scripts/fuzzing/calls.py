@@ -198,7 +198,9 @@ def _uses_of_policies() -> list[Call]:
         ),
         _call("policy.velocity", at, x=v.states(), t=v.time()),
         _call("policy.denoiser", at, x=v.states(), t=v.time()),
-        _call("policy.flow_map", jump, x=v.states(), s=v.time(), t=v.among(v.time(), v.each("0.1"))),
+        _call(
+            "policy.flow_map", jump, x=v.states(), s=v.time(), t=v.among(v.time(), v.each("0.1"))
+        ),
         _call("labelled.velocity", {**at, "condition": "labels[:4]"}, condition=v.condition()),
         _call("ring.velocity", at, x=v.states(), t=v.time()),
         _call("images.decode", {"x": "torch.zeros(2, 1, 8, 8)"}, x=v.states("1, 8, 8")),
@@ -308,14 +310,34 @@ def _rewards() -> list[Call]:
             "rewards.ClassMixture",
             {"weights": "[0.1] * 10"},
             weights=v.each(
-                "None", "3", "'abc'", "[]", "[nan] * 10", "[-1.0] * 10", "[0.0] * 10", "[1.0]",
-                "{'no such class': 1.0}", "[inf] * 10", "['a'] * 10",
+                "None",
+                "3",
+                "'abc'",
+                "[]",
+                "[nan] * 10",
+                "[-1.0] * 10",
+                "[0.0] * 10",
+                "[1.0]",
+                "{'no such class': 1.0}",
+                "[inf] * 10",
+                "['a'] * 10",
             ),
         ),
-        _call("rewards.Similarity", {"image": "pictures[0]"}, image=v.each(
-            "None", "3", "'no_such.png'", "a_file", "torch.zeros(2)", "torch.full((1, 8, 8), nan)",
-            "[]", "torch.zeros(1, 8, 8).bool()", "object()",
-        )),
+        _call(
+            "rewards.Similarity",
+            {"image": "pictures[0]"},
+            image=v.each(
+                "None",
+                "3",
+                "'no_such.png'",
+                "a_file",
+                "torch.zeros(2)",
+                "torch.full((1, 8, 8), nan)",
+                "[]",
+                "torch.zeros(1, 8, 8).bool()",
+                "object()",
+            ),
+        ),
     ]
 
 
@@ -597,7 +619,9 @@ def _steerers() -> list[Call]:
     }
     found = []
     for method, row in STEERERS.items():
-        own = [p.name for p in inspect.signature(row).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        own = [
+            p.name for p in inspect.signature(row).parameters.values() if p.kind is p.KEYWORD_ONLY
+        ]
         given = {"policy": "policy", "reward": "red", "method": repr(method), "steps": "2"}
         given |= {name: "2" for name in ("particles", "draws") if name in own}
         given |= STEERED_GIVEN.get(method, {})
@@ -608,7 +632,13 @@ def _steerers() -> list[Call]:
             bad |= once
         names = ("strength", *(name for name in own if len(name) > 3))
         found.append(
-            Call("af.steer", given, bad, then=".sample(2, generator=torch.Generator())", unknown=names)
+            Call(
+                "af.steer",
+                given,
+                bad,
+                then=".sample(2, generator=torch.Generator())",
+                unknown=names,
+            )
         )
     sampled = _call(
         "af.steer(policy, red, steps=2).sample",
@@ -635,7 +665,12 @@ def _steerers() -> list[Call]:
 
 
 def _evaluation() -> list[Call]:
-    given = {"samples": "data", "reward": "red", "reference": "data", "generator": "torch.Generator()"}
+    given = {
+        "samples": "data",
+        "reward": "red",
+        "reference": "data",
+        "generator": "torch.Generator()",
+    }
     return [
         _call(
             "af.evaluate",
@@ -669,7 +704,12 @@ def _evaluation() -> list[Call]:
         ),
         _call(
             "af.evaluate",
-            {"samples": "data", "reference": "labelled", "condition": "labels", "generator": "torch.Generator()"},
+            {
+                "samples": "data",
+                "reference": "labelled",
+                "condition": "labels",
+                "generator": "torch.Generator()",
+            },
             condition=v.condition(rows=16),
         ),
     ]
@@ -688,16 +728,39 @@ def _targets() -> list[Call]:
             "targets.GaussianMixture",
             mixture,
             weights=v.each(
-                "None", "3", "'abc'", "torch.zeros(2)", "-torch.ones(2)", "torch.full((2,), nan)",
-                "torch.ones(3)", "torch.ones(2, 2)", "[1.0, -1.0]", "{}", "torch.tensor([1.0, inf])",
+                "None",
+                "3",
+                "'abc'",
+                "torch.zeros(2)",
+                "-torch.ones(2)",
+                "torch.full((2,), nan)",
+                "torch.ones(3)",
+                "torch.ones(2, 2)",
+                "[1.0, -1.0]",
+                "{}",
+                "torch.tensor([1.0, inf])",
             ),
             means=v.each(
-                "None", "3", "'abc'", "torch.zeros(3, 2)", "torch.full((2, 2), nan)", "torch.eye(2).long()",
-                "torch.zeros(2)", "{}", "torch.full((2, 2), inf)",
+                "None",
+                "3",
+                "'abc'",
+                "torch.zeros(3, 2)",
+                "torch.full((2, 2), nan)",
+                "torch.eye(2).long()",
+                "torch.zeros(2)",
+                "{}",
+                "torch.full((2, 2), inf)",
             ),
             covariances=v.each(
-                "None", "3", "'abc'", "torch.zeros(2, 2, 2)", "-torch.eye(2).expand(2, 2, 2)",
-                "torch.full((2, 2, 2), nan)", "torch.eye(2)", "torch.ones(2, 2, 2).triu()", "{}",
+                "None",
+                "3",
+                "'abc'",
+                "torch.zeros(2, 2, 2)",
+                "-torch.eye(2).expand(2, 2, 2)",
+                "torch.full((2, 2, 2), nan)",
+                "torch.eye(2)",
+                "torch.ones(2, 2, 2).triu()",
+                "{}",
             ),
             tolerance=v.positive(optional=True),
         ),
@@ -721,12 +784,25 @@ def _targets() -> list[Call]:
             "targets.Empirical",
             {"data": "data"},
             data=v.each(
-                "None", "3", "'abc'", "torch.zeros(0, 2)", "torch.full((4, 2), nan)", "torch.zeros(())",
-                "torch.zeros(4, 2).long()", "torch.zeros(4, 2).bool()", "{}", "torch.zeros(4, 2) * inf",
+                "None",
+                "3",
+                "'abc'",
+                "torch.zeros(0, 2)",
+                "torch.full((4, 2), nan)",
+                "torch.zeros(())",
+                "torch.zeros(4, 2).long()",
+                "torch.zeros(4, 2).bool()",
+                "{}",
+                "torch.zeros(4, 2) * inf",
             ),
             log_weight=v.each(
-                "3", "'abc'", "torch.zeros(3)", "torch.full((16,), nan)", "torch.full((16,), inf)",
-                "torch.full((16,), -inf)", "torch.zeros(16, 1, 2)",
+                "3",
+                "'abc'",
+                "torch.zeros(3)",
+                "torch.full((16,), nan)",
+                "torch.full((16,), inf)",
+                "torch.full((16,), -inf)",
+                "torch.zeros(16, 1, 2)",
             ),
             chunk=v.count(),
         ),
@@ -740,14 +816,25 @@ def _targets() -> list[Call]:
             seed=v.count(0),
             separation=v.nonnegative(),
         ),
-        _call("targets.Linear", {"direction": "torch.ones(2)"}, direction=v.each(
-            "None", "3", "'abc'", "torch.full((2,), nan)", "torch.full((2,), inf)", "{}",
-        )),
+        _call(
+            "targets.Linear",
+            {"direction": "torch.ones(2)"},
+            direction=v.each(
+                "None",
+                "3",
+                "'abc'",
+                "torch.full((2,), nan)",
+                "torch.full((2,), inf)",
+                "{}",
+            ),
+        ),
         _call(
             "targets.Quadratic",
             {"center": "torch.zeros(2)"},
             center=v.each("None", "'abc'", "torch.full((2,), nan)", "torch.full((2,), inf)", "{}"),
-            precision=v.positive().filter(lambda text: text not in ("torch.zeros(2)", "np.array([1, 2])")),
+            precision=v.positive().filter(
+                lambda text: text not in ("torch.zeros(2)", "np.array([1, 2])")
+            ),
         ),
         _call("targets.build_cluster", {"name": "'dw4'"}, name=v.choice("dw4", "lj13")),
         _call("targets.lennard_jones", {"particles": "3"}, particles=v.count(2)),
@@ -758,8 +845,15 @@ def _targets() -> list[Call]:
             deviation=v.positive(),
         ),
         _call("targets.inverse_problem_reward", observation=v.finite(), deviation=v.positive()),
-        _call("targets.cycloid_ring", {"components": "4"}, components=v.count(), deviation=v.positive()),
-        _call("targets.digits", split=v.choice("train", "judge_train", "judge_test"), augment=v.flag()),
+        _call(
+            "targets.cycloid_ring",
+            {"components": "4"},
+            components=v.count(),
+            deviation=v.positive(),
+        ),
+        _call(
+            "targets.digits", split=v.choice("train", "judge_train", "judge_test"), augment=v.flag()
+        ),
         _call(
             "targets.image_folder",
             {"path": "album", "size": "8"},
@@ -802,7 +896,9 @@ def _environments() -> list[Call]:
             unknown=("num_envs", "kl_weight", "jitter"),
             **process,
         ),
-        _call("envs.DenoisingGym", given, render_mode=v.choice("rgb_array", optional=True), **process),
+        _call(
+            "envs.DenoisingGym", given, render_mode=v.choice("rgb_array", optional=True), **process
+        ),
         _call("envs.DenoisingVectorGym", {"num_envs": "2", **given}, num_envs=v.count(), **process),
         _call(
             "envs.denoising_actor",

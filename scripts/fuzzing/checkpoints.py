@@ -73,7 +73,7 @@ def _pretrain(folder: Path, seed: int = 0) -> dict[str, Any]:
 
 
 def _tune(folder: Path, seed: int = 0) -> dict[str, Any]:
-    small = {"steps": 2, "batch_size": 4, "pool": 8, "candidate_steps": 1}
+    small: dict[str, Any] = {"steps": 2, "batch_size": 4, "pool": 8, "candidate_steps": 1}
     return af.finetune(_policy(seed), red, "weighted", 1.0, folder=folder, **small).state_dict()
 
 
@@ -98,7 +98,9 @@ def _load_judge(folder: Path) -> dict[str, Any]:
 
 
 SUBJECTS: dict[str, Subject] = {
-    "policy": Subject(lambda folder, seed: _policy(seed).save(folder), _load_policy, of_network=True),
+    "policy": Subject(
+        lambda folder, seed: _policy(seed).save(folder), _load_policy, of_network=True
+    ),
     "judge": Subject(_save_judge, _load_judge, of_network=True),
     "samples": Subject(_samples, _load_samples),
     "pretraining": Subject(_pretrain, _pretrain, "checkpoint"),
@@ -138,7 +140,9 @@ def try_batch(
     what = f"checkpoint {numbers[0]} of seed {seed}"
     if answer.kind == "endless":
         return [Outcome(what, ENDLESS, f"not back after {answer.seconds:.0f} s")]
-    return [Outcome(what, UNCLEAR, f"{answer.kind} {answer.value}: {answer.error} {answer.message}")]
+    return [
+        Outcome(what, UNCLEAR, f"{answer.kind} {answer.value}: {answer.error} {answer.message}")
+    ]
 
 
 def _try(number: int, seed: int, prepared: Path, sound: dict[str, dict[str, Any]]) -> Outcome:
@@ -149,8 +153,12 @@ def _try(number: int, seed: int, prepared: Path, sound: dict[str, dict[str, Any]
     try:
         folder = place / name
         shutil.copytree(prepared / f"{name}_0", folder)
-        deed = _damage(folder / subject.checkpoint, prepared / f"{name}_1" / subject.checkpoint,
-                       subject, chance)
+        deed = _damage(
+            folder / subject.checkpoint,
+            prepared / f"{name}_1" / subject.checkpoint,
+            subject,
+            chance,
+        )
         what = f"checkpoint {number} of seed {seed}: {name}, {deed}"
         try:
             found = subject.load(folder)

@@ -20,8 +20,31 @@ __all__ = ["DAMAGES", "HOSTILE", "Damage"]
 Damage = Callable[[Path, Path, random.Random], str]
 FILES = ("facts.json", "tensors.safetensors")
 JUNK: list[Any] = [
-    None, True, False, 0, -1, 1, 7, 1e9, 10**30, -(10**9), 0.5, "", "abc", "../../etc", [], {},
-    [1, 2], {"a": 1}, [[]], "mlp", "\u0000", [None], float("nan"), float("inf"), "x" * 10_000,
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    7,
+    1e9,
+    10**30,
+    -(10**9),
+    0.5,
+    "",
+    "abc",
+    "../../etc",
+    [],
+    {},
+    [1, 2],
+    {"a": 1},
+    [[]],
+    "mlp",
+    "\u0000",
+    [None],
+    float("nan"),
+    float("inf"),
+    "x" * 10_000,
 ]
 
 
@@ -43,7 +66,9 @@ def extend(folder: Path, other: Path, chance: random.Random) -> str:
 def flip(folder: Path, other: Path, chance: random.Random) -> str:
     path = _file(folder, chance)
     content = bytearray(path.read_bytes())
-    places = sorted({chance.randrange(8 * len(content)) for _ in range(chance.choice((1, 1, 2, 9)))})
+    places = sorted(
+        {chance.randrange(8 * len(content)) for _ in range(chance.choice((1, 1, 2, 9)))}
+    )
     for place in places:
         content[place // 8] ^= 1 << place % 8
     path.write_bytes(content)
@@ -121,7 +146,8 @@ def edit_fact(folder: Path, other: Path, chance: random.Random) -> str:
 def rewrite_facts(folder: Path, other: Path, chance: random.Random) -> str:
     texts = [
         "{", "", "null", "[]", "3", '"facts"', "{}", "[" * 100_000, '{"a":' * 50_000, "NaN",
-        '{"sha256": null}', '{"sha256": 3}', '{"sha256": "abc"}', "\ufeff{}", "{'a': 1}", "1" * 5000,
+        '{"sha256": null}', '{"sha256": 3}', '{"sha256": "abc"}', "\ufeff{}", "{'a': 1}",
+        "1" * 5000,
     ]  # fmt: skip
     blobs = [text.encode() for text in texts] + [b"\xff\xfe\x00", chance.randbytes(200)]
     blob = chance.choice(blobs)
@@ -144,7 +170,9 @@ def edit_header(folder: Path, other: Path, chance: random.Random) -> str:
     if deed == "shape":
         entry["shape"] = chance.choice(([2**40], [0], [-1], [1.5], "abc", [2**31, 2**31], None))
     elif deed == "type":
-        entry["dtype"] = chance.choice([d for d in ("F64", "I8", "BOOL", "X9", 3) if d != entry["dtype"]])
+        entry["dtype"] = chance.choice(
+            [d for d in ("F64", "I8", "BOOL", "X9", 3) if d != entry["dtype"]]
+        )
     elif deed == "offset":
         entry["data_offsets"] = chance.choice(([0, 2**50], [5, 1], [-4, 0], "abc", []))
     elif deed == "no tensor":
@@ -206,7 +234,9 @@ def hostile(folder: Path, other: Path, chance: random.Random) -> str:
     elif deed == "missing":
         del facts["arguments"]
     elif deed == "network":
-        facts["network"] = chance.choice((None, "abc", "os.system", 3, [], {"mlp": 1}, "unet", "dit"))
+        facts["network"] = chance.choice(
+            (None, "abc", "os.system", 3, [], {"mlp": 1}, "unet", "dit")
+        )
     else:
         name = chance.choice([n for n, v in tensors.items() if v.ndim])
         tensors[name] = tensors[name].repeat(3, *[1] * (tensors[name].ndim - 1))

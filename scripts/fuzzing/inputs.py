@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 from . import things
 from .apart import apart
@@ -162,7 +161,7 @@ def draws(strategy: Bad, number: int, most: int) -> list[str]:
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[*HealthCheck.__members__.values()],
     )
     @given(strategy)
     def draw(value: str) -> None:

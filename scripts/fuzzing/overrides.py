@@ -316,8 +316,19 @@ def _choices() -> Iterator[_Place]:
 def _grammar() -> Iterator[_Place]:
     """What is no override at all, and folders that cannot be."""
     bad = each(
-        "steerer.steps", "=3", "a=b=[", "stages=[steer", "~nokey", "+", "steerer.steps=1,2",
-        "--no-such-flag", "--config-name=nope", "--config-dir=nowhere", "-x", "{", "steerer:3",
+        "steerer.steps",
+        "=3",
+        "a=b=[",
+        "stages=[steer",
+        "~nokey",
+        "+",
+        "steerer.steps=1,2",
+        "--no-such-flag",
+        "--config-name=nope",
+        "--config-dir=nowhere",
+        "-x",
+        "{",
+        "steerer:3",
     )
     yield _Place(("run", *TINY, "{}"), bad, ("override", "config", "arguments", "usage"), False)
     yield _Place(("benchmark", *BENCHMARK, "{}"), bad, ("override", "config", "arguments"), False)
@@ -335,15 +346,25 @@ def _pictures() -> Iterator[_Place]:
     )
     steer = ("steer", "points", "-n", "4", "--steps", "2", "-o", "out.png")
     right = (*steer, "--reward", "my_module:right")
-    for option, bad in {"-n": counts, "--steps": counts, "--seed": each("abc", "2.5", "-1")}.items():
+    for option, bad in {
+        "-n": counts,
+        "--steps": counts,
+        "--seed": each("abc", "2.5", "-1"),
+    }.items():
         name = (option.strip("-"),)
         yield _Place(("sample", "points", option, "{}", "-o", "out.png"), bad, name)
         yield _Place((*right, option, "{}"), bad, name)
     yield _Place(("sample", "{}", "-n", "2", "-o", "out.png"), models, ("model", "checkpoint"))
-    yield _Place(("sample", "images", "-n", "2", "--condition", "{}"),
-                 each("3", "99", "-7", "abc", "1.5"), ("condition", "label", "class"))
-    yield _Place(("sample", "images", "-n", "2", "--condition", "1", "--guidance", "{}"),
-                 each("abc", "nan", "inf"), ("guidance",))
+    yield _Place(
+        ("sample", "images", "-n", "2", "--condition", "{}"),
+        each("3", "99", "-7", "abc", "1.5"),
+        ("condition", "label", "class"),
+    )
+    yield _Place(
+        ("sample", "images", "-n", "2", "--condition", "1", "--guidance", "{}"),
+        each("abc", "nan", "inf"),
+        ("guidance",),
+    )
     pictures = each("text.txt/deep.png", "/proc/nothing/a.png", "empty", "out.xyz", "")
     names = ("output", "picture", "file", "folder", "directory", "format", "extension")
     yield _Place(("sample", "points", "-n", "2", "-o", "{}"), pictures, names)
@@ -351,12 +372,20 @@ def _pictures() -> Iterator[_Place]:
     yield _Place((*right, "--particles", "{}"), each("abc", "0", "-1", "2.5", "3"), ("particles",))
     methods = _typos(["lookahead", "glass", "dps"])
     yield _Place((*right, "--method", "{}"), methods, ("method", "steerer"))
-    options = each("step_size=abc", "stepsize=1", "step_size", "=1", "step_size=-1", "step_size=nan")
-    yield _Place((*right, "--options", "{}"), options, ("step_size", "stepsize", "option", "override"))
+    options = each(
+        "step_size=abc", "stepsize=1", "step_size", "=1", "step_size=-1", "step_size=nan"
+    )
+    yield _Place(
+        (*right, "--options", "{}"), options, ("step_size", "stepsize", "option", "override")
+    )
     rewards = each("nothing", "my_module:absent", "nowhere:f", "my_module:number", "rednes", "")
     yield _Place((*steer, "--reward", "{}"), rewards, ("reward", "imported"))
-    yield _Place((*steer[:2], "--reward", "my_module:black", "--method", "{}"),
-                 each("lookahead", "dps", "fmtt"), ("gradient",), False)
+    yield _Place(
+        (*steer[:2], "--reward", "my_module:black", "--method", "{}"),
+        each("lookahead", "dps", "fmtt"),
+        ("gradient",),
+        False,
+    )
     yield _Place(("steer", "{}", "--reward", "my_module:right"), models, ("model", "checkpoint"))
 
 
@@ -364,22 +393,36 @@ def _others() -> Iterator[_Place]:
     """`check-reward`, `resume`, `report`, `list`, and commands that there are not."""
     check = ("check-reward", "my_module:right", "--policy", "points")
     yield _Place((*check, "-n", "{}"), each("abc", "0", "1", "-1", "2.5", "nan"), ("n",))
-    yield _Place(("check-reward", "{}", "--policy", "points"),
-                 each("nothing", "my_module:absent", "nowhere:f", "my_module:number", ":"),
-                 ("reward", "imported"))
-    yield _Place(("check-reward", "my_module:right", "--policy", "{}"),
-                 each("pointz", "text.txt", "empty", "avatar"), ("model", "checkpoint"))
+    yield _Place(
+        ("check-reward", "{}", "--policy", "points"),
+        each("nothing", "my_module:absent", "nowhere:f", "my_module:number", ":"),
+        ("reward", "imported"),
+    )
+    yield _Place(
+        ("check-reward", "my_module:right", "--policy", "{}"),
+        each("pointz", "text.txt", "empty", "avatar"),
+        ("model", "checkpoint"),
+    )
     folders = each("nowhere", "text.txt", "points", "empty", "", "my_module.py/deep")
     for command in ("resume", "report"):
         yield _Place((command, "{}"), folders, ("run", "folder", "missing"))
     yield _Place(("list", "{}"), _typos(["steerers", "rewards", "policies"]), ("kind", "choice"))
-    yield _Place(("{}",), _typos(["run", "sample", "steer", "resume", "benchmark"]), ("command", "choice"))
-    yield _Place(("{}", "--no-such-flag"), each("list", "resume", "sample", "report"), ("arguments", "usage"), False)
+    yield _Place(
+        ("{}",), _typos(["run", "sample", "steer", "resume", "benchmark"]), ("command", "choice")
+    )
+    yield _Place(
+        ("{}", "--no-such-flag"),
+        each("list", "resume", "sample", "report"),
+        ("arguments", "usage"),
+        False,
+    )
 
 
 def _typos(known: list[str]) -> Bad:
     """Without blanks and capitals, which a command line reads otherwise."""
-    return words(known).filter(lambda word: word.strip() == word and word.islower() and "." not in word[:1])
+    return words(known).filter(
+        lambda word: word.strip() == word and word.islower() and "." not in word[:1]
+    )
 
 
 def _shown(value: str) -> Iterator[str]:

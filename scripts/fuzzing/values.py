@@ -55,7 +55,17 @@ NO_NUMBER = [
     "torch.tensor(nan)",
 ]
 NOT_FINITE = ["nan", "inf", "-inf", "np.float64('nan')"]
-NO_OBJECT = ["3", "nan", "'no such thing'", "b'x'", "torch.zeros(2)", "{}", "[]", "object()", "True"]
+NO_OBJECT = [
+    "3",
+    "nan",
+    "'no such thing'",
+    "b'x'",
+    "torch.zeros(2)",
+    "{}",
+    "[]",
+    "object()",
+    "True",
+]
 
 
 def each(*expressions: str) -> Bad:
@@ -124,7 +134,9 @@ def count(least: int = 1, most: int | None = None, optional: bool = False) -> Ba
 
 def flag() -> Bad:
     """What is neither True nor False."""
-    return each("'maybe'", "'true'", "'no'", "2", "-1", "0.5", "nan", "None", "[]", "{}", "object()")
+    return each(
+        "'maybe'", "'true'", "'no'", "2", "-1", "0.5", "nan", "None", "[]", "{}", "object()"
+    )
 
 
 def generator() -> Bad:
@@ -195,7 +207,15 @@ def grid(*also: str) -> Bad:
 
 def condition(classes: int = 3, rows: int = 4) -> Bad:
     """What are no labels of that many classes for that many samples."""
-    bad = [f"torch.arange({rows - 1})", f"[0] * {rows + 1}", "'abc'", "nan", "1.5", "{}", "object()"]
+    bad = [
+        f"torch.arange({rows - 1})",
+        f"[0] * {rows + 1}",
+        "'abc'",
+        "nan",
+        "1.5",
+        "{}",
+        "object()",
+    ]
     bad += [f"{classes}", "99", "-7", f"[0] * {rows - 1} + [{classes}]", "torch.tensor([0.5])"]
     bad += ["[]", "torch.zeros(0, dtype=torch.long)", f"torch.zeros({rows}, 2, 2)", "1j"]
     return each(*bad)
@@ -216,14 +236,18 @@ def _none(optional: bool) -> Bad:
 
 
 def _below(most: float, exclude: bool = False) -> Bad:
-    return st.floats(-1e6, most, exclude_max=exclude).map(_short).filter(
-        lambda text: float(text) < most or (not exclude and float(text) == most)
+    return (
+        st.floats(-1e6, most, exclude_max=exclude)
+        .map(_short)
+        .filter(lambda text: float(text) < most or (not exclude and float(text) == most))
     )
 
 
 def _above(least: float, exclude: bool = False) -> Bad:
-    return st.floats(least, 1e6, exclude_min=exclude).map(_short).filter(
-        lambda text: float(text) > least or (not exclude and float(text) == least)
+    return (
+        st.floats(least, 1e6, exclude_min=exclude)
+        .map(_short)
+        .filter(lambda text: float(text) > least or (not exclude and float(text) == least))
     )
 
 
