@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
@@ -27,6 +28,7 @@ from rich.progress import track  # noqa: E402
 __all__ = ["KINDS", "fuzz", "preload"]
 
 console = Console()
+PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 BATCH = 25  # damaged checkpoints that share a process
 
 
@@ -89,11 +91,9 @@ def fuzz(kind: str, n: int, seed: int = 0) -> Tally:
         tally.add(outcome)
         number = len(tally.outcomes) - 1
         if outcome.verdict != "clear":
+            said = f"{outcome.verdict} {kind} {number}: {outcome.what}"
             note = " ".join(outcome.note.split())[:300]
-            console.print(
-                f"{outcome.verdict} {kind} {number}: {outcome.what}", highlight=False, markup=False
-            )
-            console.print(f"    {note}", style="dim", highlight=False, markup=False)
+            console.print(said, f"    {note}", sep="\n", **PLAIN)
     return tally
 
 

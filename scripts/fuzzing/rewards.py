@@ -208,7 +208,6 @@ FAULTS: dict[str, Fault] = {
     "writes through a view": Fault(_writes(lambda x: x[:, 1].fill_(7.0))),
     "writes through .data": Fault(_writes(lambda x: x.data.mul_(0.5))),
     "writes through NumPy": Fault(_writes(lambda x: x.numpy().fill(3.0))),
-    "resizes its input": Fault(_writes(lambda x: x.resize_(1))),
     "a view of its input": Fault(lambda: lambda x: x[:, 0], right=True, gradient=True),
     "keeps its inputs": Fault(_remembers, right=True),
     "sets the seed": Fault(_and(lambda: torch.manual_seed(0)), right=True),
