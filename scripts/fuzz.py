@@ -7,6 +7,7 @@ scripts/fuzz.py --kind inputs --case 17        one case again, with what it answ
 """
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -15,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a forked process cannot use a device of its parent's
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import torch  # noqa: E402
 from fuzzing import checkpoints, inputs, kills, overrides, rewards  # noqa: E402
-from fuzzing.outcome import Outcome, Tally  # noqa: E402
+from fuzzing.outcome import VERDICTS, Outcome, Tally  # noqa: E402
 from fuzzing.page import write_page  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
@@ -33,7 +35,9 @@ BATCH = 25  # damaged checkpoints that share a process
 
 
 def _inputs(n: int, seed: int) -> Iterator[Outcome]:
-    yield from map(inputs.try_case, inputs.cases(n, seed))
+    cases = inputs.cases(n, seed)
+    inputs.check_calls(cases)
+    yield from map(inputs.try_case, cases)
 
 
 def _overrides(n: int, seed: int) -> Iterator[Outcome]:
@@ -117,19 +121,21 @@ def main() -> int:
     )
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument("--n", type=int, help="cases of each kind; by default as many as in full")
+    parser.add_argument("--share", type=float, default=1.0, help="of what is tried in full")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, help="only the case of this number, told in full")
     parser.add_argument("--write", action="store_true", help="write docs/reliability.md")
     options = parser.parse_args()
     failed = False
     for kind in options.kind:
-        n, start = options.n or KINDS[kind][1], time.perf_counter()
+        n = options.n or math.ceil(options.share * KINDS[kind][1])
+        start = time.perf_counter()
         if options.case is not None:
             _tell(kind, n, options.seed, options.case)
             continue
         tally = fuzz(kind, n, options.seed)
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(tally.counts.items()))
-        console.print(f"{kind}: {len(tally.outcomes)} tried, {counts}")
+        counts = ", ".join(f"{tally.counts[verdict]} {verdict}" for verdict in VERDICTS)
+        console.print(f"{kind}: {len(tally.outcomes)} tried, {counts}", **PLAIN)
         failed |= bool(tally.failures)
         if options.write:
             write_page(tally, options.seed, time.perf_counter() - start)

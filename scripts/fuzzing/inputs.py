@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,12 +131,19 @@ def try_source(source: str) -> None:
     _run(source)
 
 
-def check_calls() -> Iterator[tuple[str, str]]:
-    """The valid calls that do not work, with what they say: there should be none."""
-    for call in calls():
-        answer = apart(lambda call=call: _run(call.source()), 2 * SECONDS)
+def check_calls(tried: Sequence[Case]) -> None:
+    """Refuse to go on where a call fails before anything of it is broken.
+
+    Raises:
+        RuntimeError: With the calls and what they say.
+    """
+    failing = []
+    for source in dict.fromkeys(case.call.source() for case in tried):
+        answer = apart(lambda source=source: _run(source), 2 * SECONDS)
         if answer.kind != "returned":
-            yield call.source(), answer.trace or answer.kind
+            failing.append(f"{source}\n{answer.trace or answer.kind}")
+    if failing:
+        raise RuntimeError("sound calls fail:\n" + "\n".join(failing))
 
 
 def _places(call: Call) -> Iterator[tuple[Call, str, Bad]]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from .apart import Answer
 
-__all__ = ["ACCEPTED", "CLEAR", "ENDLESS", "UNCLEAR", "Outcome", "Tally", "judge_error"]
+__all__ = ["ACCEPTED", "CLEAR", "ENDLESS", "UNCLEAR", "VERDICTS", "Outcome", "Tally", "judge_error"]
 
-CLEAR, UNCLEAR, ACCEPTED, ENDLESS = "clear", "unclear", "accepted", "endless"
+VERDICTS = ACCEPTED, ENDLESS, UNCLEAR, CLEAR = "accepted", "endless", "unclear", "clear"
 
 # what a message says that tells what was wanted
 WANTED = re.compile(

@@ -7,7 +7,7 @@ import torch
 
 import alignflow
 
-from .outcome import ACCEPTED, CLEAR, ENDLESS, UNCLEAR, Tally
+from .outcome import VERDICTS, Tally
 
 __all__ = ["PAGE", "write_page"]
 
@@ -65,7 +65,7 @@ def write_page(tally: Tally, seed: int, seconds: float, path: Path = PAGE) -> No
 
 def _row(tally: Tally, seed: int, seconds: float) -> str:
     counts = tally.counts
-    found = [counts[verdict] for verdict in (ACCEPTED, ENDLESS, UNCLEAR, CLEAR)]
+    found = [counts[verdict] for verdict in VERDICTS]
     numbers = [len(tally.outcomes), *found, seed, f"{seconds / 60:.0f}"]
     of = f"alignflow {alignflow.__version__} at {_commit()}, torch {torch.__version__}"
     return f"| {' | '.join([tally.kind, *map(str, numbers), of])} |"
