@@ -240,12 +240,11 @@ def _keys() -> Iterator[_Place]:
         "evaluation.steps": _count(null=True),
         "evaluation.batch_size": _count(null=True),
         "condition": each("abc", "[]", "1.5", "nan", "{a: 1}", "[a]", "[nan]", "true"),
-        "compile": each("maybe", "2", "nan", "[]", "0.5", "null"),
+        "compile": each("maybe", "2", "nan", "[]", "0.5"),
         "device": each("cuda", "gpu", "cpuu", "3.5", "null", "[]", "cuda:x"),
         "precision": each("fp8", "bf15", "null", "3", "[]", "BF16"),
         "stages": each("abc", "[stear]", "[report, steer]", "[]", "null", "3", "[steer, steer]"),
         "steerer.grid": each("[0, 2]", "[1, 0]", "unifrom", "[0, nan, 1]", "[0, .5]", "nan"),
-        "name": each("[]", "{a: 1}"),
     }
     trained = {
         "training.steps": _count(null=True),
@@ -428,7 +427,8 @@ def _typos(known: list[str]) -> Bad:
 def _shown(value: str) -> Iterator[str]:
     yield value
     yield value.strip("'")
-    yield value.rpartition(".")[2]
+    # of a file its ending or the folder, of an option its value
+    yield from (value.rpartition(".")[2], value.partition("/")[0], value.rpartition("=")[2])
     try:
         from omegaconf import OmegaConf
 
