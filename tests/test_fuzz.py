@@ -71,6 +71,7 @@ def test_a_call_apart_gives_what_it_returns_or_how_it_ended():
         (Answer("raised", bases=("ValueError",), message="steps: got -1"), UNCLEAR),
         (Answer("raised", bases=("ValueError",), message="steps must be 1, got -1"), CLEAR),
         (Answer("raised", bases=("ValueError",), message="step must be 1, got -1"), CLEAR),
+        (Answer("raised", bases=("ValueError",), message="a.steps must be 1, got -1"), CLEAR),
         (Answer("raised", bases=("ValueError",), message="substeps must be 1, got -1"), UNCLEAR),
     ],
 )

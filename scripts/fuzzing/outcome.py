@@ -91,7 +91,9 @@ def judge_error(
 def _has(message: str, word: str) -> bool:
     """Whether a message has a word, as a whole and in any case, with _ or a space between parts."""
     pattern = re.escape(word).replace("_", "[_ ]")
-    start, end = (r"(?<![\w.])" if word[:1].isalnum() else "", "")
+    # 5 is none of 2.5, but steps is one of training.steps
+    start = r"(?<![\w.])" if word[:1].isdigit() else r"(?<!\w)" if word[:1].isalpha() else ""
+    end = ""
     if word[-1:].isalpha():
         pattern, end = pattern.removesuffix("s"), r"s?(?!\w)"
     elif word[-1:].isdigit():
