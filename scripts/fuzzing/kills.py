@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from alignflow import cli
@@ -34,7 +35,7 @@ MOST = 3  # kills of one run
 SIGNALS = {signal.SIGKILL: None, signal.SIGTERM: 143, signal.SIGINT: 130}
 DURATION = re.compile("second|duration|began|ended")
 
-_COMMON = ["policy=mlp", "policy.module.width=16", "hydra.run.dir=run"]
+_COMMON = ["policy=mlp", "policy.module.width=16"]
 _TRAINED = ["data=ring", "training=default", "training.steps=100", "training.batch_size=16"]
 _TUNED = ["reward=ring", "finetuner=tilt", "finetuner.strength=0.3", "finetuner.steps=60"]
 _SMALL = "evaluation={samples: 40, base_samples: 40, steps: 2, batch_size: 10}"
@@ -62,7 +63,7 @@ class Job:
 
 
 def _run(*overrides: str) -> tuple[str, ...]:
-    return ("run", *_COMMON, *overrides)
+    return ("run", *_COMMON, "hydra.run.dir=run", *overrides)
 
 
 JOBS: dict[str, Job] = {
@@ -92,7 +93,10 @@ JOBS: dict[str, Job] = {
     ),
     "sweep": Job(
         (
-            *_run(*_STEERED, "stages=[steer, evaluate, report]"),
+            "run",
+            *_COMMON,
+            *_STEERED,
+            "stages=[steer, evaluate, report]",
             "seed=1,2",
             "hydra.sweep.dir=run",
             "--multirun",
@@ -125,12 +129,12 @@ def try_trial(
         seconds: That it took.
         seed: Of the moments and signals.
     """
-    chance, job = random.Random(seed), JOBS[name]
+    job = JOBS[name]
     folder = Path(tempfile.mkdtemp(prefix="alignflow-kills-"))
     try:
         if job.first is not None:
             shutil.copytree(prepared, folder, dirs_exist_ok=True)
-        kills = list(_kills(name, job, folder, seconds, seed, chance))
+        kills = list(_kills(name, folder, wanted, seconds, seed))
         status, said = _until_done(_next(job, folder), folder)
         fault = _compare(snapshot(folder), wanted)
         if status:
@@ -146,25 +150,25 @@ def try_trial(
 
 
 def _kills(
-    name: str, job: Job, folder: Path, seconds: float, seed: str, chance: random.Random
+    name: str, folder: Path, wanted: dict[str, str], seconds: float, seed: str
 ) -> Iterator[Outcome]:
+    chance, job = random.Random(seed), JOBS[name]
     for number in range(chance.randint(1, MOST)):
-        kind = chance.choice(list(SIGNALS))
-        moment = chance.uniform(0.0, seconds)
+        kind, moment = chance.choice(list(SIGNALS)), chance.uniform(0.0, seconds)
         pid = _start(_next(job, folder), folder)
-        status = _wait(pid, moment)
-        if status is not None:
-            break
-        began = _is_begun(folder)
+        if _wait(pid, moment) is not None:
+            return
+        began = _is_begun(folder) and not job.first
         os.kill(pid, kind)
         status = _wait(pid, PATIENCE)
         what = f"{name} (seed {seed}), kill {number + 1}: {kind.name} after {moment:.2f} s"
         if status is None:
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            _end(pid)
             yield Outcome(what, ENDLESS, f"still there after {PATIENCE:.0f} s")
-        else:
-            yield Outcome(what, *_judge_end(kind, status, began and not job.first, _said(folder)))
+            continue
+        # who is through says nothing of how to go on
+        began = began and _compare(snapshot(folder), wanted) is not None
+        yield Outcome(what, *_judge_end(kind, status, began, _said(folder)))
 
 
 def _judge_end(kind: signal.Signals, status: int, began: bool, said: str) -> tuple[str, str]:
@@ -196,8 +200,7 @@ def _until_done(command: tuple[str, ...], folder: Path) -> tuple[int | str, str]
     pid = _start(command, folder)
     status = _wait(pid, PATIENCE)
     if status is None:
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _end(pid)
         return "endless", _said(folder)
     return status, _said(folder)
 
@@ -215,6 +218,11 @@ def _start(command: tuple[str, ...], folder: Path) -> int:
         return cli.main(list(command))
 
     return child(run)
+
+
+def _end(pid: int) -> None:
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _wait(pid: int, seconds: float) -> int | None:
@@ -255,21 +263,27 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 def _meaning(path: Path) -> bytes:
     content = path.read_bytes()
-    if path.suffix == ".safetensors":
-        tensors = {k: v for k, v in load(content).items() if not DURATION.search(k)}
-        return b"".join(
-            f"{key} {value.dtype} {tuple(value.shape)} ".encode()
-            + value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            for key, value in sorted(tensors.items())
-        )
-    if path.suffix == ".json":
-        return json.dumps(_timeless(json.loads(content))).encode()
-    if path.suffix == ".jsonl":
-        return "\n".join(
-            json.dumps(_timeless(json.loads(li))) for li in content.splitlines()
-        ).encode()
     # pages show durations, and Hydra's account of a sweep the directory: that they are there counts
-    return b"" if path.suffix == ".html" or path.name == "multirun.yaml" else content
+    if path.suffix == ".html" or path.name == "multirun.yaml":
+        return b""
+    try:
+        if path.suffix == ".safetensors":
+            return _numbers(load(content))
+        if path.suffix in (".json", ".jsonl"):
+            parts = [content] if path.suffix == ".json" else content.splitlines()
+            return "\n".join(json.dumps(_timeless(json.loads(part))) for part in parts).encode()
+    except (ValueError, SafetensorError):
+        pass  # half of a file, as a kill may leave it
+    return content
+
+
+def _numbers(tensors: dict[str, torch.Tensor]) -> bytes:
+    return b"".join(
+        f"{name} {value.dtype} {tuple(value.shape)} ".encode()
+        + value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        for name, value in sorted(tensors.items())
+        if not DURATION.search(name)
+    )
 
 
 def _timeless(node: Any) -> Any:
