@@ -1,0 +1,93 @@
+"""What the cases speak of: small models, rewards and data, by the names that expressions use."""
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import alignflow as af
+from alignflow import distillation, envs, finetuning, policies, rewards, targets
+
+__all__ = ["namespace"]
+
+
+@af.reward(differentiable=True)
+def red(points):
+    """The first coordinate."""
+    return points[:, 0]
+
+
+def black(points):
+    """The same as a black box."""
+    return points[:, 0]
+
+
+def namespace(folder: Path) -> dict[str, Any]:
+    """Names and what they stand for, made anew; files go into the folder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return _modules() | _models() | _data() | _files(folder)
+
+
+def _modules() -> dict[str, Any]:
+    nodes = {name: getattr(finetuning, name) for name in finetuning.__all__}
+    losses = {name: getattr(distillation, name) for name in distillation.__all__}
+    return {
+        **losses,
+        **nodes,
+        "af": af,
+        "torch": torch,
+        "np": np,
+        "functools": functools,
+        "nan": math.nan,
+        "inf": math.inf,
+        "Path": Path,
+        "targets": targets,
+        "policies": policies,
+        "rewards": rewards,
+        "envs": envs,
+    }
+
+
+def _models() -> dict[str, Any]:
+    policy = af.FlowMapPolicy(policies.MLP(2, width=8, depth=1), (2,)).eval()
+    labelled = af.FlowMapPolicy(policies.MLP(2, width=8, depth=1, classes=3), (2,)).eval()
+    image = policies.UNet(channels=1, widths=(32,), attention=(False,), blocks=1)
+    return {
+        "network": torch.nn.Linear(2, 2),
+        "policy": policy,
+        "labelled": labelled,
+        "stochastic": policy.with_context().eval(),
+        "images": af.FlowMapPolicy(image, (1, 8, 8), decode="image").eval(),
+        "ring": targets.ring(modes=3),
+    }
+
+
+def _data() -> dict[str, Any]:
+    x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    return {
+        "red": red,
+        "black": black,
+        "data": x,
+        "labels": torch.arange(16) % 3,
+        "pictures": torch.rand(4, 1, 8, 8),
+        "x": x[:4],
+    }
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    (folder / "a_file").write_text("text")
+    (folder / "precious").mkdir()
+    (folder / "precious" / "thesis.txt").write_text("years of work")
+    (folder / "album").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "album" / "a.png")
+    return {
+        "fresh": str(folder / "fresh"),
+        "a_file": str(folder / "a_file"),
+        "precious": str(folder / "precious"),
+        "album": str(folder / "album"),
+    }
