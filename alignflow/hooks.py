@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
 
 __all__ = ["Hooks", "made", "take_away"]
 
@@ -18,10 +19,10 @@ class Hooks(Callback):
     """Notes which folders Hydra is about to make, so that a refused run can take them away."""
 
     def on_run_start(self, config: Any, **kwargs: Any) -> None:
-        _note(config.hydra.run.dir)
+        _note(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        _note(config.hydra.sweep.dir)
+        _note(config, "hydra.sweep.dir")
 
 
 def take_away(made: list[Path]) -> None:
@@ -47,6 +48,9 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _note(folder: str) -> None:
-    path = Path(folder).absolute()
-    made[:] = [path for path in (path, *path.parents) if not path.exists()]
+def _note(config: Any, key: str) -> None:
+    # a name that cannot be made out is told by Hydra, which needs it next
+    folder = OmegaConf.select(config, key, throw_on_resolution_failure=False)
+    if folder is not None:
+        path = Path(folder).absolute()
+        made[:] = [path for path in (path, *path.parents) if not path.exists()]
