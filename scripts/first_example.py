@@ -5,6 +5,7 @@ python scripts/first_example.py
 
 import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs/pictures/first_example.png"
 COLORS = ("#868e99", "#0072b2", "#d55e00", "#1b1d21")
-STYLE = {"font.size": 11, "axes.edgecolor": "#d9dce1", "font.family": "sans-serif"}
+STYLE: Any = {"font.size": 11, "axes.edgecolor": "#d9dce1", "font.family": "sans-serif"}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -91,7 +92,7 @@ def _error_against_samples(found: dict[str, Curve]) -> Figure:
         methods = [method for method in found if method != FLOOR]
         for method, curve in found.items():
             values = [row.values["sliced_w2"] for row in curve]
-            style = {"color": INK, "linestyle": DASHES}
+            style: dict[str, Any] = {"color": INK, "linestyle": DASHES}
             if method != FLOOR:
                 style = {"color": MODELS[1 + methods.index(method) % (len(MODELS) - 1)]}
             axes.errorbar([row.samples for row in curve], [v.value for v in values],
