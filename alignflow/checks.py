@@ -146,7 +146,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _number(name: str, value: Any, wanted: str, inside) -> float:
+def _number(name: str, value: Any, wanted: str, inside: Callable[[Any], bool]) -> Any:
     number = _as_number(value)
     try:
         fits = number is not None and math.isfinite(number) and inside(number)
