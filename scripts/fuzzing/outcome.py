@@ -16,7 +16,7 @@ WANTED = re.compile(
     r"must|needs?\b|takes?\b|expected|one of|known|there is no|is no\b|are no\b|neither|cannot|"
     r"unexpected|missing|required|not finite|would do nothing|has no|has none|only|choose|give|"
     r"instead|lies? in|between|at least|\bfor\b|did you mean|holds? no|is empty|already|"
-    r"runs from|invalid|available|not (in|on|a|an)\b|be taken",
+    r"no such|exists|denied|a directory|runs from|invalid|available|not (in|on|a|an)\b|be taken",
     re.IGNORECASE,
 )
 
@@ -89,8 +89,8 @@ def judge_error(
 
 
 def _has(message: str, word: str) -> bool:
-    """Whether a message has a word, as a whole and in any case, with _ or a space between parts."""
-    pattern = re.escape(word).replace("_", "[_ ]")
+    """Whether a message has a word, as a whole and in any case, its parts joined by _, - or a space."""
+    pattern = re.escape(word).replace("_", "[_ -]")
     # 5 is none of 2.5, but steps is one of training.steps
     start = r"(?<![\w.])" if word[:1].isdigit() else r"(?<!\w)" if word[:1].isalpha() else ""
     end = ""
