@@ -9,6 +9,8 @@ Of all a - c v, which have one mean, that with c* has the least second moment.
 import torch
 from torch import Tensor, nn
 
+from alignflow import checks
+
 __all__ = ["ControlVariate"]
 
 
@@ -23,9 +25,7 @@ class ControlVariate(nn.Module):
 
     def __init__(self, memory: float = 0.99):
         super().__init__()
-        if not 0 <= memory < 1:
-            raise ValueError(f"memory must lie in [0, 1), got {memory}")
-        self.memory = memory
+        self.memory = checks.fraction("memory", memory, one=False)
         self.register_buffer("moments", torch.zeros(2, dtype=torch.float64))
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.by_method import ByMethod
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import Reward, as_reward
 
@@ -68,6 +68,7 @@ def steer(
         ValueError: If a name is unknown, an option unknown or without effect, a number out of
             range, or the method needs the gradient of a black box.
     """
+    check_flow_map("policy", policy)
     checks.choice("method", method, METHODS)
     reward = as_reward(reward)
     strength = checks.finite("strength", strength)

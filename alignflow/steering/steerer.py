@@ -19,6 +19,7 @@ from alignflow.reward_module import Reward
 from .drawing import draw_html, draw_mermaid, draw_table
 from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
 from .run import naming_step, run_group
+from .samples import Samples
 
 __all__ = ["Steerer"]
 
@@ -107,7 +108,7 @@ class Steerer:
         generator: torch.Generator | int | None = None,
         callback: Callable[[int, TensorDictBase], None] | None = None,
         return_trajectory: bool = False,
-    ) -> TensorDict:
+    ) -> Samples:
         """Run n independent systems of M particles from noise to data.
 
         Args:
@@ -176,7 +177,7 @@ class Steerer:
                 tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
         return tensordict
 
-    def _collect(self, tensordict, n: int, cost: Cost, generator) -> TensorDict:
+    def _collect(self, tensordict, n: int, cost: Cost, generator) -> Samples:
         keys = ("state", "reward", "log_weight")
         particles = TensorDict(
             {key: tensordict[key].unflatten(0, (n, -1)) for key in keys},
@@ -186,7 +187,7 @@ class Steerer:
             particles["reward"], particles["log_weight"], generator
         )
         systems = torch.arange(n, device=chosen.device)
-        out = TensorDict({key: particles[key][systems, chosen] for key in ("state", "reward")})
+        out = Samples({key: particles[key][systems, chosen] for key in ("state", "reward")})
         out["particles"] = particles
         if "trajectory" in tensordict.keys():
             out["trajectory"] = tensordict["trajectory"].unflatten(0, (n, -1))[systems, chosen]

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from alignflow import checks
 from alignflow.checkpoint import CheckpointError, is_saved, load_folder, save_folder
+from alignflow.flow_map import check_flow_map
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
 from alignflow.precision import autocast, check_precision
 
@@ -45,6 +46,7 @@ TRAINER_OPTIONS = (
 
 def check_has_network(policy: Any, caller: str) -> None:
     """Refuse a flow map that holds no network to train, in the name of the call that trains."""
+    check_flow_map("policy", policy)
     if not hasattr(policy, "average_velocity"):
         raise ValueError(
             f"{caller} needs a policy with a network, FlowMapPolicy(module, ...); "

@@ -39,12 +39,12 @@ def numbers(function):
 
 
 def numbers_of(tuner):
-    # a strength has a test below, and the memory of a control variate its own
+    # a strength has a test below
     found = {}
     for kind in tuner.__mro__:
         if issubclass(kind, Tuner):
             found |= dict(numbers(kind.__init__))
-    return {name: whole for name, whole in found.items() if name not in ("strength", "memory")}
+    return {name: whole for name, whole in found.items() if name != "strength"}
 
 
 def wrong(whole):
