@@ -79,7 +79,8 @@ def judge_error(
     said = f"{answer.error}: {answer.message.strip()}"
     if not set(kinds) & set(answer.bases):
         return Outcome(what, UNCLEAR, said)
-    idle = "would do nothing" in answer.message  # then it does not matter what came
+    # then it does not matter what came
+    idle = any(words in answer.message for words in ("would do nothing", "takes no condition"))
     for words, lack in ((names, "the argument"), (() if idle else came, "what came")):
         if words and not any(_has(answer.message, word) for word in words):
             return Outcome(what, UNCLEAR, f"does not name {lack}: {said}")
@@ -89,7 +90,7 @@ def judge_error(
 
 
 def _has(message: str, word: str) -> bool:
-    """Whether a message has a word, as a whole and in any case, its parts joined by _, - or a space."""
+    """Whether a message has a word, as a whole, in any case, with _, - or a space in its middle."""
     pattern = re.escape(word).replace("_", "[_ -]")
     # 5 is none of 2.5, but steps is one of training.steps
     start = r"(?<![\w.])" if word[:1].isdigit() else r"(?<!\w)" if word[:1].isalpha() else ""

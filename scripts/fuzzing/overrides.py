@@ -298,7 +298,7 @@ def _choices() -> Iterator[_Place]:
     for mark in ("", "+"):
         keyed = ("run", *TINY, mark + "{}=1")
         yield _Place(keyed, _typos([*keys, "steerer.strength"]), ("key", "override", "take"), False)
-    yield _Place(("benchmark", *BENCHMARK, "+{}=1"), _typos(["onlly", "folderr"]), ("key",), False)
+    yield _Place(("benchmark", *BENCHMARK, "+{}=1"), _typos(["only", "folder"]), ("key",), False)
     options = _typos(["step_size", "strength", "transition"])
     yield _Place(("run", *TINY, "+steerer.{}=1"), options, ("take", "option"), False)
     tuning = _typos(["pool", "batch_size", "learning_rate"])
