@@ -379,7 +379,7 @@ def test_a_module_cast_to_another_precision_is_the_law_of_the_cast_rows(target, 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Empirical(torch.zeros(3)), r"shape \(N, \*E\)"),
+        (lambda: Empirical(torch.zeros(3)), r"rows of states \(N, \*E\), got Tensor of shape \(3,\)"),
         (lambda: Empirical(torch.zeros(3, 2, dtype=torch.int64)), "floats or uint8"),
         (lambda: Empirical(torch.zeros(0, 2)), "at least one row"),
         (lambda: Empirical(torch.full((3, 2), torch.nan)), "must be finite"),
@@ -413,7 +413,7 @@ def test_calls_without_an_answer_are_refused(target):
         target.posterior_sample(x, 0.5, 0)
     with pytest.raises(ValueError, match=r"rewards of 101 rows .* got \(2,\)"):
         target.tilted(torch.zeros(2), 1.0)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="strength must be a finite number, got nan"):
         target.tilted(first_row, torch.nan)
     with pytest.raises(ValueError, match="101 rows need as many values"):
         target.posterior_mean(x, 0.5, torch.zeros(3))
