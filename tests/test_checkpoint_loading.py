@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import pytest
 import torch
+from fuzzing.damage import POLICY_DAMAGES, damage, make_policy, sign
 
 import alignflow as af
 from alignflow.checkpoint import (
@@ -19,7 +20,6 @@ from alignflow.checkpoint import (
     save_folder,
 )
 from alignflow.policies import MLP, FlowMapPolicy, UNet
-from tests.damage import damage, make_policy, sign
 
 DAMAGED = 250
 
@@ -135,7 +135,8 @@ def test_damaged_and_hostile_models_are_all_refused_by_their_path(tmp_path):
         chance = random.Random(case)
         number, folder = chance.randrange(8), tmp_path / f"damaged{case}"
         shutil.copytree(tmp_path / f"sound{number}", folder)
-        what = damage(folder, tmp_path / f"sound{(number + 4) % 8}", chance)
+        other = tmp_path / f"sound{(number + 4) % 8}"
+        what = damage(folder, other, chance, POLICY_DAMAGES)
         with pytest.raises(CheckpointError, match=str(folder)):
             af.load(folder)
             pytest.fail(f"{case}, {what}: loaded")

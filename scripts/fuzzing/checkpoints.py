@@ -5,7 +5,8 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from alignflow import policies
 from alignflow.checkpoint import load_folder, load_frozen, save_folder
 
 from .apart import Answer, apart
-from .damage import DAMAGES, HOSTILE
+from .damage import DAMAGES, POLICY_DAMAGES, Damage, damage, make_policy
 from .outcome import ACCEPTED, CLEAR, ENDLESS, UNCLEAR, Outcome
 from .things import red
 
@@ -24,7 +25,6 @@ __all__ = ["SUBJECTS", "prepare", "try_batch"]
 
 SECONDS = 10.0
 GIGABYTES = 0.5  # what a refusal may take: the checkpoints are of a few kB
-SHARE_HOSTILE = 0.15
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Subject:
         save: Writes one into a folder, with a seed.
         load: Reads it as the library does.
         checkpoint: Where in the folder the checkpoint lies.
-        of_network: Whether its facts name a network.
+        damages: What it must refuse.
     """
 
     save: Callable[[Path, int], Any]
     load: Callable[[Path], dict[str, Any]]
     checkpoint: str = "."
-    of_network: bool = False
+    damages: dict[str, Damage] = field(default_factory=lambda: DAMAGES)
 
 
 def _policy(seed: int) -> af.FlowMapPolicy:
@@ -49,6 +49,10 @@ def _policy(seed: int) -> af.FlowMapPolicy:
         torch.manual_seed(seed)
         network = policies.MLP(2, width=8 + seed, depth=2)
         return af.FlowMapPolicy(network, (2,), facts={"card": "a model", "trained": 3}).eval()
+
+
+def _save_policy(number: int, folder: Path, seed: int) -> None:
+    make_policy(number + 4 * seed).save(folder)
 
 
 def _judge(seed: int) -> policies.Judge:
@@ -98,10 +102,13 @@ def _load_judge(folder: Path) -> dict[str, Any]:
 
 
 SUBJECTS: dict[str, Subject] = {
-    "policy": Subject(
-        lambda folder, seed: _policy(seed).save(folder), _load_policy, of_network=True
-    ),
-    "judge": Subject(_save_judge, _load_judge, of_network=True),
+    **{
+        f"policy_{number}": Subject(
+            partial(_save_policy, number), _load_policy, ".", POLICY_DAMAGES
+        )
+        for number in range(4)
+    },
+    "judge": Subject(_save_judge, _load_judge),
     "samples": Subject(_samples, _load_samples),
     "pretraining": Subject(_pretrain, _pretrain, "checkpoint"),
     "tuning": Subject(_tune, _tune, "checkpoint"),
@@ -153,12 +160,9 @@ def _try(number: int, seed: int, prepared: Path, sound: dict[str, dict[str, Any]
     try:
         folder = place / name
         shutil.copytree(prepared / f"{name}_0", folder)
-        deed = _damage(
-            folder / subject.checkpoint,
-            prepared / f"{name}_1" / subject.checkpoint,
-            subject,
-            chance,
-        )
+        other = prepared / f"{name}_1"
+        places = folder / subject.checkpoint, other / subject.checkpoint
+        deed = damage(*places, chance, subject.damages)
         what = f"checkpoint {number} of seed {seed}: {name}, {deed}"
         try:
             found = subject.load(folder)
@@ -171,30 +175,6 @@ def _try(number: int, seed: int, prepared: Path, sound: dict[str, dict[str, Any]
         return Outcome(what, ACCEPTED, "read as something else")
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _damage(checkpoint: Path, other: Path, subject: Subject, chance: random.Random) -> str:
-    if subject.of_network and chance.random() < SHARE_HOSTILE:
-        return HOSTILE(checkpoint, other, chance)
-    names, weights = zip(*((name, often) for name, (_, often) in DAMAGES.items()), strict=True)
-    before = _meaning(checkpoint)
-    while True:
-        damage, _ = DAMAGES[chance.choices(names, weights)[0]]
-        deed = damage(checkpoint, other, chance)
-        # what leaves every fact and every byte of the tensors is no damage
-        if _meaning(checkpoint) != before:
-            return deed
-
-
-def _meaning(checkpoint: Path) -> Any:
-    """Facts and bytes of a checkpoint; None if they cannot be read."""
-    facts, tensors = checkpoint / "facts.json", checkpoint / "tensors.safetensors"
-    try:
-        if not (facts.is_file() and tensors.is_file()):
-            return None
-        return json.dumps(json.loads(facts.read_bytes())), tensors.read_bytes()
-    except (ValueError, RecursionError, OSError):
-        return None
 
 
 def _judge_error(what: str, said: Answer, folder: Path) -> Outcome:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from fuzzing.damage import sign
 
 from alignflow import CheckpointError
 from alignflow.policies import judges as module
@@ -12,7 +13,6 @@ from alignflow.policies.judges import JUDGES, Judge, load_judge
 from alignflow.rewards import classifier
 from alignflow.targets import ATTRIBUTES, CHARACTERS, Images, avatars_sample, digits
 from alignflow.targets.glyphs import draw as draw_glyph
-from tests.damage import sign
 
 
 def pixels(images: Images) -> torch.Tensor:

@@ -379,7 +379,10 @@ def test_a_module_cast_to_another_precision_is_the_law_of_the_cast_rows(target, 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Empirical(torch.zeros(3)), r"rows of states \(N, \*E\), got Tensor of shape \(3,\)"),
+        (
+            lambda: Empirical(torch.zeros(3)),
+            r"rows of states \(N, \*E\), got Tensor of shape \(3,\)",
+        ),
         (lambda: Empirical(torch.zeros(3, 2, dtype=torch.int64)), "floats or uint8"),
         (lambda: Empirical(torch.zeros(0, 2)), "at least one row"),
         (lambda: Empirical(torch.full((3, 2), torch.nan)), "must be finite"),
