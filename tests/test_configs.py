@@ -122,6 +122,8 @@ def test_an_experiment_runs(name, tmp_path):
         overrides.append("data.n=8")
     if whole.get("finetuner") and whole.finetuner.method == "weighted":
         overrides.append("++finetuner.pool=8")
+    if (whole.get("steerer") or {}).get("particles", 0) > 2:
+        overrides.append("steerer.particles=2")
     if whole.evaluation.weighed:
         overrides.append("evaluation.weighed=2")
     if whole.get("finetuner") and whole.finetuner.get("recentering"):

@@ -19,9 +19,9 @@ from alignflow.modes import frozen
 
 __all__ = ["Runaway", "RunawayError"]
 
-SAMPLES = 256
+SAMPLES = 32, 256  # at least and at most; between them as many as a batch has rows
 STEPS = 4
-EVERY = 250  # steps of a tuning, of which one costs about as much as a look
+EVERY = 250  # steps of a tuning, of which a few cost about as much as a look
 QUANTILE = 0.99
 FACTOR = 10.0
 TINY = 1e-12
@@ -37,11 +37,16 @@ class Runaway:
     Args:
         method: Name of the tuner.
         base: The policy as it was.
+        batch_size: Rows of a step of the tuning.
         condition: Conditions (C, ...), taken in turn; None for none.
     """
 
-    def __init__(self, method: str, base: FlowMap, condition: Tensor | None = None):
-        self.method, self.condition = method, dealt(condition, SAMPLES, base.device)
+    def __init__(
+        self, method: str, base: FlowMap, batch_size: int, condition: Tensor | None = None
+    ):
+        least, most = SAMPLES
+        self.method, self.samples = method, max(least, min(batch_size, most))
+        self.condition = dealt(condition, self.samples, base.device)
         with frozen(base):
             states = self._sample(base)
         self.center = states.mean(0)
@@ -83,7 +88,7 @@ class Runaway:
     @torch.no_grad()
     def _sample(self, model: FlowMap) -> Tensor:
         """States by jumps and as many by the velocity, (2 N, *E), in few steps from one noise."""
-        noise = model.noise(SAMPLES, torch.Generator().manual_seed(0))
+        noise = model.noise(self.samples, torch.Generator().manual_seed(0))
         jumped = flowed = noise
         for step in range(STEPS):
             start, end = step / STEPS, (step + 1) / STEPS

@@ -161,7 +161,7 @@ def finetune(
             batch_size,
             generator,
             schedule,
-            Runaway(method, policy, conditions),
+            Runaway(method, policy, batch_size, conditions),
             recentering,
             langevin,
             redistillation,

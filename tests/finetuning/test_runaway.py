@@ -69,7 +69,7 @@ class Shifted(af.FlowMap):
 
 @pytest.mark.parametrize("far", [{"jump": 100.0}, {"flow": 100.0}, {"jump": torch.nan}])
 def test_jumps_and_velocity_are_both_followed_and_a_number_that_is_none_is_far(far):
-    runaway = Runaway("tilt", Shifted())
+    runaway = Runaway("tilt", Shifted(), 256)
     runaway.check(Shifted(jump=10.0, flow=-10.0), 1)  # of a base whose farthest are at 2.6
     with pytest.raises(RunawayError, match="tilt ran away: at step 7 one sample in a hundred"):
         runaway.check(Shifted(**far), 7)
@@ -80,7 +80,7 @@ def test_a_few_samples_far_out_are_no_runaway():
         def flow_map(self, x, s, t, condition=None):
             return torch.where(x > 2.9, 1e6, x)
 
-    Runaway("tilt", Shifted()).check(Stray(), 1)
+    Runaway("tilt", Shifted(), 256).check(Stray(), 1)
 
 
 def test_a_base_of_one_point_may_stay_where_it_is():
@@ -91,7 +91,7 @@ def test_a_base_of_one_point_may_stay_where_it_is():
         def flow_map(self, x, s, t, condition=None):
             return x * (1 - t) / (1 - s)
 
-    Runaway("tilt", Point()).check(Point(), 1)
+    Runaway("tilt", Point(), 256).check(Point(), 1)
 
 
 def test_looking_changes_neither_the_tuning_nor_any_random_number(base, monkeypatch):
