@@ -57,7 +57,7 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
         data = torch.as_tensor(data)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         if not len(data):
-            raise ValueError("the data set is empty")
+            raise ValueError(f"data must have at least one row, got {checks.shown(data)}")
         return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))
     if callable(data):
         return lambda generator: _as_batch(data(n))

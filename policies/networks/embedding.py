@@ -66,7 +66,8 @@ def check_labels(label: Any, classes: int) -> None:
     """
     wanted = f"labels must be whole numbers from 0 to {classes - 1}, or -1 for no label"
     if not isinstance(label, Tensor) or label.is_floating_point() or label.ndim > 1:
-        raise ValueError(f"{wanted}; got {checks.shown(label)}")
+        kind = f"{label.dtype} of shape {tuple(label.shape)}" if isinstance(label, Tensor) else ""
+        raise ValueError(f"{wanted}; got {kind or checks.shown(label)}")
     if label.device.type != "cpu" or torch.compiler.is_compiling() or not label.numel():
         return
     least, most = (int(bound) for bound in label.long().aminmax())

@@ -402,7 +402,7 @@ def _training() -> list[Call]:
         _call(
             "LogitNormalTimes",
             mean=v.finite(),
-            std=v.positive(),
+            std=v.nonnegative(),
         ),
         _call("PSD", split=v.choice("uniform", "midpoint"), stop_gradient=v.choice("convex")),
         _call("LossWeight", frequencies=v.count()),
@@ -626,6 +626,8 @@ def _steerers() -> list[Call]:
         given |= {name: "2" for name in ("particles", "draws") if name in own}
         given |= STEERED_GIVEN.get(method, {})
         bad = always | {name: STEERED[name] for name in own}
+        if method == "fmrg_j":
+            bad["scale"] = v.nonnegative(optional=True)
         if method == "lookahead":
             # a grid has steps of its own
             del given["steps"]
