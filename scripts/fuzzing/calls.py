@@ -584,6 +584,11 @@ STEERED: dict[str, Bad] = {
     "resampler": v.choice("single", "best_of_n", "importance"),
     "corrections": v.each("3", "['no_such']", "[{'name': 'ascent', 'step_size': nan}]", "[3]"),
 }
+# options that a method may do without, where others may not
+FREE: dict[str, dict[str, Bad]] = {
+    "fmrg_j": {"scale": v.nonnegative(optional=True)},
+    "custom": {"value": v.choice("gradient", "gradient_free", optional=True)},
+}
 # options without which a method does not run on the small policy
 STEERED_GIVEN = {
     "exact": {"policy": "ring"},
@@ -626,8 +631,7 @@ def _steerers() -> list[Call]:
         given |= {name: "2" for name in ("particles", "draws") if name in own}
         given |= STEERED_GIVEN.get(method, {})
         bad = always | {name: STEERED[name] for name in own}
-        if method == "fmrg_j":
-            bad["scale"] = v.nonnegative(optional=True)
+        bad |= FREE.get(method, {})
         if method == "lookahead":
             # a grid has steps of its own
             del given["steps"]

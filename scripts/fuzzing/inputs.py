@@ -240,7 +240,7 @@ def _shown(found: Any, depth: int = 0) -> Iterator[str]:
         yield from (found.strip() or "''", "text", "string")
     if isinstance(found, list | tuple | dict):
         if not found:
-            yield "empty"
+            yield from ("empty", "[]", "()")
         yield str(len(found))
         inner = [*found, *found.values()] if isinstance(found, dict) else found
         if depth < 3:
