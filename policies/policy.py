@@ -215,11 +215,8 @@ class FlowMapPolicy(FlowMap):
 
     def decode(self, x: Tensor) -> Tensor:
         # pixel by pixel, and so of any size
-        if (
-            not isinstance(x, Tensor)
-            or not x.is_floating_point()
-            or x.ndim != len(self.event_shape) + 1
-        ):
+        floats = isinstance(x, Tensor) and x.is_floating_point()
+        if not floats or x.ndim != len(self.event_shape) + 1:
             self.check_state(x)
         return DECODERS[self.decoder](x)
 

@@ -114,8 +114,8 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
     event = tuple(states.shape[1:])
     if event != policy.event_shape:
         raise ValueError(
-            f"the policy's states are of shape {tuple(policy.event_shape)}, the data's of shape "
-            f"{event}{_way(event, tuple(policy.event_shape))}"
+            f"data must fit the policy, whose states are of shape {tuple(policy.event_shape)}, "
+            f"the data's of shape {event}{_way(event, tuple(policy.event_shape))}"
         )
     if states.device.type == "cpu" and not torch.isfinite(states).all():
         raise ValueError("the data must be finite, got NaN or infinity among the states")

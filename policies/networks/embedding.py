@@ -53,6 +53,8 @@ class LabelEmbedding(nn.Module):
         if label is None:
             return self.table.weight[self.classes].expand(n, -1)
         check_labels(label, self.classes)
+        if label.ndim and len(label) not in (1, n):
+            raise ValueError(f"{n} states need one label or {n}, got {len(label)}")
         label = label.expand(n).long()
         return self.table(torch.where(label < 0, self.classes, label))
 
@@ -66,8 +68,8 @@ def check_labels(label: Any, classes: int) -> None:
     """
     wanted = f"labels must be whole numbers from 0 to {classes - 1}, or -1 for no label"
     if not isinstance(label, Tensor) or label.is_floating_point() or label.ndim > 1:
-        kind = f"{label.dtype} of shape {tuple(label.shape)}" if isinstance(label, Tensor) else ""
-        raise ValueError(f"{wanted}; got {kind or checks.shown(label)}")
+        kind = f" of {label.dtype}" if isinstance(label, Tensor) else ""
+        raise ValueError(f"{wanted}; got {checks.shown(label)}{kind}")
     if label.device.type != "cpu" or torch.compiler.is_compiling() or not label.numel():
         return
     least, most = (int(bound) for bound in label.long().aminmax())

@@ -543,7 +543,7 @@ def _parts_of_tuners() -> list[Call]:
             recompute=v.flag(),
             data_deviation=v.nonnegative(),
         ),
-        _call("ODERollout", jumps=v.count(), probes=v.count(), recompute=v.flag()),
+        _call("ODERollout", jumps=v.count(), probes=v.count(0), recompute=v.flag()),
         _call("MMD", beta=v.positive()),
         _call("EndpointDistance", beta=v.positive()),
     ]

@@ -366,7 +366,7 @@ def test_what_is_no_network_holds_no_weights(module):
         load("ring", module=module)
 
 
-@pytest.mark.parametrize("x", [3.0, torch.zeros(4, 2).bool(), torch.zeros(4, 3)])
+@pytest.mark.parametrize("x", [3.0, torch.zeros(4, 2).bool(), torch.zeros(4, 3, 1)])
 def test_only_states_are_decoded(x):
     with pytest.raises(ValueError, match="a state must be "):
         FlowMapPolicy(MLP(2, width=8), (2,)).decode(x)
