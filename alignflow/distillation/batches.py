@@ -93,7 +93,7 @@ def _as_batch(drawn: Any) -> TensorDictBase:
     if isinstance(drawn, TensorDictBase):
         return drawn
     states, condition = drawn if isinstance(drawn, tuple) and len(drawn) == 2 else (drawn, None)
-    states = torch.as_tensor(states)
+    states = checks.as_tensor("what data gives", states)
     batch = TensorDict({"data": states}, batch_size=len(states))
     if condition is not None:
         batch["condition"] = condition_rows(condition, len(states), states.device)

@@ -89,9 +89,9 @@ def check_log_weight(log_weight: Tensor, n: int) -> None:
     """Refuse what is no log-weight of n rows, or leaves no row."""
     if log_weight.shape != (n,):
         raise ValueError(
-            f"log_weight must be of shape ({n},), one number a row, got {checks.shown(log_weight)}"
+            f"log_weight must be log-weights ({n},), one a row, got {checks.shown(log_weight)}"
         )
     if log_weight.isnan().any() or log_weight.isposinf().any():
         raise ValueError("log_weight must be numbers or -inf, got NaN or +inf")
     if log_weight.isneginf().all():
-        raise ValueError("log_weight must leave a row, got -inf for every one")
+        raise ValueError("log_weight must not be -inf for every row: none is left")
