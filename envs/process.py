@@ -45,7 +45,8 @@ class DenoisingProcess:
         times = uniform_grid(checks.count("steps", steps)) if grid is None else _grid(grid)
         if times[0] != 0 or times[-1] != 1:
             raise ValueError(
-                f"grid must run from 0 to 1, for an episode goes from time 0 to time 1, got {times.tolist()}"
+                "grid must run from 0 to 1: an episode goes from time 0 to time 1, "
+                f"got {times.tolist()}"
             )
         self.times = times.to(self.dtype)
         self.jitter, self.conditions = checks.flag("jitter", jitter), as_rows(condition)

@@ -347,7 +347,7 @@ def _training() -> list[Call]:
         "learning_rate": v.positive(),
         "warmup": v.count(0),
         "decay": v.fraction(),
-        "clip_norm": v.positive(),
+        "clip_norm": v.positive().filter(lambda text: text != "inf"),  # which clips nothing
         "ema_decay": v.fraction(),
         "precision": v.choice("fp32", "bf16"),
         "checkpoint_every": v.count(),
@@ -472,7 +472,7 @@ def _tuners() -> list[Call]:
         "langevin": v.instance(optional=True),
         "folder": v.folder(),
         "compile": v.flag(),
-        "clip_norm": v.positive(),
+        "clip_norm": v.positive().filter(lambda text: text != "inf"),
         "decay": v.fraction(),
         "warmup": v.count(0),
         "precision": v.choice("fp32", "bf16"),
@@ -838,7 +838,7 @@ def _targets() -> list[Call]:
             "targets.Quadratic",
             {"center": "torch.zeros(2)"},
             center=v.each("None", "'abc'", "torch.full((2,), nan)", "torch.full((2,), inf)", "{}"),
-            precision=v.positive().filter(
+            precision=v.finite().filter(
                 lambda text: text not in ("torch.zeros(2)", "np.array([1, 2])")
             ),
         ),
