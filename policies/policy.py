@@ -85,7 +85,7 @@ class FlowMapPolicy(FlowMap):
         data_deviation: float = 1.0,
         facts: dict | None = None,
     ):
-        if not isinstance(event_shape, Sequence):
+        if isinstance(event_shape, str) or not isinstance(event_shape, Sequence):
             raise ValueError(
                 f"event_shape must be the sizes of one state, got {checks.shown(event_shape)}"
             )

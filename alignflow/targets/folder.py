@@ -55,7 +55,7 @@ def image_folder(path: str | Path, size: int, channels: int = 3) -> Images:
             "all of them into one"
         )
     if not loose and not of_class:
-        raise ValueError(f"{folder} holds no images ({', '.join(_ENDINGS)})")
+        raise ValueError(f"the folder {folder} holds no images ({', '.join(_ENDINGS)})")
     paths = loose or [file for found in of_class for file in found]
     pixels = torch.from_numpy(np.stack([_read(file, size, channels) for file in paths]))
     if loose:
