@@ -56,6 +56,8 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
     if isinstance(data, np.ndarray) and np.dtype(data.dtype).kind in "biuf":
         data = torch.as_tensor(data)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        if getattr(data, "ndim", 1) == 0:
+            raise ValueError(f"{KINDS}, got {checks.shown(data)}")
         if not len(data):
             raise ValueError(f"data must have at least one row, got {checks.shown(data)}")
         return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))

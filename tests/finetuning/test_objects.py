@@ -41,6 +41,11 @@ def test_trainings_of_other_kinds_refuse_it_too(train, name):
         getattr(af, train)(policy, **given)
 
 
+def test_conditions_are_finite(normal, first):
+    with pytest.raises(ValueError, match="^condition must be finite, got nan$"):
+        af.finetune(normal, first, **QUICK, condition=float("nan"))
+
+
 @pytest.mark.parametrize("folder", [3, {}, True, object()])
 def test_a_folder_that_is_no_path_is_refused(folder, normal, first):
     with pytest.raises(ValueError, match="a folder must be given by its path, got "):
