@@ -17,13 +17,16 @@ import torch
 __all__ = [
     "as_generator",
     "as_tensor",
+    "called",
     "choice",
     "count",
     "did_you_mean",
     "finite",
     "flag",
     "fraction",
+    "instance",
     "nonnegative",
+    "offers",
     "positive",
     "refuse_seed",
     "shown",
@@ -90,6 +93,50 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in known:
         hint = did_you_mean(value, known)
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}{hint}")
+    return value
+
+
+def instance(name: str, value: Any, kind: type[Result], wanted: str) -> Result:
+    """An object of a type.
+
+    Args:
+        name: Of the argument.
+        value: What came.
+        kind: The type, of which a subclass will do.
+        wanted: What it is in words, perhaps with a way to one.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+    return value
+
+
+def offers(name: str, value: Any, parts: Iterable[str], wanted: str) -> Any:
+    """An object, and no class, that has what is used of it, whatever its type.
+
+    Args:
+        name: Of the argument.
+        value: What came.
+        parts: Attributes and methods that are used.
+        wanted: What it is in words, perhaps with a way to one.
+    """
+    lacking = [part for part in parts if not hasattr(value, part)]
+    if lacking or isinstance(value, type):
+        kind = type(value).__name__
+        lack = f": {kind} has no {', '.join(lacking)}" if lacking else ": give an instance of it"
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}{lack}")
+    return value
+
+
+def called(name: str, value: Any, arguments: str) -> Any:
+    """What can be called.
+
+    Args:
+        name: Of the argument.
+        value: What came.
+        arguments: What it is called with, in words.
+    """
+    if not callable(value):
+        raise ValueError(f"{name} must be a call of {arguments}, got {shown(value)}")
     return value
 
 

@@ -15,8 +15,11 @@ import torch
 from tensordict import NonTensorData, NonTensorStack, TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
+
 __all__ = [
     "as_given",
+    "as_rows",
     "check_rows",
     "condition_rows",
     "dealt",
@@ -135,6 +138,22 @@ def as_given(condition: Any) -> Any:
     if isinstance(condition, NonTensorStack):
         return list(condition.tolist())
     return condition.data if isinstance(condition, NonTensorData) else condition
+
+
+def as_rows(condition: Any) -> Tensor | None:
+    """Conditions to train or act for, one or several, as a tensor (C, ...).
+
+    Raises:
+        ValueError: If it is no tensor of numbers, or holds none.
+    """
+    if condition is None:
+        return None
+    rows = torch.atleast_1d(checks.as_tensor("condition", condition))
+    if not len(rows):
+        raise ValueError(f"condition must be one or several, got none: {checks.shown(condition)}")
+    if rows.is_floating_point() and not torch.isfinite(rows).all():
+        raise ValueError(f"condition must be finite, got {checks.shown(condition)}")
+    return rows
 
 
 def _is_mapping(values: Any) -> TypeGuard[Mapping[Any, Any]]:

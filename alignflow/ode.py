@@ -73,6 +73,10 @@ def integrate(
             field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options
         )
     except AssertionError as error:  # how the solver says it
+        if field(clock[0], x).isnan().any():
+            raise FloatingPointError(
+                "the velocity function must give finite numbers, got NaN where the ODE starts"
+            ) from error
         largest = x.detach().abs().max().item()
         raise FloatingPointError(
             f"the ODE cannot be followed ({error}): the largest number in its {len(x)} states is "

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.distributions.distribution import Distribution
 from torchrl.modules import ProbabilisticActor
 
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.steering.parts import Choice, build_transition
 
 __all__ = ["StepDistribution", "StepMoments", "denoising_actor"]
@@ -90,6 +90,7 @@ class StepMoments(TensorDictModuleBase):
 
     def __init__(self, policy: FlowMap, transition: Choice):
         super().__init__()
+        check_flow_map("policy", policy)
         self.policy, self.transition = policy, cast(Any, build_transition(transition, policy))
         if not self.transition.has_density:
             raise ValueError(f"transition must be 'sde' or 'anchored', got {transition!r}")

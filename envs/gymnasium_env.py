@@ -19,6 +19,7 @@ from .rendering import picture
 __all__ = ["DenoisingGym", "DenoisingVectorGym"]
 
 FPS = 8
+RENDER_MODES = ["rgb_array"]
 
 
 class DenoisingGym(gymnasium.Env):
@@ -34,13 +35,13 @@ class DenoisingGym(gymnasium.Env):
         **process: Of `DenoisingProcess`: steps, grid, condition, jitter.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}
+    metadata = {"render_modes": RENDER_MODES, "render_fps": FPS}
 
     def __init__(self, policy: Any, reward: Any, render_mode: str | None = None, **process):
         self.process = _process(policy, reward, process)
         self.observation_space = _observation_space(self.process)
         self.action_space = _action_space(self.process)
-        self.render_mode = render_mode
+        self.render_mode = _render_mode(render_mode)
         self._episode = _Episode(self.process, 1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -73,7 +74,7 @@ class DenoisingVectorGym(VectorEnv):
     """
 
     metadata = {
-        "render_modes": ["rgb_array"],
+        "render_modes": RENDER_MODES,
         "render_fps": FPS,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
@@ -87,7 +88,7 @@ class DenoisingVectorGym(VectorEnv):
         self.single_action_space = _action_space(self.process)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.render_mode = render_mode
+        self.render_mode = _render_mode(render_mode)
         self._episode = _Episode(self.process, num_envs)
         self._randoms = [seeding.np_random()[0] for _ in range(num_envs)]
 
@@ -181,6 +182,10 @@ def _process(policy: Any, reward: Any, options: dict[str, Any]) -> DenoisingProc
 
         reward = find_reward(reward)
     return DenoisingProcess(policy, reward, **options)
+
+
+def _render_mode(mode: str | None) -> str | None:
+    return None if mode is None else checks.choice("render_mode", mode, RENDER_MODES)
 
 
 def _observation_space(process: DenoisingProcess) -> spaces.Dict:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.flow_map import FlowMap
+from alignflow.conditions import as_rows
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import as_reward
 
@@ -39,16 +40,16 @@ class DenoisingProcess:
         condition: Any = None,
         jitter: bool = False,
     ):
+        check_flow_map("policy", policy)
         self.policy, self.reward = policy, as_reward(reward)
         times = uniform_grid(checks.count("steps", steps)) if grid is None else _grid(grid)
         if times[0] != 0 or times[-1] != 1:
-            raise ValueError(f"an episode goes from time 0 to time 1, got {times.tolist()}")
+            raise ValueError(
+                "grid must run from 0 to 1: an episode goes from time 0 to time 1, "
+                f"got {times.tolist()}"
+            )
         self.times = times.to(self.dtype)
-        self.jitter, self.conditions = checks.flag("jitter", jitter), None
-        if condition is not None:
-            self.conditions = torch.atleast_1d(torch.as_tensor(condition))
-            if not len(self.conditions):
-                raise ValueError("condition must be one or several, got none")
+        self.jitter, self.conditions = checks.flag("jitter", jitter), as_rows(condition)
 
     @property
     def steps(self) -> int:

@@ -9,7 +9,7 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from alignflow import checks
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.steering.parts import Choice
 
 from .actor import StepDistribution, StepMoments, denoising_actor
@@ -58,6 +58,7 @@ class DenoisingEnv(EnvBase):
         jitter: bool = False,
         seed: int = 0,
     ):
+        check_flow_map("policy", policy)
         num_envs = checks.count("num_envs", num_envs)
         super().__init__(device=policy.device, batch_size=torch.Size([num_envs]))
         self.process = DenoisingProcess(policy, reward, steps, grid, condition, jitter)

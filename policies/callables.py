@@ -142,7 +142,7 @@ def _call(function: Callable[..., Tensor] | nn.Module, condition, *arguments: Te
     states = arguments[0]
     if not isinstance(out, Tensor) or out.shape != states.shape:
         raise ValueError(
-            f"{_name(function)} must answer states of shape {tuple(states.shape)} with a tensor "
-            f"of the same shape, got {checks.shown(out)}"
+            f"the function {_name(function)} must answer states of shape {tuple(states.shape)} "
+            f"with a tensor of the same shape, got {checks.shown(out)}"
         )
     return out

@@ -85,12 +85,13 @@ class FlowMapPolicy(FlowMap):
         data_deviation: float = 1.0,
         facts: dict | None = None,
     ):
-        if not isinstance(event_shape, Sequence):
+        if isinstance(event_shape, str) or not isinstance(event_shape, Sequence):
             raise ValueError(
                 f"event_shape must be the sizes of one state, got {checks.shown(event_shape)}"
             )
         super().__init__([checks.count("event_shape", size) for size in event_shape])
-        self.module = module
+        wanted = "a torch.nn.Module that is called with (x, s, t, condition)"
+        self.module = checks.offers("module", module, ("__call__",), wanted)
         self.parametrization = checks.choice("parametrization", parametrization, PARAMETRIZATIONS)
         self.decoder = checks.choice("decode", decode, DECODERS)
         self.invertible = checks.flag("invertible", invertible)
@@ -213,6 +214,10 @@ class FlowMapPolicy(FlowMap):
             check_labels(condition, classes)
 
     def decode(self, x: Tensor) -> Tensor:
+        # pixel by pixel, and so of any size
+        floats = isinstance(x, Tensor) and x.is_floating_point()
+        if not floats or x.ndim != len(self.event_shape) + 1:
+            self.check_state(x)
         return DECODERS[self.decoder](x)
 
     def save(
@@ -315,6 +320,9 @@ def load_policy(
         CheckpointError: If the folder is damaged, names no registered network and no module is
             given, its weights do not fit, or one is NaN or infinite.
     """
+
+    if module is not None:
+        checks.instance("module", module, nn.Module, "an instance of a torch.nn.Module")
 
     def check(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
         if fact(facts, "format", int, folder) != FORMAT:

@@ -44,6 +44,8 @@ class Similarity(Reward):
         if image.ndim != 3:
             raise ValueError(f"image must be of shape (C, H, W), got {tuple(image.shape)}")
         check_images(image[None])
+        if not torch.isfinite(image).all():
+            raise ValueError("image must be finite, got NaN or infinity among its pixels")
         super().__init__(partial(similarity, image=image), name, differentiable=True)
 
 

@@ -109,3 +109,28 @@ def test_a_seed_by_name_is_answered_with_the_generator():
     assert draw(3, generator=1) == 3
     with pytest.raises(ValueError, match=r"draw takes no seed: say generator=7 \(a whole number"):
         draw(3, seed=7)  # pyright: ignore[reportCallIssue]
+
+
+def test_an_object_of_a_type_is_told_by_its_name_and_what_came():
+    assert checks.instance("name", "red", str, "a text") == "red"
+    with pytest.raises(ValueError, match="^name must be a text, got 3$"):
+        checks.instance("name", 3, str, "a text")
+
+
+def test_an_object_is_taken_by_what_is_used_of_it_and_not_by_its_type():
+    class Times:
+        def pairs(self):
+            return None
+
+    times = Times()
+    assert checks.offers("times", times, ("pairs",), "a sampler") is times
+    with pytest.raises(ValueError, match="^times must be a sampler, got 3: int has no pairs$"):
+        checks.offers("times", 3, ("pairs",), "a sampler")
+    with pytest.raises(ValueError, match="a sampler, got <class .*: give an instance of it$"):
+        checks.offers("times", Times, ("pairs",), "a sampler")
+
+
+def test_what_is_called_is_refused_where_it_cannot_be():
+    assert checks.called("callback", print, "(step)") is print
+    with pytest.raises(ValueError, match=r"^callback must be a call of \(step\), got 'x'$"):
+        checks.called("callback", "x", "(step)")

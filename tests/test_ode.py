@@ -60,3 +60,8 @@ def test_states_that_cannot_be_followed_are_refused_with_their_size():
     x = torch.tensor([[1.0], [1e30]])
     with pytest.raises(FloatingPointError, match="largest number in its 2 states is 1e\\+30"):
         integrate(lambda x, t: x.square(), x, 0.0, 1.0)
+
+
+def test_a_velocity_that_is_no_number_is_named_as_what_is_wrong():
+    with pytest.raises(FloatingPointError, match="velocity function must give finite numbers, got"):
+        integrate(lambda x, t: x * torch.nan, torch.ones(2, 1), 0.0, 1.0)

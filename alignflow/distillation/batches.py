@@ -56,8 +56,10 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
     if isinstance(data, np.ndarray) and np.dtype(data.dtype).kind in "biuf":
         data = torch.as_tensor(data)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        if getattr(data, "ndim", 1) == 0:
+            raise ValueError(f"{KINDS}, got {checks.shown(data)}")
         if not len(data):
-            raise ValueError("the data set is empty")
+            raise ValueError(f"data must have at least one row, got {checks.shown(data)}")
         return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))
     if callable(data):
         return lambda generator: _as_batch(data(n))
@@ -93,7 +95,7 @@ def _as_batch(drawn: Any) -> TensorDictBase:
     if isinstance(drawn, TensorDictBase):
         return drawn
     states, condition = drawn if isinstance(drawn, tuple) and len(drawn) == 2 else (drawn, None)
-    states = torch.as_tensor(states)
+    states = checks.as_tensor("what data gives", states)
     batch = TensorDict({"data": states}, batch_size=len(states))
     if condition is not None:
         batch["condition"] = condition_rows(condition, len(states), states.device)
@@ -114,8 +116,8 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
     event = tuple(states.shape[1:])
     if event != policy.event_shape:
         raise ValueError(
-            f"the policy's states are of shape {tuple(policy.event_shape)}, the data's of shape "
-            f"{event}{_way(event, tuple(policy.event_shape))}"
+            f"data must fit the policy, whose states are of shape {tuple(policy.event_shape)}, "
+            f"the data's of shape {event}{_way(event, tuple(policy.event_shape))}"
         )
     if states.device.type == "cpu" and not torch.isfinite(states).all():
         raise ValueError("the data must be finite, got NaN or infinity among the states")

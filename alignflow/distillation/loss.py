@@ -72,6 +72,15 @@ class FlowMapLoss(nn.Module):
         checks.choice("velocity", velocity, ("model", "data"))
         if teacher is not None and not hasattr(teacher, "velocity"):
             check_flow_map("teacher", teacher)
+        if rule is not None:
+            checks.offers("rule", rule, ("__call__",), "PSD(), LSD() or ESD()")
+        if times is not None:
+            wanted = "a sampler of times, such as UniformTimes()"
+            checks.offers("times", times, ("diagonal", "pairs"), wanted)
+        if path is not None:
+            checks.offers("path", path, ("state", "velocity"), "an interpolant, such as Linear()")
+        if weight is not None:
+            checks.offers("weight", weight, ("__call__",), "a module, such as LossWeight()")
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
             raise ValueError(
                 "the velocity of the data pair stands in for the flow's only in ESD with "
@@ -83,8 +92,8 @@ class FlowMapLoss(nn.Module):
         self._teacher = (teacher,)
         self.velocity = velocity
         self.diagonal_fraction = diagonal_fraction if rule is not None else 1.0
-        self.times = times or UniformTimes()
-        self.path = path or Linear()
+        self.times = UniformTimes() if times is None else times
+        self.path = Linear() if path is None else path
         self.weight = weight
         self.condition_dropout = checks.fraction("condition_dropout", condition_dropout)
         self.damped = checks.flag("damped", damped)
@@ -167,6 +176,7 @@ class LossWeight(nn.Module):
 
     def __init__(self, frequencies: int = 64):
         super().__init__()
+        frequencies = checks.count("frequencies", frequencies)
         self.register_buffer("frequencies", torch.randn(2, frequencies))
         self.out = nn.Linear(2 * frequencies, 1)
         nn.init.zeros_(self.out.weight)

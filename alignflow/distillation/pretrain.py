@@ -59,7 +59,7 @@ def pretrain(
     policy = student(policy)
     settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
-    if objective.times.both_directions:
+    if getattr(objective.times, "both_directions", False):
         policy.invertible = True
     draw = batches(data, batch_size, policy)
     trainer = Trainer(

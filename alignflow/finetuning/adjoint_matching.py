@@ -20,6 +20,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 
@@ -46,7 +47,8 @@ class AdjointMatching(RolloutTuner):
         rollout: MemorylessRollout | None = None,
         **options,
     ):
-        rollout = rollout or MemorylessRollout()
+        rollout = MemorylessRollout() if rollout is None else rollout
+        checks.instance("rollout", rollout, MemorylessRollout, "a MemorylessRollout(...)")
         super().__init__(policy, reward, strength, rollout=rollout, **options)
 
     @property
@@ -77,7 +79,7 @@ class AdjointMatching(RolloutTuner):
         with torch.enable_grad():
             point = endpoint.detach().requires_grad_()
             reward = self.reward.score(point, condition, self.policy.decode)
-            self.check_graph(reward)
+            self.check_graph(reward, point)
             (gradient,) = torch.autograd.grad(reward.sum(), point)
         return reward.detach(), -self.strength * gradient
 

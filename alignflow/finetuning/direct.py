@@ -15,6 +15,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 
 from .regularizers import PathKL, Regularizer, Rollout
@@ -48,12 +49,17 @@ class Direct(RolloutTuner):
         rollout: Rollout | None = None,
         **options,
     ):
+        if regularizer is not None:
+            wanted = "PathKL(), EndpointKL(), MMD(), EndpointDistance() or None"
+            parts = ("rollout", "accepts", "__call__")
+            checks.offers("regularizer", regularizer, parts, wanted)
         if rollout is None:
             rollout = MapRollout() if regularizer is None else regularizer.rollout()
         if regularizer is not None and not isinstance(rollout, regularizer.accepts):
+            fit = " or ".join(kind.__name__ for kind in regularizer.accepts)
             raise ValueError(
-                f"{type(regularizer).__name__} is not defined on a {type(rollout).__name__}: it "
-                f"needs {' or '.join(kind.__name__ for kind in regularizer.accepts)}"
+                f"rollout must be {fit}, got {checks.shown(rollout)}: "
+                f"{type(regularizer).__name__} is not defined on a {type(rollout).__name__}"
             )
         super().__init__(policy, reward, strength, rollout=rollout, **options)
         self.regularizer = regularizer
@@ -72,7 +78,7 @@ class Direct(RolloutTuner):
         condition = tensordict.get(keys.condition, None)
         path = self.rollout(self.policy, state, time, condition, self.generator)
         reward = self.reward.score(path.endpoint, condition, self.policy.decode)
-        self.check_graph(reward)
+        self.check_graph(reward, path.endpoint)
         size = state[0].numel()
         losses = {"loss_reward": -self.strength * reward.mean() / size}
         if self.regularizer is not None:

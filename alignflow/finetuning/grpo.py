@@ -85,6 +85,7 @@ class GRPO(Tuner):
                 "grpo acts in an environment: give environment=alignflow.envs.DenoisingEnv, or a "
                 "functools.partial of it with steps and transition"
             )
+        checks.called("environment", environment, "(base, reward, num_envs=, condition=, jitter=)")
         # a group of one has nothing to compare
         episodes = checks.count("episodes", episodes, least=2)
         refresh_every = checks.count("refresh_every", refresh_every)

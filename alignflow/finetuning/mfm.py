@@ -98,12 +98,15 @@ class MFM(VelocityMatching):
 
     def _rise(self, worth: Tensor, state: Tensor, time: Tensor) -> Tensor:
         """c_t grad R, (N, *E)."""
-        if not worth.requires_grad:
+        gradient = None
+        if worth.requires_grad:
+            ones = torch.ones_like(worth)
+            (gradient,) = torch.autograd.grad(worth, state, ones, allow_unused=True)
+        if gradient is None:
             raise RewardError(
                 f"reward {self.reward.name!r} says differentiable, but no gradient reaches the "
                 "state"
             )
-        (gradient,) = torch.autograd.grad(worth, state, torch.ones_like(worth))
         time = time.clamp_min(self.t_min)
         return expand_time((1 - time) / time, gradient) * gradient
 

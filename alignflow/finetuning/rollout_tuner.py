@@ -9,6 +9,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.objectives import LossModule
 
+from alignflow import checks
 from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes, batches
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
@@ -60,6 +61,10 @@ class RolloutTuner(Tuner):
         base: FlowMap | None = None,
         generator: torch.Generator | None = None,
     ):
+        parts = ("start", "jumps", "trains_velocity", "__call__")
+        checks.offers(
+            "rollout", rollout, parts, "MapRollout(), MemorylessRollout() or ODERollout()"
+        )
         generator = generator or torch.Generator().manual_seed(0)
         if data is not None and rollout.start == "noise":
             raise ValueError("data would do nothing with a rollout that starts at noise")
@@ -81,6 +86,7 @@ class RolloutTuner(Tuner):
             generator=generator,
         )
         self.rollout = rollout
+        self._followed = False
         # in a tuple, so that nothing of it becomes part of this module
         self._data = (data,)
 
@@ -97,12 +103,24 @@ class RolloutTuner(Tuner):
         batch = TensorDict({keys.state: state, keys.time: time}, batch_size=n)
         return batch if condition is None else batch.set(keys.condition, condition)
 
-    def check_graph(self, reward: Tensor) -> None:
-        """Refuse rewards (N,) that no gradient can be taken of, whatever was declared."""
+    def check_graph(self, reward: Tensor, endpoint: Tensor) -> None:
+        """Refuse rewards (N,) without a graph back to their endpoints, whatever was declared.
+
+        Of a graph only the first is followed, as it costs a way back through the reward.
+        """
         if not reward.requires_grad:
             raise RewardError(
                 f"reward {self.reward.name!r} says differentiable, but its answer carries no graph"
             )
+        if self._followed:
+            return
+        found = torch.autograd.grad(reward.sum(), endpoint, retain_graph=True, allow_unused=True)
+        if found[0] is None:
+            raise RewardError(
+                f"reward {self.reward.name!r} says differentiable, but its answer does not depend "
+                "on the sample: no gradient reaches it"
+            )
+        self._followed = True
 
     def _endpoints(self, n: int, condition: Any) -> tuple[Tensor, Any]:
         (data,) = self._data

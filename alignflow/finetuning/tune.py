@@ -9,6 +9,8 @@ import torch
 
 from alignflow import checks
 from alignflow.by_method import by_method
+from alignflow.checkpoint import as_folder
+from alignflow.conditions import as_rows
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.progress import watched
@@ -28,7 +30,7 @@ from .monitor import Monitor
 from .run import Run
 from .runaway import Runaway
 from .tilt import Tilt
-from .tuner import Tuner, as_rows, check_strength
+from .tuner import Tuner, check_strength
 from .weighted import Weighted
 
 __all__ = ["METHODS", "finetune"]
@@ -137,6 +139,9 @@ def finetune(
     schedule = _schedule(method, levels, steps)
     _check(policy, method, schedule, steps, options)
     conditions = as_rows(options.get("condition"))
+    folder = None if folder is None else as_folder(folder)
+    if evaluate is not None:
+        checks.called("evaluate", evaluate, "(step, model)")
     _check_watch(folder, held_out, early_stop, target, conditions)
     reward = as_reward(reward)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
@@ -152,7 +157,7 @@ def finetune(
             monitor = Monitor(policy, reward, held_out, tilt, conditions, also=evaluate)
             settings["evaluate"] = monitor
             if early_stop is not None:
-                stop = EarlyStop(Path(folder) / "kept", early_stop)
+                stop = EarlyStop(folder / "kept", early_stop)
         run = Run(
             METHODS[method],
             reward,
@@ -167,7 +172,7 @@ def finetune(
             redistillation,
             conditions,
             compile,
-            None if folder is None else Path(folder),
+            folder,
             stop,
             options,
             settings,
@@ -212,12 +217,16 @@ def _check(
 
 
 def _check_watch(
-    folder: str | Path | None,
+    folder: Path | None,
     held_out: Mapping[str, Any] | None,
     early_stop: float | None,
     target: Any,
     conditions: Any,
 ) -> None:
+    if held_out is not None:
+        checks.instance("held_out", held_out, Mapping, "a mapping from names to rewards")
+        for name in held_out:
+            checks.instance("each name in held_out", name, str, "a text")
     given = {"held_out": held_out or None, "early_stop": early_stop, "target": target}
     idle = [name for name, value in given.items() if value is not None]
     if idle and folder is None:

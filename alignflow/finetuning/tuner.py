@@ -11,11 +11,12 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 
 from alignflow import checks
+from alignflow.conditions import as_rows
 from alignflow.distillation import FlowMapLoss
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, as_reward
 
-__all__ = ["Tuner", "as_rows", "check_differentiable", "check_strength", "frozen_copy"]
+__all__ = ["Tuner", "check_differentiable", "check_strength", "frozen_copy"]
 
 
 class Tuner(LossModule):
@@ -118,11 +119,6 @@ def check_strength(strength: float) -> float:
         return checks.nonnegative("strength", strength)
     except ValueError as error:
         raise ValueError(f"{error}; to avoid what a reward likes, negate the reward") from None
-
-
-def as_rows(condition: Any) -> Tensor | None:
-    """Conditions to tune for, one or several, as a tensor (C, ...)."""
-    return None if condition is None else torch.atleast_1d(torch.as_tensor(condition))
 
 
 def frozen_copy(policy: FlowMap) -> FlowMap:

@@ -39,6 +39,8 @@ class Sum(Reward):
                 "a sum of rewards needs at least one term, {name: (reward, weight)}, "
                 f"got {checks.shown(terms)}"
             )
+        for key in terms:
+            checks.instance("each name of a term", key, str, "a text")
         pairs = {key: _pair(key, term) for key, term in terms.items()}
         rewards = nn.ModuleList(reward for reward, _ in pairs.values())
         super().__init__(rewards, name, all(reward.differentiable for reward in rewards))

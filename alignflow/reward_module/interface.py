@@ -64,6 +64,8 @@ class Reward(TensorDictModuleBase):
     ):
         super().__init__()
         _check_callable(function)
+        if name is not None:
+            checks.instance("name", name, str, "a text")
         self.function: Any = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.differentiable = checks.flag("differentiable", differentiable)
@@ -163,9 +165,14 @@ class Reward(TensorDictModuleBase):
 
     def ask(self, endpoint: Any, condition) -> Any:
         """The function's answer as it comes; it may write into the endpoint, which is its own."""
-        if self._takes_condition:
-            return self.function(endpoint, condition=own_copy(condition))
-        return self.function(endpoint)
+        given = {"condition": own_copy(condition)} if self._takes_condition else {}
+        default = torch.get_default_dtype()
+        try:
+            return self.function(endpoint, **given)
+        finally:
+            # a library that the function calls may have set it, and ours would go on in it
+            if torch.get_default_dtype() != default:
+                torch.set_default_dtype(default)
 
     def _settle_invalid(self, reward: Tensor, endpoint: Any, where: str) -> Tensor:
         valid = torch.isfinite(reward)

@@ -29,6 +29,9 @@ def as_rewards(answer: Any, states: Tensor) -> Tensor:
         rewards = torch.as_tensor(answer)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(f"numbers, got {type(answer).__name__}") from error
+    if rewards.layout != torch.strided or rewards.device.type == "meta":
+        kind = "meta" if rewards.device.type == "meta" else f"{rewards.layout}"
+        raise TypeError(f"dense numbers, got a tensor of kind {kind}")
     if rewards.is_complex():
         raise TypeError(f"real numbers, got {rewards.dtype}")
     if rewards.shape not in ((n,), (n, 1)):

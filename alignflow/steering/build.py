@@ -112,6 +112,10 @@ def _check_options(method: str, given: dict[str, Any]) -> None:
             f"method {method!r} does not take {', '.join(unknown)}; it takes {', '.join(known)}"
             f"{checks.did_you_mean(unknown[0], known)}"
         )
+    # a number that only some choices take is checked whether or not this one does
+    for name in given:
+        if known[name].type is int:
+            checks.count(name, given[name])
 
 
 def _check_gradient(policy: FlowMap, reward: Reward, method: str, given: dict[str, Any]) -> None:

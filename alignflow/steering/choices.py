@@ -22,7 +22,7 @@ def check_choices(nodes: Nodes) -> None:
     """
     posterior, value, transition = nodes.posterior, nodes.value, nodes.transition
     if value is not None and posterior is None:
-        raise ValueError(f"{value!r} needs endpoints: choose a posterior")
+        raise ValueError(f"{value!r} needs endpoints: choose a posterior, got None")
     if value is not None and posterior is not None:
         if value.differentiates and not posterior.smooth:
             raise ValueError(

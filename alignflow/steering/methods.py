@@ -1,7 +1,7 @@
 """Every method by name: a row of the table posterior x value x transition x resampler."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from alignflow import checks
@@ -399,6 +399,9 @@ def custom(
     chosen = None if value is None else build_value(value, model, reward, strength)
     if isinstance(corrections, str | Mapping):
         corrections = (corrections,)
+    if corrections is not None:
+        wanted = "a correction, or a sequence of them"
+        checks.instance("corrections", corrections, Sequence, wanted)
     return Nodes(
         posterior=None if posterior is None else build_posterior(posterior, model, draws),
         value=chosen,

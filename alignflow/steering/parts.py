@@ -184,6 +184,11 @@ def _find(
     kind: str, table: Mapping[str, Callable[..., Any]], choice: Choice, numbers: dict[str, Any]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What makes the choice, and its numbers; a row's numbers count where the choice takes them."""
+    if isinstance(choice, Mapping) and "name" not in choice:
+        raise ValueError(
+            f"{kind} must be a name, or a mapping of its name and numbers such as "
+            f"{{'name': {next(iter(table))!r}}}, got {checks.shown(choice)}"
+        )
     name = checks.choice(kind, _name(choice), table)
     taken = inspect.signature(table[name]).parameters
     own = {k: v for k, v in choice.items() if k != "name"} if isinstance(choice, Mapping) else {}

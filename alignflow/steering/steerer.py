@@ -131,6 +131,8 @@ class Steerer:
         """
         n, generator = checks.count("n", n), checks.as_generator(generator)
         checks.flag("return_trajectory", return_trajectory)
+        if callback is not None:
+            checks.called("callback", callback, "(step, tensordict)")
         with (
             metered() as meter,
             frozen(self.policy, self.reward),

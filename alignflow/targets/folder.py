@@ -39,6 +39,7 @@ def image_folder(path: str | Path, size: int, channels: int = 3) -> Images:
     if not isinstance(path, str | PathLike):
         raise ValueError(f"path must be that of a folder, got {checks.shown(path)}")
     folder = Path(path).expanduser()
+    channels = checks.count("channels", channels)
     if channels not in _MODES:
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")
     size = checks.count("size", size)
@@ -54,7 +55,7 @@ def image_folder(path: str | Path, size: int, channels: int = 3) -> Images:
             "all of them into one"
         )
     if not loose and not of_class:
-        raise ValueError(f"{folder} holds no images ({', '.join(_ENDINGS)})")
+        raise ValueError(f"the folder {folder} holds no images ({', '.join(_ENDINGS)})")
     paths = loose or [file for found in of_class for file in found]
     pixels = torch.from_numpy(np.stack([_read(file, size, channels) for file in paths]))
     if loose:

@@ -300,7 +300,7 @@ def _check(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
     if not (weights > 0).all() or not torch.isfinite(weights).all():
         raise ValueError(f"weights must be positive and finite, got {weights.tolist()}")
     if not torch.isfinite(means).all() or not torch.isfinite(covariances).all():
-        raise ValueError("means and covariances must be finite")
+        raise ValueError("means and covariances must be finite, got NaN or infinity")
     rounding = 1e-5 * covariances.abs().max().item()
     if not torch.allclose(covariances, covariances.mT, rtol=0, atol=rounding):
-        raise ValueError("covariances must be symmetric")
+        raise ValueError(f"covariances must be symmetric, got {covariances[0].tolist()} first")

@@ -1,6 +1,7 @@
 """Data sets of labelled images, held in memory as bytes."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +34,7 @@ class Images:
         is_bytes = isinstance(pixels, Tensor) and pixels.dtype == torch.uint8
         if not is_bytes or pixels.ndim != 4 or not len(pixels):
             raise ValueError(f"pixels must be uint8 (N, C, H, W) with N >= 1, got {_kind(pixels)}")
+        checks.instance("labels", self.labels, Mapping, "a mapping from names to integers")
         for name, label in self.labels.items():
             if not isinstance(label, Tensor) or label.shape != (len(self.pixels),):
                 raise ValueError(

@@ -1,6 +1,7 @@
 """Targets with a name: small distributions and rewards on which methods are compared."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -28,7 +29,7 @@ __all__ = [
 
 def ring(modes: int = 8, radius: float = 4.0, variance: float = 0.1) -> GaussianMixture:
     """Equal round Gaussians evenly on a circle in the plane."""
-    modes, radius = checks.count("modes", modes), checks.finite("radius", radius)
+    modes, radius = checks.count("modes", modes), checks.positive("radius", radius)
     variance = checks.positive("variance", variance)
     angles = torch.arange(modes) * (2 * math.pi / modes)
     means = radius * torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -51,6 +52,9 @@ def bump_reward(center: tuple[float, float] = (4.0, 0.0), deviation: float = 2.5
     Source: a tutorial of Tilt Matching (xing-mei.github.io/notes/tilt_matching_tutorial.html), on a
     ring of deviation 0.15 at strengths of 0.5 to 6.
     """
+    checks.instance("center", center, Sequence, "a pair of numbers")
+    if isinstance(center, str) or len(center) != 2:
+        raise ValueError(f"center must be a pair of numbers, got {checks.shown(center)}")
     numbers = tuple(checks.finite("each number of center", number) for number in center)
     deviation = checks.positive("deviation", deviation)
     function = partial(_bump, center=numbers, deviation=deviation)

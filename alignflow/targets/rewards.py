@@ -63,7 +63,7 @@ class Quadratic(Reward):
                 f"got {tuple(precision.shape)}"
             )
         if not torch.allclose(precision, precision.mT):
-            raise ValueError("precision must be symmetric")
+            raise ValueError(f"precision must be symmetric, got {precision.tolist()}")
         form = QuadraticForm(center, torch.zeros_like(center), precision)
         super().__init__(form, name, differentiable=True)
 

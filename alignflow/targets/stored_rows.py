@@ -88,8 +88,10 @@ def stored_rows(data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
 def check_log_weight(log_weight: Tensor, n: int) -> None:
     """Refuse what is no log-weight of n rows, or leaves no row."""
     if log_weight.shape != (n,):
-        raise ValueError(f"{n} rows need log-weights ({n},), got {tuple(log_weight.shape)}")
+        raise ValueError(
+            f"log_weight must be log-weights ({n},), one a row, got {checks.shown(log_weight)}"
+        )
     if log_weight.isnan().any() or log_weight.isposinf().any():
-        raise ValueError("a log-weight must be a number or -inf, got NaN or +inf")
+        raise ValueError("log_weight must be numbers or -inf, got NaN or +inf")
     if log_weight.isneginf().all():
-        raise ValueError("every row has a log-weight of -inf: none is left")
+        raise ValueError("log_weight must not be -inf for every row: none is left")

@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
 from alignflow import checks
-from alignflow.checkpoint import CheckpointError, is_saved, load_folder, save_folder
+from alignflow.checkpoint import CheckpointError, as_folder, is_saved, load_folder, save_folder
 from alignflow.flow_map import check_flow_map
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
 from alignflow.precision import autocast, check_precision
@@ -145,6 +145,15 @@ class Trainer:
         self.checkpoint_every = checks.count("checkpoint_every", checkpoint_every)
         self.log_every = checks.count("log_every", log_every)
         self.generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
+        for name, call, arguments in (
+            ("optimizer", optimizer, "(parameters)"),
+            ("evaluate", evaluate, "(step, model)"),
+            ("stop", stop, "(model, metrics)"),
+            ("progress", progress, "(step, steps, metrics)"),
+        ):
+            if call is not None:
+                checks.called(name, call, arguments)
+        self.folder = None if folder is None else as_folder(folder)
         self.loss, self.model, self.sample_batch = loss, model, sample_batch
         trainable = [p for p in loss.parameters() if p.requires_grad]
         if not trainable:
@@ -152,13 +161,17 @@ class Trainer:
                 "there is nothing to train: no parameter of the loss requires a gradient"
             )
         make = optimizer or (lambda p: torch.optim.AdamW(p, lr=learning_rate, weight_decay=0.0))
-        self.optimizer = make(trainable)
+        self.optimizer = checks.instance(
+            "optimizer(parameters)",
+            make(trainable),
+            torch.optim.Optimizer,
+            "a torch.optim.Optimizer",
+        )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._with_gradient = list(dict.fromkeys([*trainable, *self.parameters]))
         self.average = ema(model, ema_decay).requires_grad_(False).eval()
         self.precision, self.device = precision, trainable[0].device
-        self.folder = Path(folder) if folder is not None else None
         self.evaluate, self.stop, self.progress = evaluate, stop, progress
         self.step, self.evaluated, self.stopped = 0, 0, False
         self._means, self._buffers = Means(), BufferBackup(loss)

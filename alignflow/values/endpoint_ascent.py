@@ -16,7 +16,7 @@ from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.reward_module import Reward, log_tilt
 
-from .estimator import Estimator, Running
+from .estimator import Estimator, Running, no_gradient
 
 __all__ = ["EndpointAscent"]
 
@@ -62,7 +62,11 @@ class EndpointAscent(Estimator):
                 # what is written is the worth of the endpoint itself, before any ascent
                 rewards, _ = self.score(running if k == 0 else Running(), tried)
                 worth = log_tilt(rewards, self.strength).nan_to_num(neginf=0.0)
-                (gradient,) = torch.autograd.grad(worth.sum(), leaf)
+                gradient = None
+                if worth.requires_grad:
+                    (gradient,) = torch.autograd.grad(worth.sum(), leaf, allow_unused=True)
+                if gradient is None:
+                    raise no_gradient(self.reward)
             endpoint = endpoint + self.step_size * gradient
         time, target, length = (
             expand_time(self.read(tensordict, key), start[:, 0])

@@ -14,11 +14,11 @@ from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
 from alignflow.posteriors import Posterior
-from alignflow.reward_module import Reward
+from alignflow.reward_module import Reward, RewardError
 
 from .tilt import SoftmaxMean, score_endpoint_terms, tilted_value
 
-__all__ = ["Estimator", "Running", "Value"]
+__all__ = ["Estimator", "Running", "Value", "no_gradient"]
 
 
 @dataclass
@@ -107,3 +107,11 @@ class Value(Estimator):
     """V_t from the draws, without a gradient: any reward will do."""
 
     writes = ("endpoint_reward", "value")
+
+
+def no_gradient(reward: Reward) -> RewardError:
+    """The error of a reward that is declared differentiable and is not."""
+    return RewardError(
+        f"reward {reward.name!r} says differentiable, but no gradient reaches the "
+        "state (PIL, NumPy or .detach() in the path?)"
+    )

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from alignflow.cost import Cost
-from alignflow.reward_module import NotFiniteError, RewardError, log_tilt
+from alignflow.reward_module import NotFiniteError, log_tilt
 
-from .estimator import Estimator
+from .estimator import Estimator, no_gradient
 
 __all__ = ["Gradient", "RewardSoftmaxGradient"]
 
@@ -48,7 +48,7 @@ class Gradient(Estimator):
             raise ValueError(f"{self!r} needs a state that requires grad before the posterior runs")
         rewards, log_weight = self.score(running, tensordict)
         if not rewards.requires_grad:
-            raise self._no_gradient()
+            raise no_gradient(self.reward)
         worth = log_tilt(rewards, self.strength)
         if log_weight is not None:
             worth = worth + log_weight
@@ -89,14 +89,8 @@ class Gradient(Estimator):
     def _gradient(self, objective: Tensor, state: Tensor, again: bool = False) -> Tensor:
         (gradient,) = torch.autograd.grad(objective, state, retain_graph=again, allow_unused=True)
         if gradient is None:
-            raise self._no_gradient()
+            raise no_gradient(self.reward)
         return gradient
-
-    def _no_gradient(self) -> RewardError:
-        return RewardError(
-            f"reward {self.reward.name!r} says differentiable, but no gradient reaches the "
-            "state (PIL, NumPy or .detach() in the path?)"
-        )
 
     def _valid(self, gradient: Tensor) -> Tensor:
         invalid = ~torch.isfinite(gradient).flatten(1).all(1)

@@ -10,6 +10,8 @@ from alignflow import checks
 
 __all__ = ["LabelEmbedding", "TimeEmbedding", "TimePairEmbedding", "check_labels"]
 
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
 
 class TimeEmbedding(nn.Module):
     """Cosines and sines of a time at geometric frequencies, then an MLP: (N,) -> (N, width).
@@ -53,6 +55,8 @@ class LabelEmbedding(nn.Module):
         if label is None:
             return self.table.weight[self.classes].expand(n, -1)
         check_labels(label, self.classes)
+        if label.ndim and len(label) not in (1, n):
+            raise ValueError(f"{n} states need one label or {n}, got {len(label)}")
         label = label.expand(n).long()
         return self.table(torch.where(label < 0, self.classes, label))
 
@@ -65,8 +69,9 @@ def check_labels(label: Any, classes: int) -> None:
         classes: Number of classes.
     """
     wanted = f"labels must be whole numbers from 0 to {classes - 1}, or -1 for no label"
-    if not isinstance(label, Tensor) or label.is_floating_point() or label.ndim > 1:
-        raise ValueError(f"{wanted}; got {checks.shown(label)}")
+    if not isinstance(label, Tensor) or label.dtype not in WHOLE or label.ndim > 1:
+        kind = f" of {label.dtype}" if isinstance(label, Tensor) else ""
+        raise ValueError(f"{wanted}; got {checks.shown(label)}{kind}")
     if label.device.type != "cpu" or torch.compiler.is_compiling() or not label.numel():
         return
     least, most = (int(bound) for bound in label.long().aminmax())

@@ -4,7 +4,7 @@ After Ho et al. 2020 with adaptive group normalization (Dhariwal and Nichol 2021
 kept libraries' U-Nets take one time and attention kernels without forward-mode derivatives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,9 @@ class UNet(nn.Module):
         super().__init__()
         channels, patch = checks.count("channels", channels), checks.count("patch", patch)
         blocks, classes = checks.count("blocks", blocks), checks.count("classes", classes, 0)
+        for name, given in (("widths", widths), ("attention", attention)):
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise ValueError(f"{name} must be a sequence, got {checks.shown(given)}")
         widths = [checks.count("widths", width) for width in widths]
         attention = [checks.flag("attention", one) for one in attention]
         context = checks.flag("context", context)

@@ -347,7 +347,7 @@ def _training() -> list[Call]:
         "learning_rate": v.positive(),
         "warmup": v.count(0),
         "decay": v.fraction(),
-        "clip_norm": v.positive(),
+        "clip_norm": v.positive().filter(lambda text: text != "inf"),  # which clips nothing
         "ema_decay": v.fraction(),
         "precision": v.choice("fp32", "bf16"),
         "checkpoint_every": v.count(),
@@ -402,7 +402,7 @@ def _training() -> list[Call]:
         _call(
             "LogitNormalTimes",
             mean=v.finite(),
-            std=v.positive(),
+            std=v.nonnegative(),
         ),
         _call("PSD", split=v.choice("uniform", "midpoint"), stop_gradient=v.choice("convex")),
         _call("LossWeight", frequencies=v.count()),
@@ -472,7 +472,7 @@ def _tuners() -> list[Call]:
         "langevin": v.instance(optional=True),
         "folder": v.folder(),
         "compile": v.flag(),
-        "clip_norm": v.positive(),
+        "clip_norm": v.positive().filter(lambda text: text != "inf"),
         "decay": v.fraction(),
         "warmup": v.count(0),
         "precision": v.choice("fp32", "bf16"),
@@ -543,7 +543,7 @@ def _parts_of_tuners() -> list[Call]:
             recompute=v.flag(),
             data_deviation=v.nonnegative(),
         ),
-        _call("ODERollout", jumps=v.count(), probes=v.count(), recompute=v.flag()),
+        _call("ODERollout", jumps=v.count(), probes=v.count(0), recompute=v.flag()),
         _call("MMD", beta=v.positive()),
         _call("EndpointDistance", beta=v.positive()),
     ]
@@ -583,6 +583,11 @@ STEERED: dict[str, Bad] = {
     "transition": TRANSITION,
     "resampler": v.choice("single", "best_of_n", "importance"),
     "corrections": v.each("3", "['no_such']", "[{'name': 'ascent', 'step_size': nan}]", "[3]"),
+}
+# options that a method may do without, where others may not
+FREE: dict[str, dict[str, Bad]] = {
+    "fmrg_j": {"scale": v.nonnegative(optional=True)},
+    "custom": {"value": v.choice("gradient", "gradient_free", optional=True)},
 }
 # options without which a method does not run on the small policy
 STEERED_GIVEN = {
@@ -626,6 +631,7 @@ def _steerers() -> list[Call]:
         given |= {name: "2" for name in ("particles", "draws") if name in own}
         given |= STEERED_GIVEN.get(method, {})
         bad = always | {name: STEERED[name] for name in own}
+        bad |= FREE.get(method, {})
         if method == "lookahead":
             # a grid has steps of its own
             del given["steps"]
@@ -832,7 +838,7 @@ def _targets() -> list[Call]:
             "targets.Quadratic",
             {"center": "torch.zeros(2)"},
             center=v.each("None", "'abc'", "torch.full((2,), nan)", "torch.full((2,), inf)", "{}"),
-            precision=v.positive().filter(
+            precision=v.finite().filter(
                 lambda text: text not in ("torch.zeros(2)", "np.array([1, 2])")
             ),
         ),

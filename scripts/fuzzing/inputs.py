@@ -25,7 +25,7 @@ __all__ = ["cases", "check_calls", "draws", "try_case", "try_source"]
 
 SECONDS = 20.0
 # what a mistake in Python may be answered with; a file's trouble may stay the system's own
-KINDS = ("ValueError", "TypeError", "OSError", "NotImplementedError", "ImportError")
+KINDS = "ValueError TypeError OSError NotImplementedError ImportError FloatingPointError".split()
 UNKNOWN = "an option that there is not"
 # what an argument is called besides its name
 ALSO = {
@@ -235,12 +235,13 @@ def _shown(found: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(found, type):
         yield from (found.__name__, "class")
     if callable(found):
-        yield from ("function", "callable", "lambda")
+        # or what it answered
+        yield from ("function", "callable", "lambda", "of shape")
     if isinstance(found, str):
         yield from (found.strip() or "''", "text", "string")
     if isinstance(found, list | tuple | dict):
         if not found:
-            yield "empty"
+            yield from ("empty", "[]", "()")
         yield str(len(found))
         inner = [*found, *found.values()] if isinstance(found, dict) else found
         if depth < 3:

@@ -27,10 +27,16 @@ def black(points):
 
 
 def namespace(folder: Path) -> dict[str, Any]:
-    """Names and what they stand for, made anew; files go into the folder."""
+    """Names and what they stand for; files are made anew, in the folder."""
+    return _kept() | _files(folder)
+
+
+@functools.cache
+def _kept() -> dict[str, Any]:
+    """Made once: what a case does to it dies with the process of the case."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return _modules() | _models() | _data() | _files(folder)
+        return _modules() | _models() | _data()
 
 
 def _modules() -> dict[str, Any]:

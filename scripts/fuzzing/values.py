@@ -4,7 +4,6 @@ An expression is bad only if the documented interface says so: 8.0 is a count, a
 evaluated beside what `things` holds, so that a case can be printed and tried again.
 """
 
-import math
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
@@ -124,7 +123,7 @@ def count(least: int = 1, most: int | None = None, optional: bool = False) -> Ba
     kinds = [
         finite(optional),
         st.integers(-1000, least - 1).map(str),
-        st.floats(least, least + 20).filter(lambda f: f != math.floor(f)).map(lambda f: f"{f:.3f}"),
+        st.floats(least, least + 20).map(lambda f: f"{f:.3f}").filter(_has_fraction),
         each(f"{least}.5", str(least - 1)),
     ]
     if most is not None:
@@ -229,6 +228,10 @@ def folder(*more: str) -> Bad:
 def among(*strategies: Bad) -> Bad:
     """Any of several kinds of badness."""
     return st.one_of(*strategies)
+
+
+def _has_fraction(text: str) -> bool:
+    return not float(text).is_integer()
 
 
 def _none(optional: bool) -> Bad:

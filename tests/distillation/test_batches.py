@@ -80,6 +80,7 @@ REFUSED = {
     "no data": (POLICY, TensorDict({"image": POINTS}, [5]), "must hold `data`, got only image"),
     "ragged": (POLICY, [torch.zeros(2), torch.zeros(3)], "all states of one shape"),
     "mappings": (POLICY, Mappings(POINTS), r"a state, or a pair \(state, label\).*first is"),
+    "a number": (POLICY, torch.zeros(()), r"data must be a tensor .*, got tensor\(0.\)"),
     "pixels of another size": (POLICY, Images(PIXELS), r"\(2,\), the data's of shape \(3, 4, 6\)"),
 }
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import gymnasium
@@ -195,3 +196,14 @@ def test_actions_that_are_no_states_are_refused():
         env.step(np.zeros(2, dtype=np.float32))
     with pytest.raises(ValueError, match="stepped beyond its end"):
         env.step(np.zeros(2, dtype=np.float32))
+
+
+@pytest.mark.parametrize("kind", [af.envs.DenoisingGym, partial(af.envs.DenoisingVectorGym, 2)])
+def test_what_it_is_made_of_is_refused_by_name(kind):
+    with pytest.raises(ValueError, match="^render_mode must be one of .*did you mean 'rgb_array'"):
+        kind(ring(), ring_reward(), "rgb_aray")
+    for policy in (3, [ring()], af.FlowMapPolicy):
+        with pytest.raises(ValueError, match="^policy must be a flow map, got "):
+            kind(policy, ring_reward())
+    with pytest.raises(ValueError, match="^condition must be a tensor, or .*, got {}"):
+        kind(ring(), ring_reward(), condition={})

@@ -285,3 +285,11 @@ def test_ppo_of_torchrl_learns_on_it_as_it_is(policy, generator):
             optimizer.step()
     # 128 episodes of rewards between -3 and 3: a mean's standard error is at most 0.27
     assert means[-1] > means[0] + 5 * 0.27 * 2**0.5 / 2
+
+
+@pytest.mark.parametrize("policy", [3, None, [], af.FlowMapPolicy])
+def test_what_is_no_policy_is_refused(policy):
+    with pytest.raises(ValueError, match="^policy must be a flow map, got "):
+        af.envs.DenoisingEnv(policy, lambda x: x[:, 0], steps=2)
+    with pytest.raises(ValueError, match="^policy must be a flow map, got "):
+        af.envs.denoising_actor(policy)

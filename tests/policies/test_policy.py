@@ -352,3 +352,21 @@ def test_mistakes_at_the_door_are_named(tmp_path):
         DiT(size=15, patch=2)
     with pytest.raises(ValueError, match="equally long"):
         UNet(widths=(8, 16), attention=(True,))
+
+
+@pytest.mark.parametrize("module", [3, None, "mlp", [], MLP])
+def test_what_is_no_network_is_refused(module):
+    with pytest.raises(ValueError, match="^module must be a torch.nn.Module .*, got "):
+        FlowMapPolicy(module, (2,))
+
+
+@pytest.mark.parametrize("module", [3, "mlp", MLP])
+def test_what_is_no_network_holds_no_weights(module):
+    with pytest.raises(ValueError, match="^module must be an instance of a torch.nn.Module, got "):
+        load("ring", module=module)
+
+
+@pytest.mark.parametrize("x", [3.0, torch.zeros(4, 2).bool(), torch.zeros(4, 3, 1)])
+def test_only_states_are_decoded(x):
+    with pytest.raises(ValueError, match="a state must be "):
+        FlowMapPolicy(MLP(2, width=8), (2,)).decode(x)

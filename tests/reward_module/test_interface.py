@@ -1,6 +1,7 @@
 """The reward interface: what may answer, what is refused, where the graph is, what NaN does."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -104,6 +105,8 @@ REFUSED = {
     "texts": (lambda x: ["good"] * len(x), "numbers, got list"),
     "numpy texts": (lambda x: np.array(["good"] * len(x)), "numbers, got ndarray"),
     "mappings": (lambda x: [{}] * len(x), "numbers, got list"),
+    "a sparse tensor": (lambda x: x[:, 0].to_sparse(), "dense numbers, got .*torch.sparse_coo"),
+    "a tensor without numbers": (lambda x: x[:, 0].to("meta"), "dense numbers, got .*meta"),
     "complex numbers": (lambda x: x[:, 0] * 1j, "real numbers, got torch.complex64"),
 }
 
@@ -112,6 +115,25 @@ REFUSED = {
 def test_an_answer_that_is_not_a_number_a_sample_is_refused(answer, message):
     with pytest.raises(RewardError, match=rf"reward 'odd' at step 4 must return .*{message}"):
         Reward(answer, "odd").score(STATES, step=4)
+
+
+def test_a_reward_that_sets_the_default_dtype_leaves_it_as_it_was():
+    def careless(x):
+        torch.set_default_dtype(torch.float64)
+        return x[:, 0]
+
+    Reward(careless).score(STATES)
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("name", [3, math.nan, object()])
+def test_a_name_is_a_text(name):
+    with pytest.raises(ValueError, match="^name must be a text, got "):
+        Reward(total, name)
+    with pytest.raises(ValueError, match="^name must be a text, got "):
+        af.Sum({"total": (total, 1.0)}, name)
+    with pytest.raises(ValueError, match="^each name of a term must be a text, got "):
+        af.Sum({name: (total, 1.0)})
 
 
 def test_a_reward_for_a_single_sample_is_not_a_scalar_either():

@@ -114,6 +114,12 @@ def slope() -> Linear:
         ({"method": "reno", "clip": 0.0}, "clip must be a positive number, got 0.0"),
         ({"method": "reno", "regularization": -1.0}, "regularization must be a finite number"),
         ({"method": "search", "scope": "world"}, "scope must be one of system, particle"),
+        (
+            {"transition": {"noise": 1.0}},
+            "transition must be a name, or a mapping of its name and numbers .*, got {'noise'",
+        ),
+        ({"method": "custom", "corrections": 3}, "corrections must be a correction, or .*, got 3"),
+        ({"method": "custom", "value": "gradient"}, "choose a posterior, got None"),
         ({"transition": 3}, "transition must be one of .*got 3"),
         ({"transition": {"name": "sde", "noise": "loud"}}, "noise must be a number, 'memoryless'"),
         (
@@ -135,6 +141,19 @@ def slope() -> Linear:
 def test_bad_options_are_refused_at_build_time(options, message):
     with pytest.raises(ValueError, match=message):
         af.steer(gaussian(), slope(), **options)
+
+
+def test_a_number_is_checked_whether_or_not_the_choice_takes_it():
+    renoised = {"posterior": "renoised", "inner_steps": -67}
+    with pytest.raises(ValueError, match="^inner_steps must be a whole number of at least 1, got"):
+        af.steer(gaussian(), slope(), "search", **renoised)
+
+
+def test_what_cannot_be_called_after_a_step_is_refused():
+    steerer = af.steer(gaussian(), slope(), steps=2)
+    for callback in (3, "x", {}):
+        with pytest.raises(ValueError, match="^callback must be a call of .step, tensordict., got"):
+            steerer.sample(2, callback=callback)
 
 
 def test_one_particle_and_one_draw_may_be_said_aloud():

@@ -24,6 +24,13 @@ X = torch.zeros(2, 2)
 
 REFUSED = {
     "ring modes": (lambda: ring(modes=2.5), "modes must be a whole number .*, got 2.5"),
+    "ring radius": (lambda: ring(radius=-1), "radius must be a positive number, got -1"),
+    "bump's center": (lambda: targets.bump_reward("abc"), "center must be a pair of .*, got 'abc'"),
+    "labels of a text": (
+        lambda: Images(PIXELS, labels="abc"),
+        "labels must be a mapping .*, got 'abc'",
+    ),
+    "log-weights": (lambda: Empirical(X, log_weight=3), r"log_weight must be .*, got tensor\(3\)"),
     "ring variance": (lambda: ring(variance=-1), "variance must be a positive number, got -1"),
     "seed": (lambda: targets.mixture(2, seed=-1), "seed must be a whole number .*, got -1"),
     "bump": (lambda: targets.bump_reward((NAN, 0)), "each number of center must be a finite"),
