@@ -52,7 +52,9 @@ def _tell(error: Exception, words: Sequence[str] = (), config_name: str = "confi
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
     said = str(error)
-    if isinstance(error, HydraException):
+    if isinstance(error, FileExistsError):
+        said = f"a folder was to be made, and there is a file of its name: {error.filename}"
+    elif isinstance(error, HydraException):
         said = explained(error, words, config_name)
     elif not said or not isinstance(error, (*MENDABLE, OmegaConfBaseException)):
         said = f"{type(error).__name__}: {said} (HYDRA_FULL_ERROR=1 shows where)"
@@ -188,9 +190,9 @@ def _say_done(folder: Path) -> None:
 
 
 def _generator(options: Namespace):
-    import torch
+    from alignflow import checks
 
-    return torch.Generator().manual_seed(options.seed)
+    return checks.as_generator(options.seed, "--seed")
 
 
 def _condition(options: Namespace):

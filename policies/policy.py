@@ -85,7 +85,7 @@ class FlowMapPolicy(FlowMap):
         data_deviation: float = 1.0,
         facts: dict | None = None,
     ):
-        if not isinstance(event_shape, Sequence):
+        if isinstance(event_shape, str) or not isinstance(event_shape, Sequence):
             raise ValueError(
                 f"event_shape must be the sizes of one state, got {checks.shown(event_shape)}"
             )
@@ -265,7 +265,8 @@ class FlowMapPolicy(FlowMap):
         name = type(module).__name__
         if not module.takes(self.event_shape):
             raise ValueError(
-                f"event_shape {tuple(self.event_shape)} does not fit {name} of {module.arguments}"
+                f"event_shape {tuple(self.event_shape)} must be one that the network takes, and "
+                f"does not fit {name} of {module.arguments}"
             )
         if self.stochastic and not module.arguments.get("context"):
             raise ValueError(f"a stochastic map needs a network with context=True; {name} has none")

@@ -350,7 +350,7 @@ def test_a_reward_that_raises_names_resume_which_ends_as_an_unbroken_run_does(
         (["condition=[]"], "condition"),
         (["stages=[steer, report]"], "add evaluate"),
         (["compile=true"], "compile is set, but no stage trains"),
-        (["precision=fp8"], "precision must be fp32 or bf16"),
+        (["precision=fp8"], "precision must be one of fp32, bf16"),
     ],
     ids=str,
 )
