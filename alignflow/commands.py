@@ -53,7 +53,7 @@ def _tell(error: Exception, words: Sequence[str] = (), config_name: str = "confi
         raise error
     said = str(error)
     if isinstance(error, FileExistsError):
-        said = f"a folder was to be made, and there is a file of its name: {error.filename}"
+        said = f"{error.filename} must be a folder, and is a file"
     elif isinstance(error, HydraException):
         said = explained(error, words, config_name)
     elif not said or not isinstance(error, (*MENDABLE, OmegaConfBaseException)):

@@ -18,6 +18,7 @@ from .build import build
 from .context import Context
 from .display import training_bar
 from .sampling import build_steerer, sample_steered
+from .tilt import kept_rewards
 
 __all__ = [
     "finetune_stage",
@@ -61,7 +62,7 @@ def steer_stage(context: Context) -> dict[str, Any]:
     return {
         "method": context.config.steerer.method,
         "n": len(drawn["reward"]),
-        "mean_reward": drawn["reward"].mean().item(),
+        "mean_reward": kept_rewards(drawn["reward"], "the steerer").mean().item(),
         "seconds": drawn["seconds"].sum().item(),
     }
 

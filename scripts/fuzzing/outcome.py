@@ -15,7 +15,8 @@ VERDICTS = ACCEPTED, ENDLESS, UNCLEAR, CLEAR = "accepted", "endless", "unclear",
 WANTED = re.compile(
     r"must|needs?\b|takes?\b|expected|one of|known|there is no|is no\b|are no\b|neither|cannot|"
     r"unexpected|missing|required|not finite|would do nothing|has no|has none|only|choose|give|"
-    r"instead|lies? in|between|at least|\bfor\b|did you mean|holds? no|is empty|already|usage: |"
+    r"instead|lies? in|between|at least|\bfor\b|did you mean|holds? no|is empty|already|"
+    r"usage: |\buse\b|"
     r"no such|exists|denied|a directory|runs from|invalid|available|not (in|on|a|an)\b|be taken",
     re.IGNORECASE,
 )
