@@ -67,6 +67,10 @@ def report(folder: Path) -> None:
     """Write the page of a sweep and say where it is, if its runs can be compared."""
     from alignflow.report import ReportError, build_sweep_report, is_sweep
 
+    # what killed writes of `record` have left
+    for name in ("command.txt", "targets.json"):
+        for path in folder.glob(f".{name}.*.new"):
+            path.unlink()
     if not is_sweep(folder):
         print(f"done: {folder}")
         return

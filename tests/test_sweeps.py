@@ -51,7 +51,10 @@ def test_a_sweep_writes_its_report_and_goes_on_where_it_was_cut(cwd, capsys):
     (SWEEP / "report.html").unlink()
     (SWEEP / "0/stages/evaluate/result.json").unlink()
     shutil.rmtree(SWEEP / "1")
+    half = SWEEP / ".targets.json.17.new"
+    half.write_text("[")
     assert main(["resume", str(SWEEP)]) == 0
+    assert not half.exists()
     assert results().keys() == whole.keys() and (SWEEP / "report.html").exists()
     kept = SWEEP / "0/stages/steer/result.json"
     assert kept.read_text() == whole[kept]
