@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alignflow.interrupts import note_resume
 from alignflow.overrides import config_flags, overrides_first
 
 __all__ = ["by_hydra"]
@@ -69,23 +70,27 @@ def by_hydra(
             except Exception as error:
                 statuses.append(tell(error))
 
+    def start() -> None:
+        try:
+            # so that Hydra hands its errors on, and what is told of them is ours
+            with _environment(FULL_ERROR, "1"):
+                job()
+        except Exception as error:
+            statuses.append(tell(error))
+        finally:
+            hooks.take_away(hooks.made)
+        if sweep is not None and sweep.is_dir():
+            from alignflow import sweeps
+
+            sweeps.report(sweep)
+
     sys.argv = [f"alignflow {command}", *overrides_first(words)]
     try:
-        # so that Hydra hands its errors on, and what is told of them is ours
-        with _environment(FULL_ERROR, "1"):
-            job()
-    except KeyboardInterrupt:
+        start()
+    except KeyboardInterrupt as stop:
         if sweep is not None:
-            print(f"the sweep goes on by `alignflow resume {sweep}`", file=sys.stderr)
+            note_resume(stop, sweep, "the sweep")
         raise
-    except Exception as error:
-        statuses.append(tell(error))
-    finally:
-        hooks.take_away(hooks.made)
-    if sweep is not None and sweep.is_dir():
-        from alignflow import sweeps
-
-        sweeps.report(sweep)
     return max(statuses, default=0)
 
 

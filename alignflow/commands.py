@@ -11,6 +11,7 @@ from typing import Any
 
 import alignflow as af
 from alignflow.by_hydra import by_hydra
+from alignflow.interrupts import resumable, terminable
 from alignflow.listing import names
 from alignflow.overrides import explained, offer_installed_rewards, without_old_arguments
 
@@ -33,9 +34,11 @@ MENDABLE = (ValueError, ImportError, OSError, NotImplementedError, FloatingPoint
 def say_errors(command: Callable[[], int | None]) -> int:
     """Run a command; what its user can mend is told without a traceback. The exit status."""
     try:
-        return command() or 0
+        with terminable():
+            return command() or 0
     except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
+        said = str(stop) or "stopped"
+        print(said, *getattr(stop, "__notes__", ()), sep="\n", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
     except Exception as error:
         return _tell(error)
@@ -49,7 +52,9 @@ def _tell(error: Exception, words: Sequence[str] = (), config_name: str = "confi
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
     said = str(error)
-    if isinstance(error, HydraException):
+    if isinstance(error, FileExistsError):
+        said = f"{error.filename} must be a folder, and is a file"
+    elif isinstance(error, HydraException):
         said = explained(error, words, config_name)
     elif not said or not isinstance(error, (*MENDABLE, OmegaConfBaseException)):
         said = f"{type(error).__name__}: {said} (HYDRA_FULL_ERROR=1 shows where)"
@@ -97,13 +102,14 @@ def benchmark(arguments: list[str]) -> int:
 
 def resume(options: Namespace) -> int:
     """Continue a run, or the runs of a sweep."""
-    from alignflow import pipeline, sweeps
+    with resumable(options.folder):
+        from alignflow import pipeline, sweeps
 
-    if sweeps.is_sweep_folder(options.folder):
-        words = sweeps.words_of(options.folder, options.trust_config)
-        return run(words, partial(sweeps.check_trusted, trust_config=options.trust_config))
-    _say_done(pipeline.resume(options.folder, options.trust_config))
-    return 0
+        if sweeps.is_sweep_folder(options.folder):
+            words = sweeps.words_of(options.folder, options.trust_config)
+            return run(words, partial(sweeps.check_trusted, trust_config=options.trust_config))
+        _say_done(pipeline.resume(options.folder, options.trust_config))
+        return 0
 
 
 def report(options: Namespace) -> None:
@@ -184,9 +190,9 @@ def _say_done(folder: Path) -> None:
 
 
 def _generator(options: Namespace):
-    import torch
+    from alignflow import checks
 
-    return torch.Generator().manual_seed(options.seed)
+    return checks.as_generator(options.seed, "--seed")
 
 
 def _condition(options: Namespace):

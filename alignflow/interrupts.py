@@ -6,6 +6,8 @@
         for number, part in enumerate(parts):
             pending.raise_if_any(f"before part {number}")
             ...
+
+Around all of it, `terminable` makes SIGTERM what Ctrl-C is, and `resumable` adds how to go on.
 """
 
 import contextlib
@@ -13,10 +15,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "PendingSignal", "deferred_signals", "pending_signal"]
+__all__ = [
+    "Interrupted",
+    "PendingSignal",
+    "deferred_signals",
+    "note_resume",
+    "pending_signal",
+    "resumable",
+    "terminable",
+]
 
 # only where nobody else has a handler of their own
 DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -64,7 +75,7 @@ class PendingSignal:
     def install(self) -> None:
         """Receive the signals that nobody else has a handler for."""
         for number, default in DEFAULTS.items():
-            if signal.getsignal(number) is default:
+            if signal.getsignal(number) in (default, _raise):
                 self._replaced[number] = signal.signal(number, self._receive)
 
     def uninstall(self) -> None:
@@ -107,6 +118,53 @@ def deferred_signals() -> Iterator[PendingSignal]:
     finally:
         pending.uninstall()
     pending.raise_if_any("at the end of what it was doing")
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM is raised where it comes, as Ctrl-C is.
+
+    Outside the main thread, and where a program has a handler of its own, nothing is changed.
+
+    Raises:
+        Interrupted: When the signal comes.
+    """
+    own = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    if own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("stopped by SIGTERM", signal.Signals(number))
+
+
+@contextlib.contextmanager
+def resumable(folder: str | Path, what: str = "the run") -> Iterator[None]:
+    """Whatever interrupts the work inside has a note of how it goes on; see `note_resume`."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        note_resume(stop, folder, what)
+        raise
+
+
+def note_resume(stop: KeyboardInterrupt, folder: str | Path, what: str) -> None:
+    """Add to an interruption, once, how the work in a folder goes on.
+
+    Args:
+        stop: The interruption.
+        folder: Of the run or sweep.
+        what: Was stopped.
+    """
+    way = f"`alignflow resume {folder}`"
+    if not any(way in note for note in getattr(stop, "__notes__", ())):
+        stop.add_note(f"{what} was stopped. What was done is kept: {way}")
 
 
 def pending_signal() -> PendingSignal:

@@ -78,8 +78,12 @@ def offer_installed_rewards() -> None:
 
 def explained(error: Exception, words: Sequence[str], config_name: str = "config") -> str:
     """What Hydra says of a mistaken word, in short, with the nearest name that there is."""
+    from hydra.errors import OverrideParseException
+
     from alignflow.checks import did_you_mean  # imports torch
 
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read as an override, key=value: {error.message}"
     group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
     if group:
         known = sorted(getattr(error, "options", None) or names(group))

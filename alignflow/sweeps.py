@@ -12,6 +12,10 @@ from alignflow.pipeline.targets import check_targets, shipped_targets, targets_o
 __all__ = ["check_trusted", "is_sweep_folder", "record", "report", "words_of"]
 
 
+# where runs and sweeps lie: the sweep is given its place anew, and its runs lie in it
+PLACES = ("hydra.run.dir=", "hydra.sweep.dir=")
+
+
 def record(folder: Path, command: str, config: Any) -> None:
     """Keep the command of a sweep, and what each of its configs would import."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +40,7 @@ def words_of(folder: str | Path, trust_config: bool = False) -> list[str]:
     words = shlex.split((Path(folder) / "command.txt").read_text())
     if words[:2] != ["alignflow", "run"]:
         raise ConfigError(f"{folder}/command.txt is no command of a sweep of runs")
-    words = [word for word in words[2:] if not word.startswith("hydra.sweep.dir=")]
+    words = [word for word in words[2:] if not word.lstrip("+").startswith(PLACES)]
     outside = [w for w in words if w.lstrip("+~").startswith(("hydra", "-c", "--config"))]
     if outside and not trust_config:
         raise ConfigError(
@@ -63,6 +67,10 @@ def report(folder: Path) -> None:
     """Write the page of a sweep and say where it is, if its runs can be compared."""
     from alignflow.report import ReportError, build_sweep_report, is_sweep
 
+    # what killed writes of `record` have left
+    for name in ("command.txt", "targets.json"):
+        for path in folder.glob(f".{name}.*.new"):
+            path.unlink()
     if not is_sweep(folder):
         print(f"done: {folder}")
         return

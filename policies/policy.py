@@ -270,7 +270,8 @@ class FlowMapPolicy(FlowMap):
         name = type(module).__name__
         if not module.takes(self.event_shape):
             raise ValueError(
-                f"event_shape {tuple(self.event_shape)} does not fit {name} of {module.arguments}"
+                f"event_shape {tuple(self.event_shape)} must be one that the network takes, and "
+                f"does not fit {name} of {module.arguments}"
             )
         if self.stochastic and not module.arguments.get("context"):
             raise ValueError(f"a stochastic map needs a network with context=True; {name} has none")

@@ -16,6 +16,8 @@ import alignflow as af
 def right(points):
     return points[:, 0]
 
+number = 3
+
 def needs(points, scale):
     return scale * points[:, 0]
 
@@ -36,6 +38,8 @@ TINY = [
 ]
 TUNED = ["finetuner=weighted", "stages=[finetune, steer, evaluate]"]
 TRAINED = ["data=ring", "training=default", "stages=[pretrain, steer, evaluate]"]
+LATER = [*TRAINED[:2], TUNED[0], "finetuner.strength=1.0", "stages=[pretrain, finetune, steer]"]
+STOCHASTIC = [*TRAINED[:2], "stages=[learn_posterior, steer, evaluate]"]
 
 RUNS = [
     # settings of the run
@@ -50,7 +54,7 @@ RUNS = [
     (["device=cpu:3"], "device=cpu:3 is not there"),
     (["device=3"], "device must be"),
     (["precision=fp23"], "did you mean 'fp32'"),
-    (["precision=null"], "precision must be fp32 or bf16"),
+    (["precision=null"], "precision must be one of fp32, bf16"),
     (["compile=maybe"], "compile must be true or false"),
     (["compile=1"], "compile must be true or false"),
     (["name=null"], "name must be a text"),
@@ -98,6 +102,16 @@ RUNS = [
     ([*TRAINED, "training.learning_rate=fast"], "training.learning_rate must be"),
     ([*TRAINED, "data=folder", "data.path=nowhere", "data.size=8"], "nowhere is no folder"),
     ([*TRAINED, "data=folder"], "leaves data.path open"),
+    # of a training behind another stage
+    ([*LATER, "finetuner.pool=0"], "pool must be a whole number"),
+    ([*LATER, "++finetuner.levels=x"], "levels must be"),
+    ([*LATER, "++finetuner.levels=9999"], "levels must lie between 1 and steps"),
+    ([*LATER, "+finetuner.poool=1"], "did you mean 'pool'"),
+    ([*LATER, "+finetuner.warmup=-1"], "warmup must be"),
+    ([*LATER, "training.loss=psdd"], "loss"),
+    ([*TRAINED, "++training.warmup=x"], "warmup must be"),
+    ([*TRAINED, "+training.diagonal_fraction=2"], "diagonal_fraction"),
+    ([*STOCHASTIC, "+training.teacher=gals"], "did you mean 'glass'"),
     # names
     (["experiment=rnig"], "did you mean 'ring'"),
     (["exprement=ring"], "did you mean 'experiment'"),
@@ -114,6 +128,7 @@ RUNS = [
     (["reward._target_=my_module.absent"], "my_module.absent cannot be imported"),
     (["reward._target_=my_module.right", "reward.scale=2"], "takes no scale"),
     (["reward=custom"], "reward._target_ open"),
+    (["reward._target_=3"], "_target_ must be an import path, got 3"),
     (["reward._target_="], "_target_"),
     (["+judge._target_=alignflow.nothing"], "judge: alignflow.nothing cannot be imported"),
     (["+judge._target_=my_module.Judge"], "two labels of one name: a"),
@@ -127,6 +142,8 @@ RUNS = [
     (["+reference._target_=nowhere.law"], "reference: nowhere.law cannot be imported"),
     # no override at all
     (["word"], "word"),
+    (["steerer:3"], "'steerer:3' cannot be read as an override"),
+    (["hydra.run.dir=my_module.py"], "my_module.py must be a folder, and is a file"),
     (["evaluation.samples=[1"], "no viable alternative"),
     (["hydra.run.dir=my_module.py/run"], "my_module.py"),
     (["hydra.run.dirr=run"], "dirr"),
@@ -146,11 +163,26 @@ OTHERS = [
     (["steer", "points", "--reward", "ring", "--strength", "nan"], "strength"),
     (["steer", "points", "--reward", "ring", "--options", "step_size"], "must be KEY=VALUE"),
     (["steer", "points", "--reward", "ring", "--options", "step_size=[1"], "no viable alternative"),
-    (["check-reward", "ring", "--policy", "points", "-n", "1"], "n must be at least 2"),
+    (
+        ["check-reward", "ring", "--policy", "points", "-n", "1"],
+        "n must be a whole number of at least 2",
+    ),
     (["resume", "my_module.py"], "no run folder"),
     (["report", "my_module.py"], "no run folder"),
     (["benchmark", "suite=smoek"], "did you mean 'smoke'"),
     (["benchmark", "suite.seed=3"], "did you mean 'seeds'"),
+    (["benchmark", "suite.seeds=0"], "suite.seeds must be a whole number of at least 1"),
+    (["benchmark", "suite.seeds=[1]"], "suite.seeds must be a whole number of at least 1"),
+    (["benchmark", "suite.samples=true"], "suite.samples must be a whole number of at least 2"),
+    (["benchmark", "suite.samples=[]"], "suite.samples must be a number or a list"),
+    (["benchmark", "only=3"], "only must be a list of names"),
+    (["benchmark", "+onlly=1"], "did you mean 'only'"),
+    (["benchmark", "folder=my_module.py"], "my_module.py must be a folder, and is a file"),
+    (["sample", "points", "--seed", "-1"], "--seed must be"),
+    (["sample", "points", "--guidance", "nan"], "guidance must be"),
+    (["sample", "points", "--steps", "2.5"], "argument --steps: invalid int value: '2.5'"),
+    (["sample", "points", "-n", "0"], "n must be a whole number of at least 1"),
+    (["check-reward", "my_module:number", "--policy", "points"], "my_module:number is no reward"),
 ]
 
 

@@ -6,7 +6,13 @@ import threading
 
 import pytest
 
-from alignflow.interrupts import DEFAULTS, Interrupted, deferred_signals
+from alignflow.interrupts import (
+    DEFAULTS,
+    Interrupted,
+    deferred_signals,
+    resumable,
+    terminable,
+)
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -99,3 +105,31 @@ def test_another_thread_changes_no_handler():
     thread.start()
     thread.join()
     assert seen == [(DEFAULTS, None)]
+
+
+# --- around all of it ---
+
+
+def test_sigterm_is_raised_where_it_comes_and_its_default_is_back_afterwards():
+    with pytest.raises(Interrupted, match="stopped by SIGTERM") as stopped, terminable():
+        send(signal.SIGTERM)
+        raise AssertionError("the signal was to act")
+    assert stopped.value.signal is signal.SIGTERM
+    assert handlers() == DEFAULTS
+
+
+def test_work_that_has_asked_for_it_defers_a_sigterm_that_would_be_raised_around_it():
+    with pytest.raises(Interrupted, match="after part 1"), terminable():
+        with deferred_signals() as pending:
+            send(signal.SIGTERM)
+            pending.raise_if_any("after part 1")
+    assert handlers() == DEFAULTS
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_how_the_work_goes_on_is_noted_once(number):
+    with pytest.raises(KeyboardInterrupt) as stopped, terminable(), resumable("runs/a"):
+        with resumable("runs/a", "steer"):
+            send(number)
+    way = "steer was stopped. What was done is kept: `alignflow resume runs/a`"
+    assert stopped.value.__notes__ == [way]

@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,14 +11,13 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-import alignflow
 from alignflow import pipeline
 from alignflow.checkpoint import load_folder
 from alignflow.cli import main
 from alignflow.pipeline import ConfigError
 from alignflow.pipeline.folder import RunFolder
+from alignflow.training import Trainer
 
-ROOT = Path(alignflow.__file__).parent.parent
 TINY = [
     "policy=mlp",
     "policy.module.width=8",
@@ -32,13 +29,15 @@ TINY = [
     "evaluation={samples: 6, base_samples: 8, steps: 2, batch_size: 4, weighed: 0}",
 ]
 MODULE = """
-import os, time
+import os, signal
+from pathlib import Path
 import torch
 import alignflow as af
 
 @af.reward
 def slow(points):
-    time.sleep(float(os.environ.get("SLEEP", 0)))
+    if "STOP" in os.environ and Path("run/stages/steer/batches/00000").exists():
+        os.kill(os.getpid(), getattr(signal, os.environ.pop("STOP")))
     return points[:, 0]
 
 class Net(torch.nn.Module):
@@ -93,13 +92,11 @@ def test_a_second_run_in_a_folder_is_told_so_and_touches_nothing(tmp_path):
 
 
 def test_a_kill_lets_a_folder_go(tmp_path):
-    code = (
-        "import os, signal, sys; from alignflow.pipeline.folder import RunFolder\n"
-        "with RunFolder(sys.argv[1]).held(): os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    died = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert died.returncode == -signal.SIGKILL
+    child = os.fork()
+    if not child:
+        with RunFolder(tmp_path).held():
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     with RunFolder(tmp_path).held():
         pass
 
@@ -305,20 +302,21 @@ def test_a_network_learns_as_many_classes_as_the_folder_of_its_data_has(cwd):
 # --- interruption ---
 
 
-def interrupted(folder, overrides, stop, when, environment=None):
-    """Run in another process, stopped by a signal once a path exists; its status and its words."""
-    words = [sys.executable, "-m", "alignflow.cli", "run", *overrides, f"hydra.run.dir={folder}"]
-    given = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | (environment or {})
-    with subprocess.Popen(
-        words, env=os.environ | given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not when.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if when.exists():
-            process.send_signal(stop)
-        _, said = process.communicate()
-    return process.returncode, said
+@pytest.fixture
+def interrupted(cwd, capsys, monkeypatch):
+    """A call of (overrides, signal): a run that sends it to itself; its status and its words."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, default) for number, default in defaults.items()}
+
+    def call(overrides, stop):
+        monkeypatch.setenv("STOP", stop.name)
+        status = main(["run", *overrides, "hydra.run.dir=run"])
+        assert "STOP" not in os.environ
+        return status, capsys.readouterr().err
+
+    yield call
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 TRAINING = [
@@ -340,17 +338,17 @@ class Points:
     drawn = 0
     def sample(self, n, generator=None):
         self.drawn += 1
-        if self.drawn == 17 and os.environ.get("STOP"):
-            os.kill(os.getpid(), getattr(signal, os.environ["STOP"]))
+        if self.drawn == 17 and "STOP" in os.environ:
+            os.kill(os.getpid(), getattr(signal, os.environ.pop("STOP")))
         return torch.randn((n, 2), generator=generator)
 """
 
 
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_a_training_ends_it_where_it_can_go_on(stop, status, cwd):
+def test_a_signal_in_a_training_ends_it_where_it_can_go_on(stop, status, cwd, interrupted):
+    sys.modules.pop("my_data", None)
     Path("my_data.py").write_text(DATA)
-    never = cwd / "never"
-    ended, said = interrupted("run", TRAINING, stop, never, {"STOP": stop.name})
+    ended, said = interrupted(TRAINING, stop)
     assert ended == status and "Traceback" not in said
     assert "pretrain was stopped. What was done is kept: `alignflow resume run`" in said
     resumed = pipeline.resume(cwd / "run")
@@ -360,11 +358,13 @@ def test_a_signal_in_a_training_ends_it_where_it_can_go_on(stop, status, cwd):
 
 
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_a_reward_s_call_keeps_what_was_drawn_and_says_how_to_go_on(stop, status, cwd):
+def test_a_signal_in_a_reward_s_call_keeps_what_was_drawn_and_says_how_to_go_on(
+    stop, status, cwd, interrupted
+):
     own = ["stages=[steer]", "reward=custom", "reward._target_=my_module.slow"]
     folder = cwd / "run"
     first = folder / "stages/steer/batches/00000"
-    ended, said = interrupted(folder.name, [*TINY, *own], stop, first, {"SLEEP": "0.7"})
+    ended, said = interrupted([*TINY, *own], stop)
     assert ended == status and "Traceback" not in said
     assert "`alignflow resume run`" in said
     kept = content(first)
@@ -376,6 +376,47 @@ def test_a_signal_in_a_reward_s_call_keeps_what_was_drawn_and_says_how_to_go_on(
             load_folder(run / "stages/steer/batches" / batch.name)[0] for run in (folder, unbroken)
         )
         assert torch.equal(ours["state"], theirs["state"])
+
+
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_between_two_stages_says_how_to_go_on(stop, status, cwd, monkeypatch, interrupted):
+    finish = RunFolder.finish
+
+    def finish_and_end(kept, stage, result):
+        finish(kept, stage, result)
+        os.kill(os.getpid(), getattr(signal, os.environ.pop("STOP")))
+
+    monkeypatch.setattr(RunFolder, "finish", finish_and_end)
+    ended, said = interrupted([*TINY, "stages=[steer, evaluate]"], stop)
+    assert ended == status and "Traceback" not in said
+    assert "the run was stopped. What was done is kept: `alignflow resume run`" in said
+    assert not Path("run/stages/evaluate").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 7])
+def test_a_tuning_that_is_cut_counts_each_call_of_its_reward_once(steps, cwd, monkeypatch):
+    tuned = ["finetuner=weighted", "finetuner.steps=8", "finetuner.batch_size=4"]
+    tuned += ["++finetuner.pool=8", "++finetuner.levels=2", "++finetuner.recentering=3"]
+    tuned += ["++finetuner.checkpoint_every=2", "stages=[finetune]"]
+    config = composed(*TINY[:4], *tuned)
+    whole = pipeline.run(config, cwd / "whole")
+    step, taken = Trainer.train_step, []
+
+    def step_or_die(trainer):
+        taken.append(None)
+        if len(taken) == steps:
+            raise MemoryError("as a kill between two checkpoints")
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", step_or_die)
+    with pytest.raises(MemoryError):
+        pipeline.run(config, cwd / "cut")
+    cut = pipeline.resume(cwd / "cut")
+    counts = [
+        {name: found[name] for name in ("reward_calls", "reward_vjps")}
+        for found in (RunFolder(folder).result("finetune") or {} for folder in (whole, cut))
+    ]
+    assert counts[0] == counts[1] and counts[0]["reward_calls"] > 0
 
 
 # --- the end of a run ---
@@ -419,3 +460,32 @@ def test_a_judge_that_answers_nan_is_refused(cwd):
     config = composed(*TINY, "+judge._target_=my_judge.Judge", "stages=[steer, evaluate]")
     with pytest.raises(ConfigError, match="judge answers NaN"):
         pipeline.run(config, cwd / "run")
+
+
+def test_samples_that_a_reward_drops_are_counted_and_no_part_of_its_mean(cwd):
+    Path("my_module.py").write_text(
+        "import torch\n"
+        "import alignflow as af\n"
+        "@af.reward(on_invalid='drop')\n"
+        "def right(points):\n"
+        "    return torch.where(points[:, 0] > -1, points[:, 0], torch.nan)\n"
+    )
+    own = ["reward=custom", "reward._target_=my_module.right", "judge=ring"]
+    sizes = "evaluation={samples: 12, base_samples: 12, steps: 1, batch_size: 4, weighed: 0}"
+    config = composed(*TINY, *own, sizes, "stages=[steer, evaluate, report]")
+    folder = pipeline.run(config, cwd / "run")
+    for path in folder.rglob("*.json*"):
+        assert "NaN" not in path.read_text() and "Infinity" not in path.read_text()
+    base, steered = json.loads((folder / "stages/evaluate/result.json").read_text())["models"]
+    assert base["dropped"] > 0 and min(base["rewards"]) > -1
+    for model in (base, steered):
+        assert model["dropped"] + len(model["rewards"]) == 12
+        assert model["mean_reward"][0] == pytest.approx(
+            sum(model["rewards"]) / len(model["rewards"])
+        )
+
+
+def test_a_number_that_is_none_is_null_in_the_metrics_of_a_run(tmp_path):
+    RunFolder(tmp_path).log("steer", 0, seconds=float("nan"), loss=1.0)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line == {"step": 0, "stage": "steer", "seconds": None, "loss": 1.0}

@@ -1,11 +1,14 @@
 """Sweeps: their report, and how they go on when they were cut."""
 
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from alignflow import pipeline
 from alignflow.cli import main
 
 TINY = [
@@ -40,18 +43,39 @@ def results():
 
 
 def test_a_sweep_writes_its_report_and_goes_on_where_it_was_cut(cwd, capsys):
-    assert main(["run", *TINY, "steerer.strength=1,2"]) == 0
+    # where runs and sweeps lie is no code
+    assert main(["run", *TINY, "hydra.run.dir=elsewhere", "steerer.strength=1,2"]) == 0
     assert "report: my sweep/report.html" in capsys.readouterr().out
     whole = results()
     assert len(whole) == 4
     (SWEEP / "report.html").unlink()
     (SWEEP / "0/stages/evaluate/result.json").unlink()
     shutil.rmtree(SWEEP / "1")
+    half = SWEEP / ".targets.json.17.new"
+    half.write_text("[")
     assert main(["resume", str(SWEEP)]) == 0
+    assert not half.exists()
     assert results().keys() == whole.keys() and (SWEEP / "report.html").exists()
     kept = SWEEP / "0/stages/steer/result.json"
     assert kept.read_text() == whole[kept]
     assert "steerer.strength=2" in (SWEEP / "1/command.txt").read_text()
+
+
+def test_a_signal_between_the_runs_of_a_sweep_says_how_to_go_on(cwd, capsys, monkeypatch):
+    run, done = pipeline.run, []
+
+    def run_and_end(*arguments):
+        done.append(run(*arguments))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(pipeline, "run", run_and_end)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert main(["run", *TINY, "seed=0,1"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(done) == 1
+    assert "kept: `alignflow resume my sweep`" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_does_not_keep_the_others_of_its_sweep(cwd, capsys):

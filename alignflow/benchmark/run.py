@@ -7,6 +7,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from alignflow import checks
+from alignflow.pipeline import ConfigError
 from alignflow.pipeline.display import progress_bar
 
 from .measure import Truth, measure
@@ -17,6 +19,8 @@ from .tables import markdown, rich_tables
 from .tuning import SAMPLED, measure_tuned, sampled_name
 
 __all__ = ["run_suite"]
+
+KEYS = {"suite", "only", "folder"}
 
 
 def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
@@ -34,6 +38,7 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     Raises:
         ValueError: If measurements of another config are in the folder.
     """
+    _check_keys(config)
     suite = build_suite(config.suite, config.only)
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(config, folder / "config.yaml")
@@ -56,6 +61,14 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     text = f"# {suite.name}\n\n{about}\n\n{markdown(rows)}\n"
     (folder / "results.md").write_text(text)
     return write_page(folder / "report.html", f"Benchmark: {suite.name}", about, rows)
+
+
+def _check_keys(config: DictConfig) -> None:
+    if unknown := sorted(set(map(str, config)) - KEYS):
+        hint = checks.did_you_mean(unknown[0], KEYS)
+        raise ConfigError(
+            f"unknown config key {', '.join(unknown)}; known: {', '.join(sorted(KEYS))}{hint}"
+        )
 
 
 def _work(suite: Suite) -> Iterator[tuple[Case, int, str]]:

@@ -1,13 +1,14 @@
 """Suites: which methods are measured on which cases, as configs under configs/suite say."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.pipeline import build, build_reward
 from alignflow.reward_module import Reward
@@ -73,8 +74,11 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
         only: Names of cases, or of methods and tuners, to keep; all where none is named.
 
     Raises:
-        ValueError: If the suite has none of a name.
+        ValueError: If the suite has none of a name, or a number is none of its kind.
     """
+    if isinstance(only, str) or not isinstance(only, Sequence):
+        raise ValueError(f"only must be a list of names, only=[ring], got {checks.shown(only)}")
+    sizes, seeds, floors = _numbers(config)
     found = {
         kind: {str(name): node for name, node in config.get(kind, {}).items()}
         for kind in ("cases", "methods", "tuners")
@@ -91,17 +95,28 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
         {name: build(node) for name, node in rows.items() if name in found[kind]}
         for kind in ("methods", "tuners")
     )
-    sizes = [config.samples] if isinstance(config.samples, int) else list(config.samples)
     built = [case for name, node in cases.items() for case in _cases(name, node, sizes)]
     return Suite(
         config.name,
         config.get("about", "").strip(),
-        config.seeds,
+        seeds,
         built,
         methods,
         tuners,
-        config.get("floors", config.seeds),
+        floors,
     )
+
+
+def _numbers(config: DictConfig) -> tuple[list[int], int, int]:
+    """Sample sizes, seeds and floors."""
+    given = config.samples
+    sizes = list(given) if isinstance(given, ListConfig) else [given]
+    if not sizes:
+        raise ValueError("suite.samples must be a number or a list of some, got []")
+    # distances need two
+    sizes = [checks.count("suite.samples", size, least=2) for size in sizes]
+    seeds = checks.count("suite.seeds", config.seeds)
+    return sizes, seeds, checks.count("suite.floors", config.get("floors", seeds))
 
 
 def _named(nodes: dict[str, Any], only: Collection[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a tuning run tells of itself: the reward it trains on, and what that reward cannot see."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,11 +53,15 @@ class Monitor:
         self.reward, self.steps, self.also = reward, checks.count("steps", steps), also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
         self.condition = dealt(condition, SAMPLES, base.device)
-        with frozen(base):
-            self.base_samples = self._sample(base)
-        self.tilted = None
+        self.base, self.tilted = base, None
         if tilt is not None:
             self.tilted = tilt.sample(EXACT, generator=self._generator()).to(base.device)
+
+    @cached_property
+    def base_samples(self) -> Tensor:
+        """Samples of the base, (N, *E)."""
+        with frozen(self.base):
+            return self._sample(self.base)
 
     @torch.no_grad()
     def __call__(self, step: int, model: Any) -> dict[str, float]:

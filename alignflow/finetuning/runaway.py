@@ -9,6 +9,7 @@ of it along. Both its jumps and its velocity are followed, from noise of this fi
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,12 +46,24 @@ class Runaway:
         self, method: str, base: FlowMap, batch_size: int, condition: Tensor | None = None
     ):
         least, most = SAMPLES
-        self.method, self.samples = method, max(least, min(batch_size, most))
+        self.method, self.base = method, base
+        self.samples = max(least, min(batch_size, most))
         self.condition = dealt(condition, self.samples, base.device)
-        with frozen(base):
-            states = self._sample(base)
-        self.center = states.mean(0)
-        self.reach = max(self._reach(states), TINY)
+
+    @cached_property
+    def _base_samples(self) -> Tensor:
+        with frozen(self.base):
+            return self._sample(self.base)
+
+    @cached_property
+    def center(self) -> Tensor:
+        """Mean of the base's samples, (*E)."""
+        return self._base_samples.mean(0)
+
+    @cached_property
+    def reach(self) -> float:
+        """How far out the base's samples lie."""
+        return max(self._reach(self._base_samples), TINY)
 
     def check(self, model: FlowMap, step: int) -> None:
         """Refuse a model that has run away.

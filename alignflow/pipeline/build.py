@@ -79,7 +79,10 @@ def build_reward(node: DictConfig | Mapping[str, Any] | str) -> Reward:
         given = OmegaConf.to_container(given, resolve=True)
     if not given.get("_target_"):
         raise ConfigError("a reward needs a _target_: an import path such as my_module.my_reward")
-    return as_reward(_make(given))
+    try:
+        return as_reward(_make(given))
+    except TypeError as error:
+        raise ConfigError(f"{given['_target_']} is no reward: {error}") from error
 
 
 def find_reward(name: str) -> Reward:
@@ -115,6 +118,8 @@ def _make(node: Any) -> Any:
     if "_target_" not in made:
         return made
     name = made.pop("_target_")
+    if not isinstance(name, str):
+        raise ConfigError(f"a reward's _target_ must be an import path, got {name!r}")
     return _apply(_locate(name), made, name)
 
 

@@ -22,7 +22,7 @@ from .episodes import keep_episodes
 from .judging import Verdict, decoded, judge_samples
 from .reference import against_reference
 from .sampling import COSTS, build_steerer, sample_model, sample_steered
-from .tilt import interval, pair, reweighted_mean, share
+from .tilt import interval, kept_rewards, pair, reweighted_mean, share
 
 __all__ = ["evaluate_stage"]
 
@@ -81,13 +81,15 @@ def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
 
 
 def _model(name: str, drawn: Drawn, verdict: Verdict) -> dict[str, Any]:
+    rewards = kept_rewards(drawn["reward"], name)
     return {
         "name": name,
-        "rewards": drawn["reward"].tolist(),
+        "rewards": rewards.tolist(),
+        "dropped": len(drawn["reward"]) - len(rewards),
         "rates": {
             label: share(held.sum().item(), len(held)) for label, held in verdict.held.items()
         },
-        "mean_reward": pair(mean(drawn["reward"])),
+        "mean_reward": pair(mean(rewards)),
         "held_out": {key: pair(estimate) for key, estimate in verdict.held_out.items()},
         "diversity": pair(diversity(drawn["state"][:PAIRED])),
         "cost": {cost: drawn[cost].double().mean().item() for cost in COSTS},

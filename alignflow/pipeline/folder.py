@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignflow import __version__
 from alignflow.reward_module import RewardError
+from alignflow.training.log import plain_number
 
 from .remains import absent_parents, is_bare, remove_folder, remove_remains
 from .settings import ConfigError
@@ -143,11 +144,15 @@ class RunFolder:
         write_text(self.stage(name) / "result.json", json.dumps(result, indent=2) + "\n")
 
     def log(self, stage: str, step: int, **metrics: float) -> None:
-        """Add a line to the run's metrics, in place of one that a kill kept from counting."""
+        """Add a line to the run's metrics, in place of one that a kill kept from counting.
+
+        Numbers that are not finite become null.
+        """
         path, mark = self.path / "metrics.jsonl", f'"stage": "{stage}"'
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if mark not in line]
-        added = json.dumps({"step": step, "stage": stage, **metrics})
+        plain = {name: plain_number(value) for name, value in metrics.items()}
+        added = json.dumps({"step": step, "stage": stage, **plain}, allow_nan=False)
         write_text(path, "\n".join([*kept, added, ""]))
 
 

@@ -2,16 +2,15 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from alignflow import checks
-from alignflow.finetuning import METHODS
+from alignflow.interrupts import deferred_signals, resumable, terminable
 from alignflow.reward_module import RewardError
 from alignflow.steering import steer
-from alignflow.training import check_has_network
 
 from .bindings import bind, check_bindings
 from .build import build
@@ -20,11 +19,11 @@ from .context import Context
 from .display import console
 from .evaluation import evaluate_stage
 from .folder import RunFolder
-from .signals import interruptible, terminable
 from .stages import (
     finetune_stage,
     learn_posterior_stage,
     pretrain_stage,
+    rehearse_training,
     report_stage,
     steer_stage,
 )
@@ -40,6 +39,7 @@ STAGES: dict[str, Callable[[Context], dict[str, Any]]] = {
     "evaluate": evaluate_stage,
     "report": report_stage,
 }
+TRAININGS = {"pretrain", "learn_posterior", "finetune"}
 
 
 def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
@@ -59,39 +59,44 @@ def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
     """
     kept = RunFolder(folder)
     config = check_config(without_remnants(config))
-    with kept.held():
-        with terminable():
+    with terminable(), kept.held():
+        with resumable(kept.path) if kept.is_run else nullcontext():
             context = with_classes(Context(config, kept))
             kept.check_same(context.config)
             check_bindings(kept, context.config)
             rehearse(context)
             kept.begin(context.config, command)
-        console.print(f"run folder: {kept.path}", style="dim")
-        for number, stage in enumerate(context.config.stages):
-            if kept.result(stage) is not None:
-                console.print(f"{stage}: done before", style="dim")
-                continue
-            start = time.perf_counter()
-            result = _finish(context, stage)
-            kept.log(stage, number, seconds=time.perf_counter() - start)
-            kept.finish(stage, result)
+        with resumable(kept.path):
+            _run_stages(context)
     return kept.path
+
+
+def _run_stages(context: Context) -> None:
+    kept = context.folder
+    console.print(f"run folder: {kept.path}", style="dim")
+    for number, stage in enumerate(context.config.stages):
+        if kept.result(stage) is not None:
+            console.print(f"{stage}: done before", style="dim")
+            continue
+        start = time.perf_counter()
+        result = _finish(context, stage)
+        kept.log(stage, number, seconds=time.perf_counter() - start)
+        kept.finish(stage, result)
 
 
 def _finish(context: Context, stage: str) -> dict[str, Any]:
     """What a stage finds; whatever ends it before that leaves what was done, and says so."""
     bind(context.folder, context.config, stage)
-    resume_by = f"`alignflow resume {context.folder.path}`"
     try:
-        with interruptible(stage):
+        # a training ends at its next step, all else at once
+        ending = deferred_signals() if stage in TRAININGS else nullcontext()
+        with resumable(context.folder.path, stage), ending:
             return STAGES[stage](context)
     except RewardError as error:
         raise RewardError(
-            f"{error}\nWhat was done is kept: mend the reward, then {resume_by}"
+            f"{error}\nWhat was done is kept: mend the reward, then `alignflow resume "
+            f"{context.folder.path}`"
         ) from error
-    except KeyboardInterrupt:
-        console.print(f"{stage} was stopped. What was done is kept: {resume_by}")
-        raise
 
 
 def rehearse(context: Context) -> None:
@@ -101,19 +106,16 @@ def rehearse(context: Context) -> None:
     """
     config = context.config
     due = {stage for stage in config.stages if context.folder.result(stage) is None}
-    if due & {"pretrain", "learn_posterior"}:
-        _ = build(config.training), context.data
     if not due - {"report"}:
         return
     policy: Any = context.initial_policy
-    if "learn_posterior" in due:
-        check_has_network(policy, "learn_posterior")
+    for stage in ("pretrain", "learn_posterior"):
+        if stage in due:
+            rehearse_training(context, stage, policy)
     if "learn_posterior" in config.stages:
         policy = policy.with_context()
     if "finetune" in due:
-        check_has_network(policy, "finetune")
-        method = build(config.finetuner).get("method", "weighted")
-        checks.choice("finetuner.method", method, METHODS)
+        rehearse_training(context, "finetune", policy)
     if "evaluate" in due:
         _ = context.judge, context.reference, context.held_out
     if config.get("reward"):

@@ -10,17 +10,21 @@ import torch
 from alignflow.cost import Meter, MeteredReward
 from alignflow.distillation import learn_posterior, pretrain
 from alignflow.finetuning import finetune
+from alignflow.flow_map import FlowMap
 from alignflow.report import build_report
+from alignflow.training import rehearsal
 
 from .build import build
 from .context import Context
 from .display import training_bar
 from .sampling import build_steerer, sample_steered
+from .tilt import kept_rewards
 
 __all__ = [
     "finetune_stage",
     "learn_posterior_stage",
     "pretrain_stage",
+    "rehearse_training",
     "report_stage",
     "steer_stage",
 ]
@@ -40,16 +44,10 @@ def learn_posterior_stage(context: Context) -> dict[str, Any]:
 
 def finetune_stage(context: Context) -> dict[str, Any]:
     """Change the model for good, towards the tilt."""
-    run = {"precision": context.config.precision, "compile": context.config.compile}
-    options, labels = run | build(context.config.finetuner), context.config.condition
-    if labels is not None:
-        options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
-    if context.held_out:
-        options["held_out"] = context.held_out
     meter = Meter()
-    train = partial(finetune, context.policy, MeteredReward(context.reward, meter))
-    found = _train(context, "finetune", train, options)
-    # with those of the monitor; of the last part of a stage that was cut
+    train = partial(finetune, context.policy, MeteredReward(context.reward, meter), meter=meter)
+    found = _train(context, "finetune", train, _tuning(context))
+    # with those of the monitor
     calls = {"reward_calls": meter.total.reward_calls, "reward_vjps": meter.total.reward_vjps}
     return found | calls
 
@@ -64,7 +62,7 @@ def steer_stage(context: Context) -> dict[str, Any]:
     return {
         "method": context.config.steerer.method,
         "n": len(drawn["reward"]),
-        "mean_reward": drawn["reward"].mean().item(),
+        "mean_reward": kept_rewards(drawn["reward"], "the steerer").mean().item(),
         "seconds": drawn["seconds"].sum().item(),
     }
 
@@ -72,6 +70,42 @@ def steer_stage(context: Context) -> dict[str, Any]:
 def report_stage(context: Context) -> dict[str, Any]:
     """Write the page."""
     return {"page": build_report(context.folder.path).name}
+
+
+def rehearse_training(context: Context, stage: str, policy: FlowMap) -> None:
+    """Refuse what a stage that trains would refuse before its first step.
+
+    Args:
+        context: Of the run.
+        stage: The stage.
+        policy: Like the one that the stage will begin with, trained or not.
+    """
+    config: Any = context.config
+    start: dict[str, Callable[[], Any]] = {
+        "pretrain": lambda: partial(pretrain, policy, context.data, **build(config.training)),
+        # its batch only measures here how wide the data is
+        "learn_posterior": lambda: partial(
+            learn_posterior, policy, context.data, **build(config.training) | {"batch_size": 2}
+        ),
+        "finetune": lambda: partial(finetune, policy, context.reward, **_tuning(context)),
+    }
+    with rehearsal():
+        start[stage]()(
+            generator=context.training_generator(),
+            folder=context.folder.path / "stages" / stage,
+            progress=lambda step, steps, metrics: None,
+        )
+
+
+def _tuning(context: Context) -> dict[str, Any]:
+    """Options of the finetuner, with what the run says for all of its stages."""
+    run = {"precision": context.config.precision, "compile": context.config.compile}
+    options, labels = run | build(context.config.finetuner), context.config.condition
+    if labels is not None:
+        options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
+    if context.held_out:
+        options["held_out"] = context.held_out
+    return options
 
 
 def _train(

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from alignflow.metrics import Estimate
-from alignflow.reward_module import log_tilt
+from alignflow.reward_module import RewardError, log_tilt
 
-__all__ = ["interval", "pair", "reweighted_mean", "share"]
+__all__ = ["interval", "kept_rewards", "pair", "reweighted_mean", "share"]
 
 Z = 1.96  # standard errors on either side of a 95 % interval
 
@@ -27,6 +27,21 @@ def reweighted_mean(values: Tensor, rewards: Tensor, strength: float) -> Estimat
     # the delta method, for a ratio of two means
     error = torch.linalg.vector_norm(weight * (values - mean))
     return Estimate(mean.item(), error.item())
+
+
+def kept_rewards(rewards: Tensor, model: str) -> Tensor:
+    """Of the rewards (N,) of a model's samples, those of samples that the reward did not drop.
+
+    Raises:
+        RewardError: If they are fewer than two, so that no mean has an error.
+    """
+    kept = rewards[rewards > -math.inf]
+    if len(kept) < 2:
+        raise RewardError(
+            f"the reward drops all but {len(kept)} of the {len(rewards)} samples of {model}, and a "
+            "mean needs two: draw more, or drop fewer"
+        )
+    return kept
 
 
 def pair(estimate: Estimate) -> list[float]:

@@ -149,5 +149,8 @@ def _times(grid: str | Tensor | Sequence[float], steps: int | None) -> Tensor:
         ) from error
     times = check_grid(times)
     if steps is not None and checks.count("steps", steps) != len(times) - 1:
-        raise ValueError(f"a grid of {len(times)} times has {len(times) - 1} steps, got {steps}")
+        raise ValueError(
+            f"a grid of {len(times)} times has {len(times) - 1} steps, got "
+            f"grid={checks.shown(grid)} with steps={steps}"
+        )
     return times

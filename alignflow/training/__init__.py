@@ -2,7 +2,7 @@
 
 from alignflow.interrupts import Interrupted
 
-from .trainer import TRAINER_OPTIONS, Trainer, check_has_network, ema, schedule
+from .trainer import TRAINER_OPTIONS, Trainer, check_has_network, ema, rehearsal, schedule
 
 __all__ = [
     "TRAINER_OPTIONS",
@@ -10,5 +10,6 @@ __all__ = [
     "Trainer",
     "check_has_network",
     "ema",
+    "rehearsal",
     "schedule",
 ]

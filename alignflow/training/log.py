@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Means", "MetricsLog"]
+__all__ = ["Means", "MetricsLog", "plain_number"]
 
 SECONDS = "seconds_per_step"  # only lines of training have it
 
@@ -72,7 +72,7 @@ class MetricsLog(AbstractContextManager):
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
         if self.file is not None:
-            plain = {name: _plain(value) for name, value in metrics.items()}
+            plain = {name: plain_number(value) for name, value in metrics.items()}
             self.file.write(json.dumps({"step": step, **plain}, allow_nan=False) + "\n")
         self._draw(step, metrics)
 
@@ -131,6 +131,7 @@ def _parsed(line: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
+    """A number as JSON has it; None for one that is not finite."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

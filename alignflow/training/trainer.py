@@ -7,7 +7,8 @@ one generator, or from torch's global randomness seeded by it, and both are part
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from alignflow import checks
 from alignflow.checkpoint import CheckpointError, as_folder, is_saved, load_folder, save_folder
+from alignflow.cost import Cost, Meter
 from alignflow.flow_map import check_flow_map
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
 from alignflow.precision import autocast, check_precision
@@ -29,9 +31,9 @@ from .log import Means, MetricsLog
 from .randomness import GlobalRandomness, global_state, set_global_state
 from .state import TrainingState
 
-__all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "schedule"]
+__all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "rehearsal", "schedule"]
 
-CHECKPOINT, EVALUATED = "checkpoint", "evaluated"
+CHECKPOINT, EVALUATED, COUNTED = "checkpoint", "evaluated", "cost"
 RUNAWAY = "a step has led it there, as too large a learning rate does"
 
 RandomState = tuple[Tensor, dict[str, Tensor]]
@@ -39,9 +41,30 @@ RandomState = tuple[Tensor, dict[str, Tensor]]
 
 TRAINER_OPTIONS = (
     "optimizer learning_rate warmup decay clip_norm ema_decay precision "
-    "checkpoint_every log_every evaluate stop progress"
+    "checkpoint_every log_every evaluate stop progress meter"
 ).split()
 """What calls that train pass on to `Trainer` as it comes."""
+
+
+_REHEARSAL: ContextVar[bool] = ContextVar("rehearsal", default=False)
+
+
+class _Rehearsed(Exception):
+    """A training that was only rehearsed has come to its door."""
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Inside, a call that trains ends before it reads or writes anything in a folder.
+
+    What it refuses by then, as options that are none, is raised.
+    """
+    token = _REHEARSAL.set(True)
+    try:
+        with suppress(_Rehearsed):
+            yield
+    finally:
+        _REHEARSAL.reset(token)
 
 
 def check_has_network(policy: Any, caller: str) -> None:
@@ -106,6 +129,8 @@ class Trainer:
             after the checkpoint is written. What it draws changes nothing in the training.
         stop: A call of (averaged model, metrics) after each evaluation; True ends the run there.
         progress: A call of (step, steps, metrics) after each step; metrics are the newest line's.
+        meter: Counts what the training costs. Its total is part of each checkpoint, so that a run
+            that was cut has counted each of its steps once.
 
     Raises:
         ValueError: If there is nothing to train, or a number is none of its kind.
@@ -132,6 +157,7 @@ class Trainer:
         evaluate: Callable[[int, nn.Module], dict[str, float]] | None = None,
         stop: Callable[[nn.Module, dict[str, float]], bool] | None = None,
         progress: Callable[[int, int, dict[str, float]], None] | None = None,
+        meter: Meter | None = None,
     ):
         check_precision(precision)
         learning_rate = checks.positive("learning_rate", learning_rate)
@@ -173,6 +199,7 @@ class Trainer:
         self.average = ema(model, ema_decay).requires_grad_(False).eval()
         self.precision, self.device = precision, trainable[0].device
         self.evaluate, self.stop, self.progress = evaluate, stop, progress
+        self.meter = meter or Meter()
         self.step, self.evaluated, self.stopped = 0, 0, False
         self._means, self._buffers = Means(), BufferBackup(loss)
         self._randomness = GlobalRandomness(self.generator, self.device)
@@ -191,6 +218,8 @@ class Trainer:
                 before stays.
             Interrupted: After such a signal.
         """
+        if _REHEARSAL.get():
+            raise _Rehearsed
         with self._randomness, self._interruptible() as pending:
             if self.folder is not None:
                 self.resume()
@@ -233,12 +262,13 @@ class Trainer:
         Raises:
             FloatingPointError: If a loss or a gradient is not finite; it names the term.
         """
-        before = self._random_state()
+        before, counted = self._random_state(), self.meter.total
         self._buffers.take()
         try:
             scalars, norm = self._differentiate(before)
         except Exception:
             self._undo(before)
+            self.meter.total = counted
             if self.folder is not None and self._infinite_weight() is None:
                 self.save()
             raise
@@ -354,15 +384,23 @@ class Trainer:
             self._set_random_state(before)
         self.evaluated = self.step
         if self.folder is not None:
-            facts = {"step": self.step, "stopped": self.stopped}
+            facts = {"step": self.step, "stopped": self.stopped, **self._counted()}
             save_folder(self.folder / EVALUATED, {}, facts)
 
     def save(self) -> None:
         """Write a checkpoint of everything that resuming to the same bits needs."""
         tensors, facts = self._state.collect()
         # weights are checked before; a dropped candidate has the log-weight -inf
-        facts = {"step": self.step, **facts}
+        facts = {"step": self.step, **facts, **self._counted()}
         save_folder(self._checkpoint_folder, tensors, facts, allow_nonfinite=True)
+
+    def _counted(self) -> dict[str, Any]:
+        return {COUNTED: dict(self.meter.total.items())}
+
+    def _count_from(self, facts: dict[str, Any]) -> None:
+        """Go on counting from what was kept; earlier versions kept nothing."""
+        if COUNTED in facts:
+            self.meter.total = Cost(**facts[COUNTED])
 
     @property
     def _checkpoint_folder(self) -> Path:
@@ -389,6 +427,7 @@ class Trainer:
             if (weight := self._infinite_weight()) is not None:
                 raise CheckpointError(f"{folder} is of weights that are not finite: {weight}")
             self.step = step
+            self._count_from(facts)
             self.evaluated, self.stopped = self._judged(facts)
         except CheckpointError:
             raise
@@ -406,6 +445,7 @@ class Trainer:
         found = load_folder(folder)[1] if is_saved(folder) else {}
         if found.get("step") != self.step:
             return 0, False
+        self._count_from(found)
         return self.step, checks.flag("stopped", found["stopped"])
 
 

@@ -193,7 +193,9 @@ def _next(job: Job, folder: Path) -> tuple[str, ...]:
 
 
 def _is_begun(folder: Path) -> bool:
-    return any((folder / "run" / name).exists() for name in ("config.yaml", "multirun.yaml"))
+    # of a sweep both: Hydra writes its own file a moment before the command is kept
+    run, sweep = ("config.yaml",), ("multirun.yaml", "command.txt")
+    return any(all((folder / "run" / name).exists() for name in kind) for kind in (run, sweep))
 
 
 def _until_done(command: tuple[str, ...], folder: Path) -> tuple[int | str, str]:

@@ -329,8 +329,9 @@ def _grammar() -> Iterator[_Place]:
         "{",
         "steerer:3",
     )
-    yield _Place(("run", *TINY, "{}"), bad, ("override", "config", "arguments", "usage"), False)
-    yield _Place(("benchmark", *BENCHMARK, "{}"), bad, ("override", "config", "arguments"), False)
+    told = ("override", "key", "config", "arguments", "usage")
+    yield _Place(("run", *TINY, "{}"), bad, told, False)
+    yield _Place(("benchmark", *BENCHMARK, "{}"), bad, told, False)
     folders = each("text.txt", "text.txt/deep", "/proc/nothing/here", "/dev/full/x")
     yield _Place(("run", *TINY, "hydra.run.dir={}"), folders, ("folder", "directory", "dir"))
     yield _Place(("benchmark", *BENCHMARK, "folder={}"), folders, ("folder", "directory"))
@@ -371,12 +372,10 @@ def _pictures() -> Iterator[_Place]:
     yield _Place((*right, "--particles", "{}"), each("abc", "0", "-1", "2.5", "3"), ("particles",))
     methods = _typos(["lookahead", "glass", "dps"])
     yield _Place((*right, "--method", "{}"), methods, ("method", "steerer"))
-    options = each(
-        "step_size=abc", "stepsize=1", "step_size", "=1", "step_size=-1", "step_size=nan"
-    )
-    yield _Place(
-        (*right, "--options", "{}"), options, ("step_size", "stepsize", "option", "override")
-    )
+    options = each("step_size=abc", "step_size", "=1", "step_size=-1", "step_size=nan")
+    yield _Place((*right, "--options", "{}"), options, ("step_size", "option", "override"))
+    # of an option that there is not, its value does not matter
+    yield _Place((*right, "--options", "{}"), each("stepsize=1"), ("stepsize",), False)
     rewards = each("nothing", "my_module:absent", "nowhere:f", "my_module:number", "rednes", "")
     yield _Place((*steer, "--reward", "{}"), rewards, ("reward", "imported"))
     yield _Place(
