@@ -230,6 +230,8 @@ def _shown(found: Any, depth: int = 0) -> Iterator[str]:
         yield from ("torch.float32", "torch.int64", "()")
         if not abs(found) < float("inf"):
             yield from ("NaN", "infinity", "infinite", "finite")
+    if isinstance(found, complex):
+        yield "torch.complex64"
     if found is None:
         yield from ("None", "none", "nothing")
     if isinstance(found, type):
