@@ -151,8 +151,8 @@ def as_rows(condition: Any) -> Tensor | None:
     rows = torch.atleast_1d(checks.as_tensor("condition", condition))
     if not len(rows):
         raise ValueError(f"condition must be one or several, got none: {checks.shown(condition)}")
-    if rows.is_floating_point() and not torch.isfinite(rows).all():
-        raise ValueError(f"condition must be finite, got {checks.shown(condition)}")
+    if rows.is_complex() or not torch.isfinite(rows).all():
+        raise ValueError(f"condition must be finite real numbers, got {checks.shown(condition)}")
     return rows
 
 

@@ -59,7 +59,7 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
         if getattr(data, "ndim", 1) == 0:
             raise ValueError(f"{KINDS}, got {checks.shown(data)}")
         if not len(data):
-            raise ValueError(f"data must have at least one row, got {checks.shown(data)}")
+            raise ValueError(f"data must have a row and is empty, got {checks.shown(data)}")
         return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))
     if callable(data):
         return lambda generator: _as_batch(data(n))

@@ -42,7 +42,7 @@ def test_trainings_of_other_kinds_refuse_it_too(train, name):
 
 
 def test_conditions_are_finite(normal, first):
-    with pytest.raises(ValueError, match="^condition must be finite, got nan$"):
+    with pytest.raises(ValueError, match="^condition must be finite real numbers, got nan$"):
         af.finetune(normal, first, **QUICK, condition=float("nan"))
 
 
