@@ -4,8 +4,11 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def one_thread():
+    torch.set_num_threads(1)
+    yield
+    # environments in processes of their own leave their parent another number
     torch.set_num_threads(1)
 
 
