@@ -155,7 +155,7 @@ def test_adaptive_levels_reach_the_whole_strength_and_no_more(normal, first, tmp
     [
         ({"levels": 0}, "levels must be a whole number of at least 1, got 0"),
         ({"diagonal_fraction": 1.0}, r"diagonal_fraction must lie in \(0, 1\), got 1.0"),
-        ({"memory": 1.0}, r"memory must lie in \[0, 1\), got 1.0"),
+        ({"memory": 1.0}, r"memory must be a fraction in \[0, 1\), got 1.0"),
         ({"regularizer": None}, "tilt has no option regularizer; its own are .*memory.*pool"),
     ],
 )

@@ -264,7 +264,9 @@ def test_a_name_that_is_none_is_refused(name):
     ],
 )
 def test_states_of_another_shape_than_the_network_takes_are_refused(make, shape):
-    with pytest.raises(ValueError, match=r"event_shape \(.*\) does not fit"):
+    with pytest.raises(
+        ValueError, match=r"event_shape \(.*\) must be one that the network takes, and does not fit"
+    ):
         FlowMapPolicy(make(), shape)
 
 

@@ -134,7 +134,10 @@ def slope() -> Linear:
         ({"grid": torch.tensor([0.0, math.nan, 1.0])}, "a grid must be finite"),
         ({"grid": torch.tensor([0.1, 1.0])}, "runs from 0 to 1, got 0.1"),
         ({"grid": [0.0, 0.5]}, "runs from 0 to 1, got 0.0 to 0.5"),
-        ({"grid": [0.0, 0.5, 1.0], "steps": 3}, "a grid of 3 times has 2 steps, got 3"),
+        (
+            {"grid": [0.0, 0.5, 1.0], "steps": 3},
+            "a grid of 3 times has 2 steps, got grid=\[0.0, 0.5, 1.0\] with steps=3",
+        ),
     ],
     ids=str,
 )
