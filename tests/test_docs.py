@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import alignflow
-from alignflow import commands
+from alignflow import commands, finetuning, steering
 from alignflow.cli import main
 
 ROOT = Path(alignflow.__file__).parent.parent
@@ -105,6 +105,17 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     sys.modules.pop("my_module", None)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def methods():
+    """A page may add a method of its own, which the next test does not see."""
+    tables = finetuning.METHODS, steering.METHODS
+    before = [dict(table) for table in tables]
+    yield
+    for table, methods in zip(tables, before, strict=True):
+        table.clear()
+        table.update(methods)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

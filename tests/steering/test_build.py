@@ -136,7 +136,7 @@ def slope() -> Linear:
         ({"grid": [0.0, 0.5]}, "runs from 0 to 1, got 0.0 to 0.5"),
         (
             {"grid": [0.0, 0.5, 1.0], "steps": 3},
-            "a grid of 3 times has 2 steps, got grid=\[0.0, 0.5, 1.0\] with steps=3",
+            r"a grid of 3 times has 2 steps, got grid=\[0.0, 0.5, 1.0\] with steps=3",
         ),
     ],
     ids=str,
