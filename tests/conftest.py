@@ -1,5 +1,8 @@
 """What several tests share: one thread (so that runs repeat to the bit) and a seeded generator."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,3 +18,13 @@ def one_thread():
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def cwd(tmp_path, monkeypatch) -> Path:
+    """An empty working directory of a command line, where a `my_module` may be written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["alignflow"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("my_module", None)
+    return tmp_path

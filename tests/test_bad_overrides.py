@@ -1,6 +1,5 @@
 """Mistakes on the command line: each is told in a few words that name it, and leaves no folder."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -191,16 +190,12 @@ def words_only(value):
 
 
 @pytest.fixture
-def cwd(tmp_path, monkeypatch):
+def cwd(cwd):
     """A working directory with a module and a small model of the user's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["alignflow"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    sys.modules.pop("my_module", None)
     Path("my_module.py").write_text(MODULE)
     Path("folder.png").mkdir()
     FlowMapPolicy(MLP(2, width=8), (2,)).save("points")
-    return tmp_path
+    return cwd
 
 
 def refused(arguments, message, capsys):

@@ -36,17 +36,13 @@ TINY = [
 
 
 @pytest.fixture
-def cwd(tmp_path, monkeypatch):
+def cwd(cwd):
     """An empty working directory with a reward of the user's own and two small models."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["alignflow"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    sys.modules.pop("my_module", None)
     Path("my_module.py").write_text(REWARD)
     FlowMapPolicy(MLP(2, width=8), (2,)).save("points")
     unet = UNet(channels=1, widths=(32,), attention=(False,), blocks=1, classes=3)
     FlowMapPolicy(unet, (1, 8, 8), decode="image").save("images")
-    return tmp_path
+    return cwd
 
 
 def test_help_names_every_command(capsys):

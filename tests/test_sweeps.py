@@ -26,16 +26,12 @@ SWEEP = Path("my sweep")
 
 
 @pytest.fixture
-def cwd(tmp_path, monkeypatch):
+def cwd(cwd):
     """A working directory with a reward of the user's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["alignflow"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    sys.modules.pop("my_module", None)
     Path("my_module.py").write_text(
         "def left(points):\n    return -points[:, 0]\ndef right(points):\n    return points[:, 0]\n"
     )
-    return tmp_path
+    return cwd
 
 
 def results():
