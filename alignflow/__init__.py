@@ -16,8 +16,10 @@ _FACE = {
     "Reward": "reward_module",
     "RewardError": "reward_module",
     "Sum": "reward_module",
+    "Tilt": "tilt",
     "as_reward": "reward_module",
     "check_reward": "reward_module",
+    "data": "data",
     "envs": "envs",
     "evaluate": "metrics",
     "finetune": "finetuning",
@@ -51,7 +53,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from alignflow import envs, policies, rewards, targets
+    from alignflow import data, envs, policies, rewards, targets
     from alignflow.checkpoint import CheckpointError
     from alignflow.distillation import learn_posterior, pretrain
     from alignflow.finetuning import finetune
@@ -68,3 +70,4 @@ if TYPE_CHECKING:
         reward,
     )
     from alignflow.steering import steer
+    from alignflow.tilt import Tilt

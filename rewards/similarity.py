@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.data import eight_bit
 from alignflow.reward_module import Reward
-from alignflow.targets import eight_bit
 
 from .images import check_images
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alignflow.targets import DIGIT_SPLITS
-from alignflow.targets.avatars import draw
+from alignflow.data import DIGIT_SPLITS
+from alignflow.data.avatars import draw
 
-SHIPPED = Path(__file__).parents[1] / "alignflow" / "targets" / "shipped"
+SHIPPED = Path(__file__).parents[1] / "alignflow" / "data" / "shipped"
 SHARES = (0.5, 0.3, 0.2)  # of DIGIT_SPLITS
 
 

@@ -7,11 +7,11 @@ from rich.progress import track
 from tensordict import TensorDict
 from torch import Tensor
 
+from alignflow.data import ATTRIBUTES, Images, avatars
 from alignflow.metrics import frechet_distance
 from alignflow.policies import FlowMapPolicy, load, load_judge
 from alignflow.posteriors import DrawnPosterior, GLASSPosterior, StochasticMapPosterior
 from alignflow.rewards import Attribute
-from alignflow.targets import ATTRIBUTES, Images, avatars
 
 BATCH = 500
 STEPS = (1, 2, 4, 8)

@@ -16,9 +16,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from alignflow.checkpoint import load_parameters, save_folder
+from alignflow.data import ATTRIBUTES, CHARACTERS, Images, avatars, deform, digits, glyphs
 from alignflow.policies import judges
 from alignflow.rewards import classifier
-from alignflow.targets import ATTRIBUTES, CHARACTERS, Images, avatars, deform, digits, glyphs
 from alignflow.training import Trainer
 
 Network = classifier.Classifier | judges.Judge

@@ -3,7 +3,7 @@
 from quality import class_accuracy
 from shipping import train_and_ship
 
-from alignflow.targets import glyphs
+from alignflow.data import glyphs
 
 if __name__ == "__main__":
     train_and_ship(

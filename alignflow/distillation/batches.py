@@ -111,7 +111,7 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
     if not states.is_floating_point():
         raise ValueError(
             f"states must be floats, got data of {states.dtype}: images lie in [-1, 1], "
-            "pixels.float() / 127.5 - 1, or come as af.targets.Images(pixels)"
+            "pixels.float() / 127.5 - 1, or come as af.data.Images(pixels)"
         )
     event = tuple(states.shape[1:])
     if event != policy.event_shape:

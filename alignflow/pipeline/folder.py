@@ -20,6 +20,7 @@ from alignflow import __version__
 from alignflow.reward_module import RewardError
 from alignflow.training.log import plain_number
 
+from .older import modernized
 from .remains import absent_parents, is_bare, remove_folder, remove_remains
 from .settings import ConfigError
 from .targets import shipped_targets, targets_of
@@ -118,7 +119,8 @@ class RunFolder:
             raise ConfigError(f"{path} cannot be read: {error}") from error
         if not isinstance(config, DictConfig):
             raise ConfigError(f"{path} is no config of a run")
-        return config
+        plain: dict[str, Any] = modernized(OmegaConf.to_container(config))
+        return OmegaConf.create(plain)
 
     def targets(self) -> set[str]:
         """Import paths that the run recorded as its own.
@@ -126,7 +128,7 @@ class RunFolder:
         Of a run that was begun before they were recorded, those that the package itself names.
         """
         path = self.path / "targets.json"
-        return set(read_json(path)) if path.exists() else set(shipped_targets())
+        return set(modernized(read_json(path))) if path.exists() else set(shipped_targets())
 
     def stage(self, name: str) -> Path:
         """Folder of a stage, made if need be."""

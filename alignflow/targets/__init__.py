@@ -1,17 +1,11 @@
-"""Distributions with closed-form posteriors and tilts, and data sets."""
+"""Distributions with closed-form posteriors and tilts."""
 
-from .augmentation import AugmentedImages, deform
-from .avatars import ATTRIBUTES, avatars, avatars_sample
 from .boltzmann import Boltzmann, boltzmann
 from .checkerboard import Checkerboard
-from .digits import DIGIT_SPLITS, digits
 from .empirical import Empirical
-from .folder import eight_bit, image_folder
 from .gaussian_mixture import GaussianMixture
 from .gaussians import Gaussians
-from .glyphs import CHARACTERS, glyphs
 from .grid import GridDensity
-from .images import Images, cache_folder
 from .modes import ModeJudge, ring_judge
 from .named import (
     bump_reward,
@@ -39,11 +33,7 @@ from .particles import (
 from .rewards import Linear, Quadratic
 
 __all__ = [
-    "ATTRIBUTES",
-    "CHARACTERS",
     "CLUSTERS",
-    "DIGIT_SPLITS",
-    "AugmentedImages",
     "Boltzmann",
     "Checkerboard",
     "Cluster",
@@ -51,26 +41,17 @@ __all__ = [
     "GaussianMixture",
     "Gaussians",
     "GridDensity",
-    "Images",
     "Linear",
     "ModeJudge",
     "Quadratic",
-    "avatars",
-    "avatars_sample",
     "boltzmann",
     "build_cluster",
     "bump_reward",
-    "cache_folder",
     "cycloid_reward",
     "cycloid_ring",
-    "deform",
-    "digits",
     "double_well",
-    "eight_bit",
     "energy_reward",
     "from_relative",
-    "glyphs",
-    "image_folder",
     "inverse_problem",
     "inverse_problem_reward",
     "lennard_jones",

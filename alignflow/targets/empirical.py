@@ -15,12 +15,12 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
+from alignflow.data.images import Images
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time, expand_time
 from alignflow.ode import integrate
 from alignflow.reward_module import Reward, as_reward, log_tilt
 
-from .images import Images
 from .row_laws import RowLaws
 from .row_posterior import log_marginal, noise_level, posterior_laws
 from .stored_rows import check_log_weight, stored_rows

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-
-from .images import pixel_states
+from alignflow.data.images import pixel_states
 
 __all__ = ["StoredRows", "check_log_weight", "stored_rows"]
 

@@ -20,13 +20,13 @@ from rich.progress import track
 from torch import Tensor
 
 import alignflow as af
+from alignflow.data import ATTRIBUTES, CHARACTERS, avatars, digits, glyphs
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import frechet_distance, novelty
 from alignflow.pictures import save_picture
 from alignflow.policies import load_judge
 from alignflow.precision import autocast, fastest
 from alignflow.rewards import tesseract_read
-from alignflow.targets import ATTRIBUTES, CHARACTERS, avatars, digits, glyphs
 
 BATCH = 250
 STEPS = (1, 2, 4, 8)

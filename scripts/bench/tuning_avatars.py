@@ -20,13 +20,13 @@ from torch import Tensor
 
 import alignflow as af
 from alignflow.cost import Meter, MeteredReward
+from alignflow.data import ATTRIBUTES
 from alignflow.finetuning import MapRollout, MemorylessRollout
 from alignflow.metrics import diversity, mean, sliced_wasserstein
 from alignflow.pipeline.tilt import reweighted_mean
 from alignflow.policies import load_judge
 from alignflow.precision import autocast, fastest
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
-from alignflow.targets import ATTRIBUTES
 
 KEPT = Path("outputs/tuning_avatars")
 STEPS = 4  # of samples

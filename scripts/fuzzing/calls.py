@@ -858,24 +858,24 @@ def _targets() -> list[Call]:
             deviation=v.positive(),
         ),
         _call(
-            "targets.digits", split=v.choice("train", "judge_train", "judge_test"), augment=v.flag()
+            "data.digits", split=v.choice("train", "judge_train", "judge_test"), augment=v.flag()
         ),
         _call(
-            "targets.image_folder",
+            "data.image_folder",
             {"path": "album", "size": "8"},
             path=v.each("None", "3", "'nowhere'", "a_file", "precious", "{}"),
             size=v.count(),
             channels=v.count(1, 4).filter(lambda text: text != "2"),
         ),
         _call(
-            "targets.Images",
+            "data.Images",
             {"pixels": pictures},
             pixels=v.each("None", "3", "'abc'", "torch.zeros(4, 1, 8, 8)", "torch.zeros(4).byte()"),
             labels=v.each("3", "'abc'", "{'a': torch.zeros(3).long()}", "{'a': 'abc'}", "[1]"),
             condition=v.each("'no_such'", "3", "[]"),
             then=".sample(2)",
         ),
-        _call("targets.glyphs", {"n": "2"}, n=v.count(), first=v.count(0)),
+        _call("data.glyphs", {"n": "2"}, n=v.count(), first=v.count(0)),
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import alignflow as af
-from alignflow import distillation, envs, finetuning, policies, rewards, targets
+from alignflow import data, distillation, envs, finetuning, policies, rewards, targets
 
 __all__ = ["namespace"]
 
@@ -52,6 +52,7 @@ def _modules() -> dict[str, Any]:
         "nan": math.nan,
         "inf": math.inf,
         "Path": Path,
+        "data": data,
         "targets": targets,
         "policies": policies,
         "rewards": rewards,

@@ -6,9 +6,9 @@ import torch
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from alignflow.data import Images
 from alignflow.distillation import batches, pretrain
 from alignflow.policies import MLP, FlowMapPolicy
-from alignflow.targets import Images
 
 POINTS = torch.arange(10.0).view(5, 2)
 POLICY = FlowMapPolicy(MLP(2, 8, 1, classes=3), (2,))

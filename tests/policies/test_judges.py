@@ -8,11 +8,11 @@ import torch
 from fuzzing.damage import sign
 
 from alignflow import CheckpointError
+from alignflow.data import ATTRIBUTES, CHARACTERS, Images, avatars_sample, digits
+from alignflow.data.glyphs import draw as draw_glyph
 from alignflow.policies import judges as module
 from alignflow.policies.judges import JUDGES, Judge, load_judge
 from alignflow.rewards import classifier
-from alignflow.targets import ATTRIBUTES, CHARACTERS, Images, avatars_sample, digits
-from alignflow.targets.glyphs import draw as draw_glyph
 
 
 def pixels(images: Images) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignflow.checkpoint import save_folder
-from alignflow.targets.avatars import BACKGROUNDS, SIZE, _style, avatars
+from alignflow.data.avatars import BACKGROUNDS, SIZE, _style, avatars
 
 BASE = {"glasses": 0.20, "hat": 0.05, "beard": 0.05, "happy": 0.52, "long_hair": 0.41}
 TILTED = BASE | {"glasses": 0.649}

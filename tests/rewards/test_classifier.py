@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from alignflow import CheckpointError
+from alignflow.data import ATTRIBUTES, CHARACTERS, Images, avatars_sample, digits
+from alignflow.data.glyphs import draw as draw_glyph
 from alignflow.rewards import classifier as module
 from alignflow.rewards.classifier import CLASSIFIERS, Classifier, load_classifier
-from alignflow.targets import ATTRIBUTES, CHARACTERS, Images, avatars_sample, digits
-from alignflow.targets.glyphs import draw as draw_glyph
 
 
 def pixels(images: Images) -> torch.Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import alignflow as af
+from alignflow.data import avatars_sample, digits
 from alignflow.rewards import Attribute, AttributeIndicator, AttributeLogProbability, ClassMixture
-from alignflow.targets import avatars_sample, digits
 
 FORMS = (Attribute, AttributeLogProbability, AttributeIndicator)
 

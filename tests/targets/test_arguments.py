@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from alignflow import targets
+from alignflow import data, targets
+from alignflow.data import AugmentedImages, Images, deform
 from alignflow.targets import (
-    AugmentedImages,
     Checkerboard,
     Empirical,
     GaussianMixture,
     GridDensity,
-    Images,
     Quadratic,
-    deform,
     ring,
     ring_reward,
 )
@@ -74,14 +72,14 @@ REFUSED = {
         "condition must be one of cat, got 'cats'; did you mean 'cat'",
     ),
     "drawn images": (lambda: Images(PIXELS).sample(1.5), "n must be a whole number"),
-    "augment": (lambda: targets.digits(augment="yes"), "augment must be true or false, got 'yes'"),
+    "augment": (lambda: data.digits(augment="yes"), "augment must be true or false, got 'yes'"),
     "rotation": (
         lambda: deform(torch.zeros(2, 1, 4, 4), rotation=-1),
         "rotation must be a finite number of at least 0, got -1",
     ),
     "deformed bytes": (lambda: deform(PIXELS), r"images must be floats \(N, C, H, W\)"),
-    "portraits": (lambda: targets.avatars(n=2.5), "n must be a whole number .*, got 2.5"),
-    "folder": (lambda: targets.image_folder(None, 8), "path must be that of a folder, got None"),
+    "portraits": (lambda: data.avatars(n=2.5), "n must be a whole number .*, got 2.5"),
+    "folder": (lambda: data.image_folder(None, 8), "path must be that of a folder, got None"),
     "particles": (lambda: targets.from_relative(X), r"clusters must be of shape \(N, n, D\)"),
 }
 

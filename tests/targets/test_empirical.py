@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alignflow.data import Images, digits
 from alignflow.interpolants import score_from_velocity
 from alignflow.reward_module import Reward, reward
-from alignflow.targets import Empirical, GaussianMixture, Images, digits
+from alignflow.targets import Empirical, GaussianMixture
 from alignflow.targets.row_posterior import posterior_laws
 
 N = 101

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from alignflow.targets.drawing import drawn
+from alignflow.data.drawing import drawn
 
 NUMBERS = range(3, 9)
 

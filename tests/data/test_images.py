@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from alignflow.targets import (
+from alignflow.data import (
     ATTRIBUTES,
     CHARACTERS,
     DIGIT_SPLITS,
@@ -20,8 +20,8 @@ from alignflow.targets import (
     digits,
     glyphs,
 )
-from alignflow.targets.avatars import draw as draw_avatar
-from alignflow.targets.glyphs import draw as draw_glyph
+from alignflow.data.avatars import draw as draw_avatar
+from alignflow.data.glyphs import draw as draw_glyph
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_glyphs_are_dark_on_white_and_depend_on_their_number_only(empty_cache):
 def test_every_face_can_write_every_character():
     from PIL import Image, ImageDraw, ImageFont
 
-    from alignflow.targets.glyphs import _fonts
+    from alignflow.data.glyphs import _fonts
 
     for path in _fonts():
         font = ImageFont.truetype(path, 40)

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from PIL import Image
 
-from alignflow.targets import Images
+from alignflow.data import Images
 
 
 @pytest.mark.parametrize(

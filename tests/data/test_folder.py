@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alignflow.targets import image_folder
+from alignflow.data import image_folder
 
 
 def write(path, color, size=(8, 8), mode="RGB", **options):

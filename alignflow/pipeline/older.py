@@ -1,0 +1,22 @@
+"""Configs of earlier versions, so that their run folders can be continued and reported."""
+
+from typing import Any
+
+__all__ = ["KEYS", "TARGETS", "modernized"]
+
+_DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
+
+TARGETS: dict[str, str] = {f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA}
+"""Import paths that have moved, old to new."""
+
+KEYS: dict[str, str] = {}
+"""Keys that were renamed wherever they stand, old to new."""
+
+
+def modernized(config: Any) -> Any:
+    """A plain config (dicts and lists) in the words of this version."""
+    if isinstance(config, dict):
+        return {KEYS.get(key, key): modernized(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [modernized(item) for item in config]
+    return TARGETS.get(config, config) if isinstance(config, str) else config
