@@ -134,11 +134,11 @@ class MeteredReward(Reward):
         self.reward = reward
         self.meter = meter
 
-    def score(self, states, condition=None, decode=lambda x: x, step=None):
-        return self.score_terms(states, condition, decode, step)[0]
+    def score(self, states, condition=None, decode=lambda x: x):
+        return self.score_terms(states, condition, decode)[0]
 
-    def score_terms(self, states, condition=None, decode=lambda x: x, step=None):
-        rewards, terms = self.reward.score_terms(states, condition, decode, step)
+    def score_terms(self, states, condition=None, decode=lambda x: x):
+        rewards, terms = self.reward.score_terms(states, condition, decode)
         _counting(self.meter).count(rewards, "reward_calls", "reward_vjps", len(states))
         return rewards, terms
 
