@@ -1,4 +1,4 @@
-"""Data sets drawn by a program: image number i is the same one every time, and is drawn once."""
+"""Data sets drawn by a program: image number i is always the same, and is drawn once."""
 
 import glob
 import io
@@ -23,12 +23,12 @@ _TEMPORARY = re.compile(r"\.\d+-")  # what stands before the name of a cache tha
 def drawn(
     path: Path, draw: Callable[[int], tuple], numbers: Sequence[int], fields: Sequence[str]
 ) -> list[Tensor]:
-    """What `draw` gives for each number, stacked field by field; from the file if it is there.
+    """The results of `draw`, stacked field by field; from the file if it is there.
 
     Args:
         path: The cache, a compressed npz; its name must change with whatever `draw` depends on.
-        draw: A call of (number) that gives one array or number for each field; it lives at the top
-            of a module, so that other processes can run it.
+        draw: A callable (number) -> one array or number for each field; at the top of a module,
+            so that other processes can run it.
         numbers: Whose images are drawn.
         fields: Names of the arrays in the file.
 
