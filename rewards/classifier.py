@@ -1,7 +1,7 @@
 """The classifiers that rewards are made of: small residual networks whose gradients are of use.
 
 They learned from clean, blurred and noisy images, so that they have a gradient on unfinished
-samples too. Results are never judged by them, but by networks of another architecture, trained on other
+samples too. Results are judged by other networks, of another architecture and trained on other
 images.
 """
 
