@@ -1,7 +1,7 @@
 """Checks of arguments: one small vocabulary, used where a value enters.
 
-Each check is called with the argument's name and what came, and gives it back in the type that the
-code behind it trusts. Every error names the argument, what was wanted and what came. Numbers may be
+Each check takes the argument's name and what came, and returns it in the type that the code behind
+it trusts. Every error names the argument, what was wanted and what came. Numbers may be
 Python's, NumPy's or scalar tensors; a bool is no number, and neither is a text.
 """
 
@@ -128,15 +128,15 @@ def offers(name: str, value: Any, parts: Iterable[str], wanted: str) -> Any:
 
 
 def called(name: str, value: Any, arguments: str) -> Any:
-    """What can be called.
+    """A callable.
 
     Args:
         name: Of the argument.
         value: What came.
-        arguments: What it is called with, in words.
+        arguments: Its arguments, in words, as `(step, model) -> metrics`.
     """
     if not callable(value):
-        raise ValueError(f"{name} must be a call of {arguments}, got {shown(value)}")
+        raise ValueError(f"{name} must be a callable {arguments}, got {shown(value)}")
     return value
 
 
@@ -164,7 +164,7 @@ def as_tensor(name: str, value: Any) -> torch.Tensor:
 
 
 def refuse_seed(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A call that answers `seed=` with the argument that it has for it, `generator=`."""
+    """A decorator: `seed=` is refused with the argument to use instead, `generator=`."""
 
     @wraps(call)
     def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:

@@ -29,7 +29,7 @@ __all__ = [
     "terminable",
 ]
 
-# only where nobody else has a handler of their own
+# replaced only where nobody else has set a handler
 DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 STDERR = 2
 
@@ -79,7 +79,7 @@ class PendingSignal:
                 self._replaced[number] = signal.signal(number, self._receive)
 
     def uninstall(self) -> None:
-        """Leave the signals to who had them."""
+        """Restore the handlers that were replaced."""
         for number, replaced in self._replaced.items():
             signal.signal(number, replaced)
         self._replaced = {}
@@ -100,9 +100,9 @@ class PendingSignal:
 def deferred_signals() -> Iterator[PendingSignal]:
     """Inside, the first SIGINT or SIGTERM waits to be asked for; a second one acts at once.
 
-    Contexts nest: an inner one gives what the outer one has. A signal that nobody asked for is
+    Contexts nest: an inner one yields that of the outer one. A signal that nobody asked for is
     raised at the end of the outermost. Outside the main thread, where no signal arrives, and where
-    a program has handlers of its own, nothing is changed.
+    a program has set handlers, nothing is changed.
 
     Raises:
         Interrupted: At the end, if a signal waits there still.
@@ -124,13 +124,13 @@ def deferred_signals() -> Iterator[PendingSignal]:
 def terminable() -> Iterator[None]:
     """Inside, SIGTERM is raised where it comes, as Ctrl-C is.
 
-    Outside the main thread, and where a program has a handler of its own, nothing is changed.
+    Outside the main thread, and where a program has set a handler, nothing is changed.
 
     Raises:
         Interrupted: When the signal comes.
     """
-    own = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    if own or threading.current_thread() is not threading.main_thread():
+    handled = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    if handled or threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.signal(signal.SIGTERM, _raise)
@@ -168,7 +168,7 @@ def note_resume(stop: KeyboardInterrupt, folder: str | Path, what: str) -> None:
 
 
 def pending_signal() -> PendingSignal:
-    """What the context around has; outside of one, what no signal ever comes to."""
+    """That of the context around; outside of one, a new one that no signal reaches."""
     if threading.current_thread() is threading.main_thread():
         for number in DEFAULTS:
             owner = getattr(signal.getsignal(number), "__self__", None)

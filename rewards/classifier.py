@@ -1,4 +1,4 @@
-"""The classifiers that rewards are made of: small residual networks whose gradients are of use.
+"""The classifiers of which rewards are made: small residual networks with useful gradients.
 
 They learned from clean, blurred and noisy images, so that they have a gradient on unfinished
 samples too. Results are judged by other networks, of another architecture and trained on other
@@ -53,7 +53,7 @@ class Classifier(ImageClassifier):
             features = width
         self.blocks = nn.Sequential(*layers)
         self.norm = nn.GroupNorm(8, features)
-        # which place a mark has matters, so places are kept apart
+        # the place of a mark matters, so places are not averaged
         side = math.ceil(size / (stride * 2 ** (len(widths) - 1)))
         self.last = nn.Linear(features * side**2, len(labels))
 

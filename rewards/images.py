@@ -1,4 +1,4 @@
-"""What the image rewards ask of the images they are given, and their bytes."""
+"""Checks of the images that image rewards take, and their bytes."""
 
 from typing import Any
 

@@ -39,7 +39,7 @@ class LabeledClassifier(nn.Module):
 
 
 def labeled_classifier(classifier: str | nn.Module) -> LabeledClassifier:
-    """A shipped classifier by name, or a module of one's own."""
+    """A shipped classifier by name, or a module."""
     shipped = isinstance(classifier, str)
     return LabeledClassifier(load_classifier(classifier) if shipped else classifier)
 

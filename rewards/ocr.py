@@ -26,7 +26,7 @@ __all__ = ["OCR", "ocr_probability"]
 PACKAGE = "rapidocr_onnxruntime"
 WEIGHTS = "ch_PP-OCRv4_rec_infer.onnx"
 HEIGHT = 48  # pixels, of the recognizer's input
-PLACE = 8  # pixels of width for each place at which it gives a character
+PLACE = 8  # pixels of width for each place at which it reads a character
 CHUNK = 32  # images at a time; 256 take twice as long each
 
 

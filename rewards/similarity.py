@@ -34,7 +34,7 @@ class Similarity(Reward):
     """Minus the mean squared difference to a given image, in [-1, 0]; differentiable.
 
     Args:
-        image: (C, H, W) in [0, 1], or the path of an image file; of the samples' own size.
+        image: (C, H, W) in [0, 1], or the path of an image file; of the samples' size.
         name: What errors and reports call it.
     """
 

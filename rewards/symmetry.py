@@ -1,4 +1,4 @@
-r"""Symmetry: how much an image is its own mirror image, left to right.
+r"""Symmetry: how much an image equals its mirror image, left to right.
 
 .. math:: r(x) = -\frac{1}{CHW} \sum_{c,h,w} (x_{c,h,w} - x_{c,h,W-1-w})^2 \in [-1, 0]
 """

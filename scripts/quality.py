@@ -47,7 +47,7 @@ def attribute_rates(policy: FlowMapPolicy, n: int = 2000) -> dict[str, str]:
 def class_accuracy(policy: FlowMapPolicy, judge_name: str, real: Images) -> dict[str, str]:
     """Share of samples that the judge takes for the class they were asked to be, by map steps.
 
-    Of samples without a class: how often the judge is sure of one, and how evenly they are spread.
+    Of samples without a class: how often the judge is sure of one, and how even the classes are.
     """
     judge = load_judge(judge_name)
     label = real.labels[real.condition or ""]
@@ -113,12 +113,12 @@ def _noisy_portraits(n: int, time: float) -> Tensor:
 
 def _glass_scores(state: Tensor, time: float, draws: int) -> Tensor:
     """Kept in outputs: a quarter of an hour of one core each, whatever map stands beside them."""
-    kept = Path("outputs") / "glass_scores" / f"{len(state)}-{draws}-{time:g}.pt"
-    if not kept.exists():
+    stored = Path("outputs") / "glass_scores" / f"{len(state)}-{draws}-{time:g}.pt"
+    if not stored.exists():
         scores = _scores(GLASSPosterior(load("avatars"), draws, inner_steps=8), state, time, seed=3)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(scores, kept)
-    return torch.load(kept)
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(scores, stored)
+    return torch.load(stored)
 
 
 def _scores(posterior: DrawnPosterior, state: Tensor, time: float, seed: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Train a shipped model through the pipeline, and put it and its card where the package has them.
 
-Kill it when you like: run again, it goes on where it was.
+It may be killed: run again, it continues.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def train_and_ship(
     Args:
         name: Of the model.
         what: What it is, for the card.
-        quality: A call of (policy) that measures it, for the card.
+        quality: A callable (policy) -> measures, for the card.
         stage: Of the run, that makes it.
     """
     parser = argparse.ArgumentParser(description=__doc__)
@@ -84,7 +84,7 @@ def train_and_ship(
 
 def _history(run: Path, stage: str) -> dict[str, Any]:
     """How a model came about, from its run folder."""
-    kept, metrics = RunFolder(run), run / "stages" / stage / "metrics.jsonl"
+    folder, metrics = RunFolder(run), run / "stages" / stage / "metrics.jsonl"
     versions = json.loads((run / "versions.json").read_text())
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines = [line for line in lines if "seconds_per_step" in line]
@@ -107,13 +107,13 @@ def _history(run: Path, stage: str) -> dict[str, Any]:
             for line in some
         ],
         "config": OmegaConf.to_container(
-            OmegaConf.masked_copy(kept.config(), ["seed", "policy", "data", "training"])
+            OmegaConf.masked_copy(folder.config(), ["seed", "policy", "data", "training"])
         ),
     }
 
 
 def _before(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trainings that a run went on from: a model keeps the facts of what it started as."""
+    """The earlier trainings of a model, which has the facts of the one it started from."""
     if "command" not in facts:
         return []
     return [*facts.get("before", []), {key: facts[key] for key in ("command", "steps", "minutes")}]

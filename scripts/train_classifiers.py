@@ -67,7 +67,7 @@ def labels_of(images: Images) -> Tensor:
 
 
 def soften(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Half of the images blurred and noisy, each to its own degree, as a generator's may be."""
+    """Half of the images blurred and noisy, each to another degree, as a generator's may be."""
     n = len(images)
     blur, noise, whether = torch.rand(3, n, 1, 1, 1, generator=generator)
     smooth = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -77,7 +77,7 @@ def soften(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
 
 
 class LabelLoss(nn.Module):
-    """Cross-entropy of classes, or of each attribute on its own; without class weights, so that
+    """Cross-entropy of classes, or of each attribute; without class weights, so that
     probabilities are about calibrated."""
 
     def __init__(self, model: ImageClassifier):

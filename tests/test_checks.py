@@ -132,5 +132,5 @@ def test_an_object_is_taken_by_what_is_used_of_it_and_not_by_its_type():
 
 def test_what_is_called_is_refused_where_it_cannot_be():
     assert checks.called("callback", print, "(step)") is print
-    with pytest.raises(ValueError, match=r"^callback must be a call of \(step\), got 'x'$"):
+    with pytest.raises(ValueError, match=r"^callback must be a callable \(step\), got 'x'$"):
         checks.called("callback", "x", "(step)")

@@ -1,8 +1,8 @@
 """Folders of tensors and facts on disk: safetensors beside JSON, whole or refused.
 
 The two files are hashed together, so a truncated or altered one is refused. Each is written under
-a name of its own and renamed. The facts, which name the hash of their tensors, are what makes a
-save count: a kill at any moment leaves the old folder or the new one, and at most hidden files that
+another name and renamed. A save counts once the facts, which name the hash of their tensors, are
+renamed: a kill at any moment leaves the old folder or the new one, and at most hidden files that
 the next save removes. Reading writes nothing. Nothing is pickled, and nothing read from a folder is
 ever executed.
 

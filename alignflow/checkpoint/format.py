@@ -70,7 +70,7 @@ def written(facts: dict[str, Any], tensors: str) -> bytes:
 
 
 def read_facts(place: Path) -> tuple[dict[str, Any], str, list[str]]:
-    """Facts, the hash of their tensors, and what their own hash says against them."""
+    """Facts, the hash of their tensors, and messages if the facts do not fit their hash."""
     path = place / FACTS
     with refusing(path):
         facts = parse_json(read_at_most(path, LONGEST_FACTS))
@@ -82,7 +82,7 @@ def read_facts(place: Path) -> tuple[dict[str, Any], str, list[str]]:
                 sound = True  # older versions hashed the tensors alone
             case _:
                 raise CheckpointError(f"{path} has no checksum")
-    return facts, tensors, [] if sound else [f"{path} is altered: its checksum is not its own"]
+    return facts, tensors, [] if sound else [f"{path} is altered: its checksum does not match"]
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ def check_finite(tensors: dict[str, Tensor], folder: Path) -> None:
 
 
 def pending_name(tensors: str) -> str:
-    """Name of tensors that facts name already, and that have not taken their last name yet."""
+    """Name of tensors that facts name already, before they are renamed for the last time."""
     return f".{tensors}.{TENSORS}"
 
 

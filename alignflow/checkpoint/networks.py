@@ -65,14 +65,14 @@ def build_without_memory(
         with torch.device("meta"), _Counted(100 + 2 * len(shapes)):
             network = build()
     except Exception as error:  # whatever a stranger's arguments may bring about
-        reason = str(error).partition("\n")[0]  # torch adds a trace of its own
+        reason = str(error).partition("\n")[0]  # torch adds a trace of its wanted
         raise CheckpointError(f"{source} names no network that can be built: {reason}") from error
-    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    for name in sorted(own.keys() | shapes.keys()):
-        if own.get(name) != shapes.get(name):
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for name in sorted(wanted.keys() | shapes.keys()):
+        if wanted.get(name) != shapes.get(name):
             raise CheckpointError(
                 f"{source} does not fit {type(network).__name__}: {name} must be "
-                f"{own.get(name, 'absent')}, and is {shapes.get(name, 'absent')}"
+                f"{wanted.get(name, 'absent')}, and is {shapes.get(name, 'absent')}"
             )
     return network
 
@@ -83,13 +83,13 @@ def load_parameters(module: nn.Module, tensors: dict[str, Tensor], source: str |
     Raises:
         CheckpointError: If names or shapes differ, or numbers are whole on one side only.
     """
-    own, misfit = module.state_dict(), f"{source} does not fit {type(module).__name__}"
+    wanted, misfit = module.state_dict(), f"{source} does not fit {type(module).__name__}"
     for name, value in tensors.items():
-        if name in own and own[name].is_floating_point() != value.is_floating_point():
+        if name in wanted and wanted[name].is_floating_point() != value.is_floating_point():
             raise CheckpointError(
-                f"{misfit}: {name} must be {own[name].dtype}, and is {value.dtype}"
+                f"{misfit}: {name} must be {wanted[name].dtype}, and is {value.dtype}"
             )
-    state = {k: v.to(own[k].dtype) if k in own else v for k, v in tensors.items()}
+    state = {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in tensors.items()}
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

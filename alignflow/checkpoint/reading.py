@@ -52,7 +52,7 @@ def load_folder(
 
     Args:
         folder: Where.
-        check: A call of (facts, shapes of the tensors by name) that raises CheckpointError to
+        check: A callable (facts, shapes of the tensors by name) that raises CheckpointError to
             refuse them, before any tensor is read.
         allow_nonfinite: Whether NaN and infinities among the tensors are let through.
 

@@ -132,14 +132,14 @@ def _check_replaceable(folder: Path) -> None:
 
 def _strangers(folder: Path) -> list[str]:
     """Names in a folder that `save_folder` did not write."""
-    kept, strangers = [], []
+    saved, strangers = [], []
     for entry in os.scandir(folder):
         if entry.name in (FACTS, TENSORS) and entry.is_file(follow_symlinks=False):
-            kept.append(entry.name)
+            saved.append(entry.name)
         elif not TEMPORARY.fullmatch(entry.name):
             strangers.append(entry.name)
-    if kept and _named_tensors(folder) is None:
-        strangers += kept
+    if saved and _named_tensors(folder) is None:
+        strangers += saved
     return sorted(strangers)
 
 
@@ -152,7 +152,7 @@ def _named_tensors(folder: Path) -> str | None:
 
 
 def _settle(folder: Path, alone: bool) -> None:
-    """Finish a save that counts already, and remove what those left that do not."""
+    """Finish a save that counts already, and remove the files of those that do not."""
     named = _named_tensors(folder)
     if named is not None and (pending := folder / pending_name(named)).exists():
         os.replace(pending, folder / TENSORS)

@@ -101,7 +101,7 @@ def _check_answers(
     again = checked.score(states.clone(), condition, policy.decode)
     if not torch.allclose(rewards, again, RELATIVE, ABSOLUTE):
         report.problems.append(
-            "it answers differently when asked again (random numbers, a state of its own?): "
+            "it answers differently when asked again (random numbers, a hidden state?): "
             f"{rewards.tolist()}, then {again.tolist()}"
         )
         return
@@ -121,7 +121,7 @@ def _check_answers(
 
 
 def _changes(checked: Reward, states: Tensor, condition, policy: FlowMap) -> bool:
-    """Whether the function writes into what it is given, which a reward keeps from everybody."""
+    """Whether the function writes into its input, of which a reward gives it a copy."""
     if isinstance(checked, Sum):
         return any(_changes(term, states, condition, policy) for term in checked.terms.values())
     seen = states.clone() if checked.space == "state" else policy.decode(states.clone())

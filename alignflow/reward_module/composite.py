@@ -17,7 +17,7 @@ __all__ = ["Sum"]
 
 
 class Sum(Reward):
-    """A weighted sum of rewards; `score_terms` also gives each term by name.
+    """A weighted sum of rewards; `score_terms` also returns each term by name.
 
     It is differentiable if all of its terms are, and otherwise a black box. A sample that one term
     drops (`on_invalid="drop"`) is dropped by the sum. States are decoded once for all terms.

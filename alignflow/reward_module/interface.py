@@ -44,8 +44,8 @@ class Reward(TensorDictModuleBase):
 
     Args:
         function: `function(endpoint, condition=None)`, (N, *E) to N numbers. An nn.Module's
-            parameters become this module's, and it is put into evaluation mode and kept there: a
-            reward with dropout or batch statistics would be another one at each call.
+            parameters become this module's, and it stays in evaluation mode: with dropout or batch
+            statistics the reward would change from call to call.
         name: What errors, logs and reports call it.
         differentiable: Whether its gradient in the endpoint is real.
         space: "decoded" to see `policy.decode` of the states, "state" to see the states themselves.
@@ -117,8 +117,7 @@ class Reward(TensorDictModuleBase):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             endpoint = states if self.space == "state" else decode(states)
-            # never the caller's own: it may be written into, a black box sees no graph, and a hook
-            # stays here
+            # a copy: it may be written into, a black box sees no graph, and a hook stays here
             endpoint = copied(endpoint, self.differentiable)
             try:
                 answer = self.ask(endpoint, condition)
@@ -140,7 +139,7 @@ class Reward(TensorDictModuleBase):
         condition=None,
         decode: Callable[[Tensor], Any] = lambda x: x,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What `score` gives, and the rewards (N,) of each term by name, without a graph.
+        """What `score` returns, and the rewards (N,) of each term by name, without a graph.
 
         Only a composite has terms.
         """
@@ -159,7 +158,7 @@ class Reward(TensorDictModuleBase):
         return f"{type(self).__name__}({self.name!r}, {kind})"
 
     def ask(self, endpoint: Any, condition) -> Any:
-        """The function's answer as it comes; it may write into the endpoint, which is its own."""
+        """The function's answer as it comes; it may write into the endpoint."""
         given = {"condition": copied(condition)} if self._takes_condition else {}
         default = torch.get_default_dtype()
         try:
@@ -221,7 +220,7 @@ def reward(
 def as_reward(candidate: "Reward | Callable[..., Any]") -> Reward:
     """A reward as it is, or any callable as a black box.
 
-    A module that says `differentiable` (perhaps `name`, `space`) of itself is taken at its word.
+    A module that says `differentiable` (perhaps `name`, `space`) of itself is believed.
 
     Raises:
         TypeError: If the candidate is not callable, or is a class that was not instantiated.

@@ -15,9 +15,9 @@ WRONG = {
         r"a sampler of times, such as UniformTimes\(\)",
     ),
     "rule": ([3, "x", [], {}, torch.zeros(2), object()], r"PSD\(\), LSD\(\) or ESD\(\)"),
-    "evaluate": ([3, "x", [], {}, object()], r"a call of \(step, model\)"),
-    "progress": ([3, "x", [], {}, object()], r"a call of \(step, steps, metrics\)"),
-    "optimizer": ([3, "x", [], {}, object()], r"a call of \(parameters\)"),
+    "evaluate": ([3, "x", [], {}, object()], r"a callable \(step, model\)"),
+    "progress": ([3, "x", [], {}, object()], r"a callable \(step, steps, metrics\)"),
+    "optimizer": ([3, "x", [], {}, object()], r"a callable \(parameters\)"),
     "condition": (["x", {}, object()], "a tensor, or an array or list of numbers"),
 }
 
@@ -82,7 +82,7 @@ def test_paths_of_another_kind_are_refused_by_adjoint_matching(normal, first):
 
 @pytest.mark.parametrize("environment", [3, "x", {}, object()])
 def test_what_makes_no_environment_is_refused(environment, normal, first):
-    with pytest.raises(ValueError, match=r"^environment must be a call of \(base, reward, "):
+    with pytest.raises(ValueError, match=r"^environment must be a callable \(base, reward, "):
         af.finetune(normal, first, "grpo", **QUICK, environment=environment)
 
 
