@@ -155,9 +155,7 @@ def test_a_number_is_checked_whether_or_not_the_choice_takes_it():
 def test_what_cannot_be_called_after_a_step_is_refused():
     steerer = af.steer(gaussian(), slope(), steps=2)
     for callback in (3, "x", {}):
-        with pytest.raises(
-            ValueError, match="^callback must be a callable .step, tensor"
-        ):
+        with pytest.raises(ValueError, match="^callback must be a callable .step, tensor"):
             steerer.sample(2, callback=callback)
 
 
