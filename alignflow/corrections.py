@@ -145,7 +145,7 @@ class Drift(_Stepped):
 
 
 class Normalized(_Scaled):
-    """A correction with the length of a fraction of the velocity, whatever its own length was.
+    """A correction as long as a fraction of the velocity, whatever its length was.
 
     A stabilizer: the strength cancels, so that it does not target the tilt.
 

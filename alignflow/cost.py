@@ -1,6 +1,6 @@
 """What a result cost: network forwards and reward calls, counted where they happen.
 
-A meter is handed to a flow map and a reward by wrapping them; whatever then uses the two, however
+A meter comes to a flow map and a reward by wrapping them; whatever then uses the two, however
 it is composed, is counted: forwards as they run, gradients as they come back through them. What
 something will cost is counted in the same way, in a dry run: the wrapped model and reward then
 answer at once, with a stand-in for the network.
@@ -83,7 +83,7 @@ _DRY: ContextVar[bool] = ContextVar("dry_run", default=False)
 
 @contextmanager
 def metered() -> Iterator[Meter]:
-    """A meter of the call inside, in its own thread, for what was wrapped without one."""
+    """A meter of the call inside, in this thread, for what was wrapped without one."""
     meter = Meter()
     token = _OF_CALL.set(meter)
     try:
@@ -94,7 +94,7 @@ def metered() -> Iterator[Meter]:
 
 @contextmanager
 def dry_run() -> Iterator[None]:
-    """Inside, in its own thread, metered models and rewards count and do not compute.
+    """Inside, in this thread, metered models and rewards count and do not compute.
 
     A jump and a velocity are then the state itself, a reward the sum of it.
     """

@@ -96,7 +96,7 @@ class GLASSTeacher:
 
     def _look(self, x: Tensor, t: Tensor, condition: Any) -> InnerLook:
         # on the diagonal it does not matter what the deviation of the data is
-        return InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
+        return InnerLook(x, t, t, condition["state"], condition["time"], std=1.0)
 
 
 @checks.refuse_seed

@@ -2,7 +2,7 @@ r"""Posteriors: draws from p(x1 | x_t), the lookahead of a steerer.
 
 A node writes K draws of each row as `endpoint` (B, K, *E), and `endpoint_log_weight` (B, K) where
 the draws are weighted. The noise (B, K, *E) of the draws is a key too, so that they are functions
-of the state, and may be taken in parts.
+of the state, and may come in parts.
 """
 
 from typing import Any

@@ -109,15 +109,15 @@ def _counts(method: str, **counts: int | None) -> dict[str, int]:
     """Particles and draws as options; one of a thing that a method has one of is no option."""
     given = {name: count for name, count in counts.items() if count is not None}
     chosen = {name: checks.count(name, count) for name, count in given.items()}
-    taken = _options(method)
+    known = _options(method)
     for name, count in chosen.items():
-        if name not in taken and count > 1:
+        if name not in known and count > 1:
             able = [other for other in METHODS if name in _options(other)]
             raise ValueError(
                 f"{name}={count} would do nothing: method {method!r} has one of each; "
                 f"methods that take {name}: {', '.join(able) or 'none'}"
             )
-    return {name: count for name, count in chosen.items() if name in taken}
+    return {name: count for name, count in chosen.items() if name in known}
 
 
 def _options(method: str) -> dict[str, Option]:

@@ -24,9 +24,9 @@ def run_group(
 ) -> TensorDictBase:
     """Run nodes one after the other, so many rows at a time; the result does not depend on it.
 
-    A row of a lookahead counts as many as it has draws, and these are taken in parts if they alone
-    are more. Random numbers are drawn first, for all rows. A graph is built only for a gradient,
-    and none is kept.
+    A row of a lookahead counts as its number of draws, and these come in parts if they alone are
+    more. Random numbers are drawn first, for all rows. A graph is built only for a gradient, and
+    not stored.
     """
     for node in group:
         node.draw(tensordict, generator)

@@ -96,7 +96,7 @@ def options(method: Method | type[Recipe]) -> dict[str, Option]:
 
 
 def keywords(method: Method) -> dict[str, Option]:
-    """What `steer` takes under a method: its own arguments, and the options of the method.
+    """What `steer` takes under a method: its arguments, and the options of the method.
 
     Raises:
         ValueError: If there is no such method.

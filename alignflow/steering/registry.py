@@ -72,7 +72,7 @@ Kind = TypeVar("Kind", bound=Node)
 
 
 class Maker(Generic[Kind]):
-    """Makes a node from what every node of its kind takes, and numbers of its own.
+    """Makes a node from the arguments of its kind, and from numbers that a choice sets.
 
     Args:
         make: A class, or a function that makes a node.

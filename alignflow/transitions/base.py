@@ -34,7 +34,7 @@ class Transition(Node):
         return None
 
     def std(self, time: Tensor, target: Tensor) -> Tensor:
-        """Standard deviation (N,) of the base's step from times (N,) to times (N,).
+        """Standard deviation (N,) of the model's step from times (N,) to times (N,).
 
         A transition with a density says it, for where it is 0 no move can be weighed.
         """

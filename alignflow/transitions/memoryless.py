@@ -44,8 +44,8 @@ def memoryless_step(
 
 def memoryless_std(s: Tensor, t: Tensor) -> Tensor:
     """sigma, (N,): the standard deviation of x_t given x_s and x_1; 1-t from a start at time 0."""
-    kept = (s / t * (1 - t)).square()
-    return ((1 - s).square() - kept).clamp_min(0).sqrt() * (1 - t) / (1 - s)
+    carried = (s / t * (1 - t)).square()
+    return ((1 - s).square() - carried).clamp_min(0).sqrt() * (1 - t) / (1 - s)
 
 
 def noise_weight(t: Tensor, noise_std: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def noise_weight(t: Tensor, noise_std: Tensor) -> Tensor:
 def step_coefficients(
     s: Tensor, t: Tensor, noise_std: Tensor, data_std: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The step from s to t with noise of a standard deviation, `memoryless_std` or any below 1-t.
+    """The step from s to t with noise of a given std, `memoryless_std` or any below 1-t.
 
     Args:
         s: Start, (N,).

@@ -4,9 +4,8 @@ r"""Steps with noise: Gaussian transitions whose density is known.
     \log\frac{p}{q} = -\epsilon\cdot\delta - \tfrac12 |\delta|^2, \quad
     \delta = \frac{m_q - m_p}{\sigma}
 
-p is the base's transition, q the corrected one that was taken. The step to time 1 has no noise, and
-neither have others under some schedules: what a correction moves there the base never does, and its
-weight is 0.
+p is the transition of the model, q the corrected one. The step to time 1 has no noise, and under
+some schedules others have none: a correction there has density ratio 0.
 """
 
 from collections.abc import Callable
@@ -158,13 +157,13 @@ class Anchored(GaussianTransition):
         x, t, target = (self.read(tensordict, key) for key in self.reads[:3])
         anchor = self._anchor(target)
         moved = self.model.flow_map(x, t, anchor, self.read(tensordict, "condition"))
-        kept = target / anchor
-        return expand_time(kept, x) * moved, self.std(t, target), kept * (anchor - t)
+        scale = target / anchor
+        return expand_time(scale, x) * moved, self.std(t, target), scale * (anchor - t)
 
     def std(self, time, target):
         anchor = self._anchor(target)
-        kept = target / anchor * (1 - anchor)
-        return ((1 - target).square() - kept.square()).clamp_min(0).sqrt()
+        carried = target / anchor * (1 - anchor)
+        return ((1 - target).square() - carried.square()).clamp_min(0).sqrt()
 
     def _anchor(self, target: Tensor) -> Tensor:
         return target + self.anchor * (1 - target)

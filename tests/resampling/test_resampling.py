@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 
 from alignflow.resampling import (
+    SCHEMES,
     AdaptiveResampling,
     BestOfN,
     Importance,
@@ -15,12 +16,10 @@ from alignflow.resampling import (
     Single,
     Work,
     effective_sample_size,
-    multinomial,
     normalize_weights,
-    residual,
-    ssp,
     systematic,
 )
+from alignflow.resampling.schemes import uniforms
 from alignflow.tilt import Tilt
 
 INF = math.inf
@@ -138,20 +137,21 @@ def test_nothing_is_chosen_where_every_particle_was_dropped(node):
         node.choose(dropped, dropped)
 
 
-@pytest.mark.parametrize("scheme", [systematic, residual, ssp, multinomial])
+@pytest.mark.parametrize("scheme", ["systematic", "residual", "ssp", "multinomial"])
 def test_every_scheme_keeps_each_particle_by_its_weight_on_average(generator, scheme):
     """40,000 systems of 7 particles: copies of i have mean 7 w_i, within five standard errors."""
     log_weight = torch.tensor([0.0, 1.0, -2.0, 0.5, -INF, 0.7, 0.1], dtype=torch.float64)
     systems, m = 40_000, len(log_weight)
-    chosen = scheme(log_weight.expand(systems, m), generator=generator)
+    uniform = uniforms((systems, m), generator, log_weight.device)
+    chosen = SCHEMES[scheme](normalize_weights(log_weight.expand(systems, m)), uniform)
     assert chosen.shape == (systems, m)
     copies = torch.nn.functional.one_hot(chosen, m).double().sum(1)
     error = copies.std(0) / math.sqrt(systems)
     expected = m * log_weight.softmax(0)
     assert ((copies.mean(0) - expected).abs() <= 5 * error + 1e-9).all()
-    if scheme is not multinomial:
+    if scheme != "multinomial":
         assert (copies >= expected.floor() - 1e-9).all()
-    if scheme in (systematic, ssp):
+    if scheme in ("systematic", "ssp"):
         assert ((copies - expected).abs() < 1 + 1e-9).all()
 
 

@@ -1,4 +1,4 @@
-"""Nodes of one's own choice."""
+"""Any combination of nodes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

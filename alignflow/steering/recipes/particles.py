@@ -136,7 +136,7 @@ class TwistedSMC(Recipe):
 class DiamondSMC(Recipe):
     """Particles of the base weighted by their value (Diamond SMC, 2602.05993): consistent.
 
-    The value is that of K posterior draws, and a step is a draw of the model's own transition, both
+    The value is that of K posterior draws, and a step is a draw of the model's transition, both
     by GLASS or by a stochastic map.
     """
 
