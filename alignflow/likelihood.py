@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import integers
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.ode import integrate
 
 __all__ = [
     "divergence",
     "log_density",
+    "noise_log_density",
     "push",
     "rademacher",
     "sample_with_density",
-    "standard_normal",
 ]
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -63,7 +64,7 @@ def log_density(
         return model.velocity(x, t, condition)
 
     noise, change = push(velocity, x, 1.0, 0.0, drawn, tolerance, steps)
-    return standard_normal(noise) + change
+    return noise_log_density(noise) + change
 
 
 @torch.no_grad()
@@ -77,8 +78,8 @@ def sample_with_density(
 ) -> tuple[Tensor, Tensor]:
     """n samples of a model's ODE, (n, *E), and their exact log-densities in nats, (n,).
 
-    Weights rho / rho_1 of an unnormalized law rho then make averages over the samples unbiased up
-    to the normalizer.
+    Weights rho / rho_1 of an unnormalized density rho then make averages over the samples unbiased
+    up to the normalizer.
     """
     check_flow_map("model", model)
     noise = model.noise(n, generator)
@@ -86,7 +87,7 @@ def sample_with_density(
     states, change = push(
         lambda x, t: model.velocity(x, t, condition), noise, 0.0, 1.0, tolerance=tolerance
     )
-    return states, standard_normal(noise) - change
+    return states, noise_log_density(noise) - change
 
 
 def push(
@@ -100,20 +101,17 @@ def push(
 ) -> tuple[Tensor, Tensor]:
     """States (N, *E) carried from s to t, and the integral of the divergence on the way, (N,)."""
 
-    def field(carried: Tensor, time: Tensor) -> Tensor:
-        state = carried[:, :-1].reshape(x.shape)
-        moved, spread = divergence(velocity, state, time, probes)
-        return torch.cat([moved.flatten(1), spread[:, None]], dim=1)
+    def field(carried: tuple[Tensor, ...], time: Tensor) -> tuple[Tensor, ...]:
+        return divergence(velocity, carried[0], time, probes)
 
-    start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    end = integrate(field, start, s, t, tolerance, steps)
-    return end[:, :-1].reshape(x.shape), end[:, -1]
+    state, change = integrate(field, (x, x.new_zeros(len(x))), s, t, tolerance, steps)
+    return state, change
 
 
 def divergence(
     velocity: Velocity, x: Tensor, t: Tensor, probes: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The velocity (N, *E), and its divergence (N,), which has a graph where one is wanted.
+    """The velocity (N, *E), and its divergence (N,), with a graph where gradients are enabled.
 
     Args:
         velocity: `velocity(x, t)`.
@@ -141,10 +139,10 @@ def rademacher(count: int, x: Tensor, generator: torch.Generator | None = None) 
     if count == 0:
         return None
     generator = checks.as_generator(generator)
-    return torch.randint(2, (count, *x.shape), generator=generator).to(x) * 2 - 1
+    return integers(2, (count, *x.shape), generator, x.device).to(x) * 2 - 1
 
 
-def standard_normal(x: Tensor) -> Tensor:
+def noise_log_density(x: Tensor) -> Tensor:
     """Log-density (N,) of noise (N, *E), in nats."""
     flat = x.flatten(1)
     return -(flat.square().sum(1) + flat.shape[1] * math.log(2 * math.pi)) / 2

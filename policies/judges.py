@@ -1,4 +1,4 @@
-"""Judges: what says how good generated images are, and is never optimized.
+"""Judges: networks that say how good generated images are, and are never optimized.
 
 Plain convolutions, batch normalization, ReLU and max-pooling: another architecture than that of the
 rewards' classifiers, trained on other images from another seed, so that what fools one does not
@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.checkpoint import load_frozen
+from alignflow.image_classifier import ImageClassifier
 
 __all__ = ["JUDGES", "Judge", "load_judge"]
 
@@ -19,19 +19,20 @@ JUDGES = ("avatars", "digits", "glyphs")
 FOLDER = Path(__file__).parent / "shipped" / "judges"
 
 
-class Judge(nn.Module):
-    """Logits of labels from images, and features for Frechet distances between sets of them.
+class Judge(ImageClassifier):
+    """Logits of labels, and features for Frechet distances between sets of images.
 
     Args:
-        labels: Their names.
+        labels: As the first four in `ImageClassifier`.
         channels: Of the images.
-        size: Height and width of the images.
-        exclusive: Whether an image has exactly one of the labels (classes), or any of them
-            (attributes).
+        size: Of the images.
+        exclusive: Classes or attributes.
         widths: Features at each resolution, finest first; the image is halved after each.
         features: Number F of features.
-        dropout: Share of features left out in training.
+        dropout: Fraction of features left out in training.
     """
+
+    kind = "judge"
 
     def __init__(
         self,
@@ -43,24 +44,11 @@ class Judge(nn.Module):
         features: int = 64,
         dropout: float = 0.2,
     ):
-        super().__init__()
-        if not all(isinstance(label, str) for label in labels):
-            raise ValueError(f"labels must be names, got {checks.shown(labels)}")
-        channels, size = checks.count("channels", channels), checks.count("size", size)
-        exclusive = checks.flag("exclusive", exclusive)
         widths = [checks.count("widths", width) for width in widths]
         features, dropout = checks.count("features", features), checks.fraction("dropout", dropout)
-        self.arguments = {
-            "labels": list(labels),
-            "channels": channels,
-            "size": size,
-            "exclusive": exclusive,
-            "widths": list(widths),
-            "features": features,
-            "dropout": dropout,
-        }
-        self.labels, self.exclusive = tuple(labels), exclusive
-        self.event_shape = (channels, size, size)
+        more = {"widths": widths, "features": features, "dropout": dropout}
+        super().__init__(labels, channels, size, exclusive, **more)
+        channels, size, _ = self.event_shape
         layers: list[nn.Module] = []
         for before, width in zip((channels, *widths), widths, strict=False):
             layers += [*_convolution(before, width), *_convolution(width, width), nn.MaxPool2d(2)]
@@ -75,17 +63,8 @@ class Judge(nn.Module):
         self.last = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, len(labels)))
 
     def features(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] to features (N, F), before the last layer.
-
-        Raises:
-            ValueError: If the images are of another shape.
-        """
-        if images.shape[1:] != self.event_shape:
-            raise ValueError(
-                f"this judge takes images (N, {', '.join(map(str, self.event_shape))}), "
-                f"got {tuple(images.shape)}"
-            )
-        return self.body(2 * images - 1)
+        """Images (N, C, H, W) in [0, 1] to features (N, F), before the last layer."""
+        return self.body(self.centered(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] to logits (N, A), one for each label."""
@@ -102,9 +81,7 @@ def load_judge(name: str) -> Judge:
         ValueError: If there is none of that name.
         CheckpointError: If its files are damaged.
     """
-    if name not in JUDGES:
-        raise ValueError(f"there is no judge {name!r}: known are {', '.join(JUDGES)}")
-    return load_frozen(FOLDER / name, "judge", Judge)
+    return Judge.load_shipped(name, JUDGES, FOLDER)
 
 
 def _convolution(before: int, width: int) -> list[nn.Module]:

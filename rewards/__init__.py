@@ -11,7 +11,6 @@ from .classifier import load_classifier
 from .color import Color
 from .compressibility import Compressibility
 from .ocr import OCR
-from .plugins import installed
 from .similarity import Similarity
 from .symmetry import Symmetry
 from .tesseract import Tesseract, tesseract_read
@@ -28,7 +27,6 @@ __all__ = [
     "Similarity",
     "Symmetry",
     "Tesseract",
-    "installed",
     "load_classifier",
     "tesseract_read",
 ]

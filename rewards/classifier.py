@@ -1,8 +1,8 @@
 """The classifiers that rewards are made of: small residual networks whose gradients are of use.
 
-They learned from clean, blurred and noisy images, so that they have an opinion, and a gradient, on
-what a generator makes on its way. They are never what judges a result: that is done by networks of
-another architecture, trained on other images.
+They learned from clean, blurred and noisy images, so that they have a gradient on unfinished
+samples too. Results are judged by other networks, of another architecture and trained on other
+images.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.checkpoint import load_frozen
+from alignflow.image_classifier import ImageClassifier
 
 __all__ = ["CLASSIFIERS", "Classifier", "load_classifier"]
 
@@ -21,15 +21,14 @@ CLASSIFIERS = ("avatars", "digits", "glyphs")
 FOLDER = Path(__file__).parent / "shipped" / "classifiers"
 
 
-class Classifier(nn.Module):
-    """Logits of labels from images: residual blocks, group normalization, SiLU.
+class Classifier(ImageClassifier):
+    """Residual blocks, group normalization, SiLU.
 
     Args:
-        labels: Their names.
+        labels: As the first four in `ImageClassifier`.
         channels: Of the images.
-        size: Height and width of the images.
-        exclusive: Whether an image has exactly one of the labels (classes), or any of them
-            (attributes).
+        size: Of the images.
+        exclusive: Classes or attributes.
         widths: Features at each resolution, finest first; the image is halved between them.
         stride: Of the first convolution; 2 halves the image before all else.
     """
@@ -43,23 +42,10 @@ class Classifier(nn.Module):
         widths: Sequence[int] = (32, 64, 80),
         stride: int = 1,
     ):
-        super().__init__()
-        if not all(isinstance(label, str) for label in labels):
-            raise ValueError(f"labels must be names, got {checks.shown(labels)}")
-        channels, size = checks.count("channels", channels), checks.count("size", size)
-        exclusive = checks.flag("exclusive", exclusive)
         widths = [checks.count("widths", width) for width in widths]
         stride = checks.count("stride", stride)
-        self.arguments = {
-            "labels": list(labels),
-            "channels": channels,
-            "size": size,
-            "exclusive": exclusive,
-            "widths": list(widths),
-            "stride": stride,
-        }
-        self.labels, self.exclusive = tuple(labels), exclusive
-        self.event_shape = (channels, size, size)
+        super().__init__(labels, channels, size, exclusive, widths=widths, stride=stride)
+        channels, size, _ = self.event_shape
         self.first = nn.Conv2d(channels, widths[0], 3, stride, padding=1)
         layers, features = [_Block(widths[0])], widths[0]
         for width in widths[1:]:
@@ -72,23 +58,9 @@ class Classifier(nn.Module):
         self.last = nn.Linear(features * side**2, len(labels))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] to logits (N, A), one for each label.
-
-        Raises:
-            ValueError: If the images are of another shape.
-        """
-        if images.shape[1:] != self.event_shape:
-            raise ValueError(
-                f"this classifier takes images (N, {', '.join(map(str, self.event_shape))}), "
-                f"got {tuple(images.shape)}"
-            )
-        hidden = self.blocks(self.first(2 * images - 1))
+        """Images (N, C, H, W) in [0, 1] to logits (N, A), one for each label."""
+        hidden = self.blocks(self.first(self.centered(images)))
         return self.last(F.silu(self.norm(hidden)).flatten(1))
-
-    def log_probabilities(self, images: Tensor) -> Tensor:
-        """Log-probability of each label, (N, A); of images as in `forward`."""
-        logits = self(images)
-        return logits.log_softmax(-1) if self.exclusive else F.logsigmoid(logits)
 
 
 def load_classifier(name: str) -> Classifier:
@@ -101,9 +73,7 @@ def load_classifier(name: str) -> Classifier:
         ValueError: If there is none of that name.
         CheckpointError: If its files are damaged.
     """
-    if name not in CLASSIFIERS:
-        raise ValueError(f"there is no classifier {name!r}: known are {', '.join(CLASSIFIERS)}")
-    return load_frozen(FOLDER / name, "classifier", Classifier)
+    return Classifier.load_shipped(name, CLASSIFIERS, FOLDER)
 
 
 class _Block(nn.Module):

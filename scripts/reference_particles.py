@@ -3,11 +3,12 @@
     python scripts/reference_particles.py dw4 --chains 500 --steps 20000 --temperatures 5
     python scripts/reference_particles.py lj13 --hottest 2
 
-Each chain has a replica at every temperature: Metropolis-adjusted Langevin steps in relative
-coordinates, and swaps between neighbors. The two runs start from different noise and share nothing;
-their energies and pair distances must agree as two samples of one law do. Samples of both, at the
-coldest temperature and at the hottest, go to outputs/reference/<system>; `--ship` puts 4,000 and
-8,000 of them where the package has them, in half precision.
+Each chain has a replica at every temperature: Metropolis-adjusted Langevin moves in relative
+coordinates, whose sizes are tuned in the first half, and swaps between neighbors. The two runs
+start from different noise and share nothing; their energies and pair distances must agree as two
+samples of one distribution do. Samples of both, at the coldest temperature and at the hottest, go
+to outputs/reference/<system>; `--ship` puts 4,000 and 8,000 of them where the package has them, in
+half precision.
 """
 
 import argparse
@@ -19,101 +20,98 @@ from rich.progress import track
 from torch import Tensor
 
 from alignflow.checkpoint import save_folder
+from alignflow.mala import ACCEPTED, move, point_at
 from alignflow.metrics import Estimate, mean
 from alignflow.targets import CLUSTERS, Cluster, from_relative
 
 SHIPPED = Path(__file__).parents[1] / "alignflow" / "targets" / "shipped"
-KEPT = {"cold": 4000, "hot": 8000}
-APART = 4  # standard errors that two runs of one law may be apart
+SHIPPED_ROWS = {"cold": 4000, "hot": 8000}
+APART = 4  # standard errors that two runs may be apart
 RELAXATION, RELAXED_BY = 500, 0.02  # steps downhill at the start, and how far they go at most
-ACCEPTED = 0.6  # share of moves that step lengths are tuned to, in the first half
-STUCK = 0.1  # share of moves below which a replica has not sampled
+STUCK = 0.1  # fraction of moves below which a replica has not sampled
 SWAP_EVERY = 10
-THIN = 400  # steps between kept samples of a chain, in the second half
+THIN = 400  # steps between stored samples of a chain, in the second half
 
 
 class Tempering:
-    """Replicas (T, C, n-1, D) of C chains at T temperatures."""
+    """Replicas of C chains at T temperatures, T C of them, temperature by temperature."""
 
     def __init__(self, cluster: Cluster, temperatures: Tensor, chains: int, seed: int):
         self.cluster, self.generator = cluster, torch.Generator().manual_seed(seed)
-        self.inverse = 1 / temperatures.double()
-        shape = (len(temperatures), chains, cluster.particles - 1, cluster.dimension)
-        self.state = self._relaxed(self._normal(shape))
-        self.length = torch.full((len(temperatures),), 1e-3, dtype=torch.float64)
-        self.energy, self.slope = self._energies(self.state)
+        self.inverse, self.chains = 1 / temperatures.double(), chains
+        count = len(temperatures) * chains
+        shape = (count, cluster.particles - 1, cluster.dimension)
+        noise = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        self.point = point_at(self._log_density, self._relaxed(noise))
+        self.size = torch.full((len(temperatures),), 1e-3, dtype=torch.float64)
         self.accepted = torch.zeros(len(temperatures), dtype=torch.float64)
-        self.moves = torch.zeros(shape[:2], dtype=torch.int64)
+        self.moves = torch.zeros(count, dtype=torch.int64)
         self.swapped = 0.0
 
+    @property
+    def states(self) -> Tensor:
+        """(T, C, n-1, D)."""
+        return self._by_temperature(self.point.state)
+
     def step(self, tune: bool) -> None:
-        """One Langevin move of every replica, accepted as Metropolis has it."""
-        beta, h = _wide(self.inverse), _wide(self.length)
-        drift = self.state - h * beta * self.slope
-        moved = drift + (2 * h).sqrt() * self._normal(self.state.shape)
-        energy, slope = self._energies(moved)
-        back = moved - h * beta * slope
-        forth = (moved - drift).square().sum((2, 3)) / (4 * self.length[:, None])
-        home = (self.state - back).square().sum((2, 3)) / (4 * self.length[:, None])
-        log_ratio = self.inverse[:, None] * (self.energy - energy) + forth - home
-        taken = self._uniform(log_ratio.shape).log() < log_ratio
-        wide = taken[..., None, None]
-        self.state, self.slope = (
-            torch.where(wide, new, old) for new, old in ((moved, self.state), (slope, self.slope))
-        )
-        self.energy = torch.where(taken, energy, self.energy)
-        self.accepted = taken.double().mean(1)
-        self.moves += taken
+        """One Langevin move of every replica."""
+        sizes = self.size.repeat_interleave(self.chains)
+        self.point, accepted = move(self.point, sizes, self._log_density, self.generator)
+        self.accepted = self._by_temperature(accepted).double().mean(1)
+        self.moves += accepted
         if tune:
-            self.length = self.length * (0.05 * (self.accepted - ACCEPTED)).exp()
+            self.size = self.size * (0.05 * (self.accepted - ACCEPTED)).exp()
 
     def swap(self, odd: bool) -> None:
         """Exchange replicas of neighboring temperatures, every other pair of these."""
+        state, log_prob, grad = map(self._by_temperature, self.point)
         for low in range(int(odd), len(self.inverse) - 1, 2):
             pair = slice(low, low + 2)
-            gap = self.inverse[low] - self.inverse[low + 1]
-            log_ratio = gap * (self.energy[low] - self.energy[low + 1])
-            taken = self._uniform(log_ratio.shape).log() < log_ratio
-            self.swapped = taken.double().mean().item()
-            for held in (self.state, self.energy, self.slope):
-                wide = taken.reshape(-1, *[1] * (held.ndim - 2))
-                held[pair] = torch.where(wide, held[pair].flip(0), held[pair])
+            inverse = self.inverse[pair, None]
+            energy = -log_prob[pair] / inverse
+            log_ratio = (inverse[0] - inverse[1]) * (energy[0] - energy[1])
+            chance = torch.rand(self.chains, generator=self.generator, dtype=torch.float64)
+            accepted = chance.log() < log_ratio
+            self.swapped = accepted.double().mean().item()
+            rescaled = inverse / inverse.flip(0)  # log-densities at the other temperature
+            for values, factor in (
+                (state, torch.ones_like(rescaled)),
+                (log_prob, rescaled),
+                (grad, rescaled),
+            ):
+                wide = [-1, *[1] * (values.ndim - 2)]
+                exchanged = values[pair].flip(0) * factor.reshape(2, *wide)
+                values[pair] = torch.where(accepted.reshape(wide), exchanged, values[pair])
 
     def _relaxed(self, state: Tensor) -> Tensor:
         """Downhill by short steps: from overlapping particles no Metropolis move is accepted."""
         for _ in range(RELAXATION):
-            _, slope = self._energies(state)
-            length = torch.linalg.vector_norm(slope, dim=(2, 3), keepdim=True)
-            state = state - slope * (RELAXED_BY / length.clamp_min(1.0))
+            uphill = point_at(lambda x: self.cluster(from_relative(x)), state).grad
+            length = torch.linalg.vector_norm(uphill, dim=(1, 2), keepdim=True)
+            state = state - uphill * (RELAXED_BY / length.clamp_min(1.0))
         return state
 
-    def _energies(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        flat = state.flatten(0, 1).requires_grad_()
-        energy = self.cluster(from_relative(flat))
-        (slope,) = torch.autograd.grad(energy.sum(), flat)
-        return energy.detach().reshape(state.shape[:2]), slope.reshape(state.shape)
+    def _log_density(self, x: Tensor) -> Tensor:
+        return -self.inverse.repeat_interleave(self.chains) * self.cluster(from_relative(x))
 
-    def _normal(self, shape) -> Tensor:
-        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
-
-    def _uniform(self, shape) -> Tensor:
-        return torch.rand(shape, generator=self.generator, dtype=torch.float64)
+    def _by_temperature(self, values: Tensor) -> Tensor:
+        return values.unflatten(0, (len(self.inverse), self.chains))
 
 
 def sampled(cluster: Cluster, temperatures: Tensor, chains: int, steps: int, seed: int) -> Tensor:
     """Relative coordinates (T, N, n-1, D) from the second half of a run."""
-    run, kept = Tempering(cluster, temperatures, chains, seed), []
+    run, parts = Tempering(cluster, temperatures, chains, seed), []
     for k in track(range(steps), f"run {seed}"):
         run.step(tune=k < steps // 2)
         if k % SWAP_EVERY == 0:
             run.swap(odd=k // SWAP_EVERY % 2 == 1)
         if k >= steps // 2 and k % THIN == 0:
-            kept.append(run.state.clone())
+            parts.append(run.states.clone())
     if (still := (run.moves < STUCK * steps).sum()) > 0:
         raise SystemExit(f"{still} of {run.moves.numel()} replicas hardly moved: relax them longer")
-    accepted = ", ".join(f"{share:.2f}" for share in run.accepted.tolist())
+    accepted = ", ".join(f"{fraction:.2f}" for fraction in run.accepted.tolist())
     print(f"accepted by temperature: {accepted}; swapped, of the last pair: {run.swapped:.2f}")
-    return torch.cat(kept, dim=1)
+    return torch.cat(parts, dim=1)
 
 
 def by_chain(values: Tensor, chains: int) -> Estimate:
@@ -137,15 +135,11 @@ def agreement(cluster: Cluster, runs: list[Tensor], chains: int) -> dict[str, fl
 
 
 def ship(folder: Path, found: dict[str, Tensor], facts: dict) -> None:
-    """Keep some of the samples, drawn from all chains and times, in half precision."""
+    """Store some of the samples, drawn from all chains and times, in half precision."""
     generator = torch.Generator().manual_seed(2)
     rows = {name: torch.randperm(len(x), generator=generator) for name, x in found.items()}
-    few = {name: x[rows[name][: KEPT[name]]].half() for name, x in found.items()}
+    few = {name: x[rows[name][: SHIPPED_ROWS[name]]].half() for name, x in found.items()}
     print(f"shipped: {save_folder(folder, few, facts)}")
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values.reshape(-1, 1, 1, 1)
 
 
 def main() -> None:
@@ -175,7 +169,7 @@ def main() -> None:
     }
     folder = Path("outputs") / "reference" / options.system
     print(f"samples: {save_folder(folder, found, facts)}")
-    if max(gap for level in gaps.values() for gap in level.values()) > APART:
+    if max(gap for found in gaps.values() for gap in found.values()) > APART:
         raise SystemExit("the two runs disagree: take more steps, chains or temperatures")
     if options.ship:
         ship(SHIPPED / options.system, found, facts)

@@ -1,4 +1,4 @@
-"""Train a shipped classifier: what rewards are made of, or the judge of results.
+"""Train a shipped classifier, of which rewards are made, or a judge of results.
 
 The two differ in architecture, in seed and in the images that they learn from. What is written into
 the model's card is measured on images that neither has seen, with the weights as they are shipped.
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from alignflow.checkpoint import load_parameters, save_folder
 from alignflow.data import ATTRIBUTES, CHARACTERS, Images, avatars, deform, digits, glyphs
+from alignflow.image_classifier import ImageClassifier
 from alignflow.policies import judges
 from alignflow.rewards import classifier
 from alignflow.training import Trainer
-
-Network = classifier.Classifier | judges.Judge
 
 BATCH = 128
 DRAWN, TESTED = 24_000, 8_000  # images of the data sets that are drawn
@@ -48,7 +47,7 @@ def load_data(which: str, part: str) -> tuple[Images, str]:
     return draw(n, FIRST[part]), f"{which}({n}, first={FIRST[part]})"
 
 
-def build(which: str, role: str) -> Network:
+def build(which: str, role: str) -> ImageClassifier:
     names = {"avatars": ATTRIBUTES, "digits": "0123456789", "glyphs": CHARACTERS}[which]
     channels, size = (3, 16) if which == "avatars" else (1, 28)
     exclusive = which != "avatars"
@@ -81,7 +80,7 @@ class LabelLoss(nn.Module):
     """Cross-entropy of classes, or of each attribute on its own; without class weights, so that
     probabilities are about calibrated."""
 
-    def __init__(self, model: Network):
+    def __init__(self, model: ImageClassifier):
         super().__init__()
         self.model = model
 
@@ -91,7 +90,7 @@ class LabelLoss(nn.Module):
         return TensorDict({"loss_label": loss(logits, batch["label"])})
 
 
-def train(which: str, role: str) -> Network:
+def train(which: str, role: str) -> ImageClassifier:
     torch.manual_seed(SEED[role])
     images, _ = load_data(which, role)
     labels, model = labels_of(images), build(which, role)
@@ -121,7 +120,7 @@ def train(which: str, role: str) -> Network:
 
 
 @torch.no_grad()
-def measure(model: Network, images: Images) -> dict:
+def measure(model: ImageClassifier, images: Images) -> dict:
     """Accuracies on images that were not learned from."""
     pixels, labels = images.pixels.split(500), labels_of(images)
     logits = torch.cat([model(part.float() / 255) for part in pixels])
@@ -164,7 +163,7 @@ def main() -> None:
     load_parameters(model, halved, "the model in half precision")  # measured as it is shipped
     images, held_out = load_data(which, "test")
     facts = {
-        "network": "classifier" if role == "reward" else "judge",
+        "network": model.kind,
         "arguments": model.arguments,
         "card": {
             "command": f"python scripts/train_classifiers.py --which {which} --role {role}",

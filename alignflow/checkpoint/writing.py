@@ -28,7 +28,7 @@ try:
 except ImportError:  # a system without it has no lock of folders either
     fcntl = None
 
-__all__ = ["only_writer", "save_folder"]
+__all__ = ["only_writer", "save_folder", "write_atomically"]
 
 
 def save_folder(
@@ -64,12 +64,33 @@ def save_folder(
     with only_writer(folder) as alone:
         _settle(folder, alone)
         try:
-            _write(folder / pending_name(digest), blob, folder / f".{digest}.{TENSORS}.part")
+            part = folder / f".{digest}.{TENSORS}.part"
+            write_atomically(folder / pending_name(digest), blob, part)
             # from here on the new folder counts
-            _write(folder / FACTS, text, folder / f".{digest}.{FACTS}.part")
+            write_atomically(folder / FACTS, text, folder / f".{digest}.{FACTS}.part")
         finally:
             _settle(folder, alone)
     return folder
+
+
+def write_atomically(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
+    """Write a file under another name and rename it: it is there as a whole, or not at all.
+
+    Args:
+        path: Of the file; its folder exists.
+        content: A text is encoded as UTF-8.
+        temporary: The other name, in the same folder; `.NAME.PROCESS.new` by default.
+    """
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -138,14 +159,6 @@ def _settle(folder: Path, alone: bool) -> None:
     for entry in os.scandir(folder) if alone else ():
         if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             Path(entry.path).unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes, part: Path) -> None:
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _put_back(folder: Path) -> None:

@@ -1,11 +1,13 @@
-"""Data sets of images: drawn, shipped, or a folder of one's own."""
+"""Data sets: images that are drawn, shipped or in a folder, and batches of any data."""
 
 from .augmentation import AugmentedImages, deform
 from .avatars import ATTRIBUTES, avatars, avatars_sample
+from .batches import batches
 from .digits import DIGIT_SPLITS, digits
 from .folder import eight_bit, image_folder
 from .glyphs import CHARACTERS, glyphs
 from .images import Images, cache_folder
+from .loader import Loader, memory_mapped
 
 __all__ = [
     "ATTRIBUTES",
@@ -13,12 +15,15 @@ __all__ = [
     "DIGIT_SPLITS",
     "AugmentedImages",
     "Images",
+    "Loader",
     "avatars",
     "avatars_sample",
+    "batches",
     "cache_folder",
     "deform",
     "digits",
     "eight_bit",
     "glyphs",
     "image_folder",
+    "memory_mapped",
 ]

@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import normal, uniform
 
 from .images import Images
 
@@ -23,7 +24,7 @@ class AugmentedImages(Images):
     """Images whose `sample` draws deformed copies; `states` gives them as they are.
 
     Args:
-        augment: A call of (states, generator) that gives the deformed states.
+        augment: A callable (states, generator) -> deformed states.
     """
 
     augment: Callable[[Tensor, torch.Generator | None], Tensor] = field(kw_only=True)
@@ -42,10 +43,10 @@ def deform(
     shift: float = 1.5,
     elastic: float = 0.5,
 ) -> Tensor:
-    """Each image under its own random affine map and smooth displacement field.
+    """Each image under a random affine map and a smooth displacement field.
 
     Args:
-        images: (N, C, H, W); beyond the border they go on with the border's value.
+        images: (N, C, H, W); beyond the border they have the border's value.
         generator: Source of the deformations.
         rotation: Largest angle, in degrees.
         scale: Largest relative change of size.
@@ -58,18 +59,20 @@ def deform(
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images must be floats (N, C, H, W), got {checks.shown(images)}")
-    for name, most in (("rotation", rotation), ("scale", scale), ("shear", shear)):
-        checks.nonnegative(name, most)
+    for name, value in (("rotation", rotation), ("scale", scale), ("shear", shear)):
+        checks.nonnegative(name, value)
     shift, elastic = checks.nonnegative("shift", shift), checks.nonnegative("elastic", elastic)
     generator = checks.as_generator(generator)
     n, _, height, width = images.shape
-    uniform = 2 * torch.rand(n, 5, generator=generator) - 1
-    noise = torch.randn(n, 2, *_KNOTS, generator=generator)
-    angle, size, tilt = (uniform[:, :3] * torch.tensor([math.radians(rotation), scale, shear])).T
-    pixel = torch.tensor([2 / width, 2 / height])  # in the units of grid_sample, -1 to 1
+    signed = 2 * uniform((n, 5), generator, torch.float32, images.device) - 1
+    noise = normal((n, 2, *_KNOTS), generator, torch.float32, images.device)
+    angle, size, tilt = (
+        signed[:, :3] * signed.new_tensor([math.radians(rotation), scale, shear])
+    ).T
+    pixel = signed.new_tensor([2 / width, 2 / height])  # in the units of grid_sample, -1 to 1
     cos, sin = angle.cos() / (1 + size), angle.sin() / (1 + size)
     rows = [torch.stack([cos, tilt * cos - sin], 1), torch.stack([sin, tilt * sin + cos], 1)]
-    move = (shift * uniform[:, 3:] * pixel)[:, :, None]
+    move = (shift * signed[:, 3:] * pixel)[:, :, None]
     grid = F.affine_grid(
         torch.cat([torch.stack(rows, 1), move], dim=2), list(images.shape), align_corners=False
     )

@@ -1,7 +1,7 @@
 """Avatars: 16 x 16 RGB portraits combined from drawn parts by DiceBear's pixel-art style (CC0).
 
-They are drawings put together by a program, not photographs. What makes them a good subject for
-alignment is that their attributes are known, and so the exact effect of a tilt on each rate is.
+They are drawings put together by a program, not photographs. Their attributes are known, and so is
+the exact effect of a tilt on the rate of each.
 An attribute is a part that was drawn; it need not show. Accessories are wholly hidden by other
 parts in one case of twenty, and one beard of three changes no color by more than 15 of 255.
 """

@@ -1,6 +1,7 @@
-"""Data sets drawn by a program: image number i is the same one every time, and is drawn once."""
+"""Data sets drawn by a program: image number i is always the same, and is drawn once."""
 
 import glob
+import io
 import os
 import re
 import warnings
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, from_numpy
 
-from alignflow.checkpoint.writing import only_writer
+from alignflow.checkpoint.writing import only_writer, write_atomically
 
 __all__ = ["drawn"]
 
@@ -22,12 +23,12 @@ _TEMPORARY = re.compile(r"\.\d+-")  # what stands before the name of a cache tha
 def drawn(
     path: Path, draw: Callable[[int], tuple], numbers: Sequence[int], fields: Sequence[str]
 ) -> list[Tensor]:
-    """What `draw` gives for each number, stacked field by field; from the file if it is there.
+    """The results of `draw`, stacked field by field; from the file if it is there.
 
     Args:
         path: The cache, a compressed npz; its name must change with whatever `draw` depends on.
-        draw: A call of (number) that gives one array or number for each field; it lives at the top
-            of a module, so that other processes can run it.
+        draw: A callable (number) -> one array or number for each field; at the top of a module,
+            so that other processes can run it.
         numbers: Whose images are drawn.
         fields: Names of the arrays in the file.
 
@@ -71,7 +72,6 @@ def _read(path: Path, fields: Sequence[str], n: int) -> list[np.ndarray] | None:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Under a name of our own first: nobody ever reads a half-written cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(path.parent) as alone:
         if alone:
@@ -79,12 +79,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
             for left in path.parent.glob(f".*-{glob.escape(path.name)}"):
                 if _TEMPORARY.fullmatch(left.name.removesuffix(path.name)):
                     left.unlink()
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **arrays)
         temporary = path.with_name(f".{os.getpid()}-{path.name}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, content.getvalue(), temporary)

@@ -1,4 +1,4 @@
-"""A folder of your own images as a data set."""
+"""A folder of images as a data set."""
 
 from os import PathLike
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Glyphs: A-Z and 0-9 at 28 x 28, black on white, in faces of open fonts that packages ship.
 
-What a program for reading text can read. The fonts: DejaVu and STIX (with matplotlib), Caladea
-(Apache-2.0), Lato, Hanken Grotesk and Fredoka One (SIL OFL 1.1). Each image has its own face, size,
-slant, turn and place.
+A program for reading text can read them. The fonts: DejaVu and STIX (with matplotlib), Caladea
+(Apache-2.0), Lato, Hanken Grotesk and Fredoka One (SIL OFL 1.1). Face, size, slant, turn and place
+vary by image.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Data sets of labelled images, held in memory as bytes."""
+"""Data sets of labeled images, as bytes."""
 
 import os
 from collections.abc import Mapping
@@ -11,16 +11,17 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import integers
 
 __all__ = ["Images", "cache_folder", "pixel_states"]
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images with labels: what every image data set of this library is.
+    """Images with labels: the type of every image data set of this library.
 
     Args:
-        pixels: (N, C, H, W), uint8.
+        pixels: (N, C, H, W), uint8; in memory, or of a file by `memory_mapped`.
         labels: Integers (N,) by name.
         condition: Name of the label that a conditional model is given, if any.
     """
@@ -57,9 +58,9 @@ class Images:
         return pixel_states(self.pixels[rows])
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> TensorDict:
-        """n images drawn with replacement: `data` (n, C, H, W), `condition` (n,) if labelled."""
+        """n images drawn with replacement: `data` (n, C, H, W), `condition` (n,) if labeled."""
         n, generator = checks.count("n", n), checks.as_generator(generator)
-        rows = torch.randint(len(self), (n,), generator=generator)
+        rows = integers(len(self), (n,), generator, self.pixels.device)
         batch = TensorDict({"data": self.states(rows)}, batch_size=n)
         if self.condition is not None:
             batch["condition"] = self.labels[self.condition][rows]
@@ -82,6 +83,6 @@ def _kind(value: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where drawn data sets are kept: alignflow in the user's cache folder (XDG_CACHE_HOME)."""
+    """Where drawn data sets are stored: alignflow in the user's cache folder (XDG_CACHE_HOME)."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "alignflow"

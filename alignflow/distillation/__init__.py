@@ -1,6 +1,5 @@
 """Learning flow maps from data or from a teacher."""
 
-from .batches import batches
 from .loss import FlowMapLoss, LossWeight, build_loss
 from .posterior import learn_posterior
 from .pretrain import pretrain
@@ -16,7 +15,6 @@ __all__ = [
     "LogitNormalTimes",
     "LossWeight",
     "UniformTimes",
-    "batches",
     "build_loss",
     "learn_posterior",
     "pretrain",

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import as_given, drop_rows
+from alignflow.data import batches
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
 from alignflow.progress import watched
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
-from .batches import batches
 from .loss import build_loss
 from .student import student
 from .times import UniformTimes

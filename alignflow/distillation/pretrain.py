@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from alignflow import checks
+from alignflow.data import batches
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.progress import watched
 from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
 
-from .batches import batches
 from .loss import build_loss
 from .student import student
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.flow_map import FlowMap
-from alignflow.likelihood import push, rademacher, standard_normal
+from alignflow.likelihood import noise_log_density, push, rademacher
 from alignflow.ode import integrate
 
 from .rollouts import Path, kept
@@ -58,6 +58,6 @@ class ODERollout:
 
         def log_ratio(other: FlowMap) -> Tensor:
             noise, gathered = carried(other, endpoint, 1.0, 0.0)
-            return standard_normal(x) - spread - standard_normal(noise) - gathered
+            return noise_log_density(x) - spread - noise_log_density(noise) - gathered
 
         return Path(endpoint, replay, log_ratio=log_ratio)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import group_rows
-from alignflow.distillation import batches
+from alignflow.data import batches
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward, log_tilt
 

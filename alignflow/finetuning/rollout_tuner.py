@@ -10,7 +10,8 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 
 from alignflow import checks
-from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes, batches
+from alignflow.data import batches
+from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.reward_module import RewardError

@@ -14,7 +14,7 @@ from alignflow.conditions import check_rows, rows_of
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.html_table import html_table
 from alignflow.modes import frozen
-from alignflow.reward_module import Reward, as_reward, own_copy
+from alignflow.reward_module import Reward, as_reward, copied
 
 from .distances import frechet_distance, sliced_wasserstein
 from .estimate import Estimate, mean
@@ -106,7 +106,7 @@ def evaluate(
     if decode is None:
         decode = reference.decode if isinstance(reference, FlowMap) else _identity
     # what a judge writes into is its own copy, as it is for a reward
-    seen = lambda part: own_copy(decode(part))  # noqa: E731
+    seen = lambda part: copied(decode(part))  # noqa: E731
     for name, call in (("decode", decode), ("features", features)):
         if call is not None and not callable(call):
             raise ValueError(f"{name} must be a callable, got {checks.shown(call)}")

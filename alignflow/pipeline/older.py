@@ -9,14 +9,16 @@ _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs imag
 TARGETS: dict[str, str] = {f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA}
 """Import paths that have moved, old to new."""
 
-KEYS: dict[str, str] = {"data_deviation": "data_std"}
-"""Keys that were renamed wherever they stand, old to new."""
+KEYS: dict[str, str] = {"data_deviation": "data_std", "deviation": "std"}
+"""Keys of this package's nodes that were renamed, old to new."""
 
 
 def modernized(config: Any) -> Any:
     """A plain config (dicts and lists) in the words of this version."""
     if isinstance(config, dict):
-        return {KEYS.get(key, key): modernized(value) for key, value in config.items()}
+        ours = str(config.get("_target_", "alignflow.")).startswith("alignflow.")
+        renamed = KEYS if ours else {}  # a module of your own may have a key of the old name
+        return {renamed.get(key, key): modernized(value) for key, value in config.items()}
     if isinstance(config, list):
         return [modernized(item) for item in config]
     return TARGETS.get(config, config) if isinstance(config, str) else config

@@ -6,8 +6,8 @@ r"""Renoised draws with importance weights: the posterior from a deterministic f
     l_i = -\frac{|x_t - t z_i|^2}{2 (1-t)^2} + \log\frac{\rho_{t'}(x'_i)}{\rho_{t'}(x_t)}
     + \frac{|\epsilon_i|^2}{2}
 
-Consistent as draws grow. A network has no density: its log-ratio is estimated by the trapezoid of the
-scores at both ends, a bias that is gone for practical purposes from a `snr_ratio` of 5 on.
+Consistent as draws grow. A network has no density: its log-ratio is estimated by the trapezoid of
+the scores at both ends, a bias that is gone for practical purposes from a `snr_ratio` of 5 on.
 
 Source: Weighted Diamond (2602.05993); their released weights by the reward alone are the value
 estimator `RewardSoftmaxGradient`.

@@ -3,7 +3,7 @@
 from .adapters import from_scores
 from .check import RewardReport, check_reward
 from .composite import Sum
-from .interface import NotFiniteError, Reward, RewardError, as_reward, own_copy, reward
+from .interface import NotFiniteError, Reward, RewardError, as_reward, copied, reward
 from .tilt import log_tilt
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "check_reward",
     "from_scores",
     "log_tilt",
-    "own_copy",
+    "copied",
     "reward",
 ]

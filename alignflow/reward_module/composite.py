@@ -52,17 +52,15 @@ class Sum(Reward):
         """The rewards by name."""
         return dict(zip(self.weights, self.function, strict=True))
 
-    def score(self, states, condition=None, decode=lambda x: x, step=None) -> Tensor:
-        return self.score_terms(states, condition, decode, step)[0]
+    def score(self, states, condition=None, decode=lambda x: x) -> Tensor:
+        return self.score_terms(states, condition, decode)[0]
 
-    def score_terms(self, states, condition=None, decode=lambda x: x, step=None):
+    def score_terms(self, states, condition=None, decode=lambda x: x):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             if any(term.space == "decoded" for term in self.function):
                 endpoint = decode(states)
                 decode = lambda _: endpoint  # noqa: E731
-            parts = {
-                key: term.score(states, condition, decode, step) for key, term in self.terms.items()
-            }
+            parts = {key: term.score(states, condition, decode) for key, term in self.terms.items()}
             total = torch.stack([self.weights[key] * part for key, part in parts.items()]).sum(0)
             dropped = torch.stack([part.isneginf() for part in parts.values()]).any(0)
             total = torch.where(dropped, -torch.inf, total)

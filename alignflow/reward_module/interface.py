@@ -19,9 +19,9 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import as_given
 
-from .rows import as_rewards, first_failure
+from .answers import as_rewards
 
-__all__ = ["Reward", "RewardError", "as_reward", "own_copy", "reward"]
+__all__ = ["Reward", "RewardError", "as_reward", "copied", "reward"]
 
 INVALID = ("raise", "drop", "worst")
 SPACES = ("decoded", "state")
@@ -101,7 +101,6 @@ class Reward(TensorDictModuleBase):
         states: Tensor,
         condition=None,
         decode: Callable[[Tensor], Any] = lambda x: x,
-        step: int | None = None,
     ) -> Tensor:
         """Rewards (N,) of states (N, *E); with a graph only if the reward is differentiable.
 
@@ -111,45 +110,41 @@ class Reward(TensorDictModuleBase):
             states: (N, *E).
             condition: Passed on if the function takes one.
             decode: `policy.decode`, applied first unless the reward asks for the raw state.
-            step: Named in errors.
 
         Raises:
             RewardError: If the function raises or answers in a wrong shape, and `NotFiniteError`
-                if with NaN or infinity under on_invalid="raise"; it names the reward, the step and
-                the samples.
+                if with NaN or infinity under on_invalid="raise", which names the samples.
         """
-        where = f"reward {self.name!r}" + (f" at step {step}" if step is not None else "")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             endpoint = states if self.space == "state" else decode(states)
             # never the caller's own: it may be written into, a black box sees no graph, and a hook
             # stays here
-            endpoint = own_copy(endpoint, self.differentiable)
+            endpoint = copied(endpoint, self.differentiable)
             try:
                 answer = self.ask(endpoint, condition)
             except Exception as error:
-                culprit = first_failure(self.ask, endpoint, condition, len(states))
                 raise RewardError(
-                    f"{where} raised {type(error).__name__} {culprit}: {error}"
+                    f"reward {self.name!r} raised {type(error).__name__} on a batch of "
+                    f"{len(states)}: {error}"
                 ) from error
             try:
                 reward = as_rewards(answer, states)
             except (TypeError, ValueError) as error:
-                raise RewardError(f"{where} must return {error}") from error
+                raise RewardError(f"reward {self.name!r} must return {error}") from error
             reward = reward if self.differentiable else reward.detach()
-            return self._settle_invalid(reward, endpoint, where)
+            return self._settle_invalid(reward, endpoint)
 
     def score_terms(
         self,
         states: Tensor,
         condition=None,
         decode: Callable[[Tensor], Any] = lambda x: x,
-        step: int | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What `score` gives, and the rewards (N,) of each term by name, without a graph.
 
         Only a composite has terms.
         """
-        return self.score(states, condition, decode, step), {}
+        return self.score(states, condition, decode), {}
 
     def __getstate__(self) -> dict[str, Any]:
         function: Any = self.__dict__.get("function")
@@ -165,7 +160,7 @@ class Reward(TensorDictModuleBase):
 
     def ask(self, endpoint: Any, condition) -> Any:
         """The function's answer as it comes; it may write into the endpoint, which is its own."""
-        given = {"condition": own_copy(condition)} if self._takes_condition else {}
+        given = {"condition": copied(condition)} if self._takes_condition else {}
         default = torch.get_default_dtype()
         try:
             return self.function(endpoint, **given)
@@ -174,7 +169,7 @@ class Reward(TensorDictModuleBase):
             if torch.get_default_dtype() != default:
                 torch.set_default_dtype(default)
 
-    def _settle_invalid(self, reward: Tensor, endpoint: Any, where: str) -> Tensor:
+    def _settle_invalid(self, reward: Tensor, endpoint: Any) -> Tensor:
         valid = torch.isfinite(reward)
         if valid.all():
             return reward
@@ -183,7 +178,7 @@ class Reward(TensorDictModuleBase):
             shown = ", ".join(f"{i} ({reward[i].item()})" for i in invalid[:8])
             more = f" and {len(invalid) - 8} more" if len(invalid) > 8 else ""
             raise NotFiniteError(
-                f"{where} is not finite for samples {shown}{more} of {len(reward)}"
+                f"reward {self.name!r} is not finite for samples {shown}{more} of {len(reward)}"
             )
         if isinstance(endpoint, Tensor) and endpoint.requires_grad:
             # zero times a NaN derivative is NaN, so the invalid samples are cut out of the graph
@@ -258,7 +253,7 @@ def _check_callable(candidate: Any) -> None:
     raise TypeError(f"a reward must be callable, got {type(candidate).__name__}{way}")
 
 
-def own_copy(values: Any, graph: bool = False) -> Any:
+def copied(values: Any, graph: bool = False) -> Any:
     """A copy of what a reward is given, which it may write into.
 
     Args:
@@ -268,9 +263,9 @@ def own_copy(values: Any, graph: bool = False) -> Any:
     if isinstance(values, Tensor | TensorDictBase):
         return values.clone() if graph else values.detach().clone()
     if isinstance(values, Mapping):
-        return {key: own_copy(value, graph) for key, value in values.items()}
+        return {key: copied(value, graph) for key, value in values.items()}
     if isinstance(values, list | tuple):
-        copies = [own_copy(value, graph) for value in values]
+        copies = [copied(value, graph) for value in values]
         return copies if isinstance(values, list) else tuple(copies)
     return copy.deepcopy(values)
 

@@ -1,4 +1,4 @@
-r"""Boltzmann laws of clusters, known by their energy and by samples of a reference sampler.
+r"""Boltzmann distributions of clusters: an energy, and samples of a reference sampler.
 
 .. math:: \rho_T(x) \propto e^{-E(x) / T}
 
@@ -23,12 +23,12 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 
 class Boltzmann:
-    """The law of a cluster at a temperature: its log-density up to a constant, and samples.
+    """A cluster at a temperature: its log-density up to a constant, and samples.
 
     Args:
         cluster: Whose energy.
         temperature: T, in the units of the energy.
-        samples: Of the law, in relative coordinates, (N, n-1, D).
+        samples: Of the distribution, in relative coordinates, (N, n-1, D).
     """
 
     def __init__(self, cluster: Cluster, temperature: float, samples: Tensor):
@@ -48,7 +48,7 @@ class Boltzmann:
 
     @property
     def observables(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """What is looked at beside the energy, of clusters (N, n, D)."""
+        """Observables beside the energy, of clusters (N, n, D)."""
         return {"pair distance": self.cluster.distances}
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -64,7 +64,9 @@ class Boltzmann:
         n, generator = checks.count("n", n), checks.as_generator(generator)
         if n > len(self):
             raise ValueError(f"asked for {n} samples of the reference, which has {len(self)}")
-        return self.samples[torch.randperm(len(self), generator=generator)[:n]]
+        source = "cpu" if generator is None else generator.device
+        order = torch.randperm(len(self), generator=generator, device=source)
+        return self.samples[order[:n].to(self.samples.device)]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -82,7 +84,7 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
         ValueError: If there is no such cluster or level.
         CheckpointError: If the samples are missing, truncated or altered.
     """
-    law, level = build_cluster(cluster), checks.choice("level", level, LEVELS)
+    built, level = build_cluster(cluster), checks.choice("level", level, LEVELS)
     source = SHIPPED / cluster if folder is None else folder
     tensors, facts = load_folder(source)
     temperatures = fact(facts, "temperatures", list, source)
@@ -90,7 +92,7 @@ def boltzmann(cluster: str, level: str = "cold", folder: str | Path | None = Non
         raise CheckpointError(f"{source} holds no samples of a {level} cluster with temperatures")
     temperature = temperatures[0 if level == "cold" else -1]
     try:
-        # shipped in half precision, which moves an energy by a hundredth of its spread at most
-        return Boltzmann(law, checks.positive("temperature", temperature), tensors[level].float())
+        # shipped in half precision, which moves an energy by a hundredth of its std at most
+        return Boltzmann(built, checks.positive("temperature", temperature), tensors[level].float())
     except ValueError as error:
         raise CheckpointError(f"{source} holds no reference of {cluster}: {error}") from error

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import integers, uniform
 
 __all__ = ["Checkerboard"]
 
@@ -29,9 +30,9 @@ class Checkerboard:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n exact draws, (n, 2)."""
         n, generator = checks.count("n", n), checks.as_generator(generator)
-        column = torch.randint(self.squares, (n,), generator=generator)
-        row = 2 * torch.randint(self.squares // 2, (n,), generator=generator) + column % 2
-        inside = torch.rand((n, 2), generator=generator)
+        column = integers(self.squares, (n,), generator)
+        row = 2 * integers(self.squares // 2, (n,), generator) + column % 2
+        inside = uniform((n, 2), generator)
         return (torch.stack([column, row], dim=1) + inside) * self.side - self.extent
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -39,8 +40,8 @@ class Checkerboard:
         square = ((x + self.extent) / self.side).floor()
         on_board = ((square >= 0) & (square < self.squares)).all(-1)
         filled = on_board & (square.sum(-1) % 2 == 0)
-        level = -math.log(self.squares**2 / 2 * self.side**2)
-        return torch.where(filled, level, -math.inf).to(x.dtype)
+        inside = -math.log(self.squares**2 / 2 * self.side**2)
+        return torch.where(filled, inside, -math.inf).to(x.dtype)
 
     def bin_mass(self, bins: int) -> Tensor:
         """The exact mass of each cell of a bins x bins grid over the board, (bins, bins)."""
@@ -53,7 +54,7 @@ class Checkerboard:
         return overlap @ even.double() @ overlap.T / (self.squares**2 / 2)
 
     def center_mass(self, bins: int) -> Tensor:
-        """The density at each cell's center times its area, (bins, bins): the papers' reading.
+        """The density at each cell's center times its area, (bins, bins), as papers take it.
 
         It differs from the exact mass where a cell straddles two squares, and then even exact
         samples are at a distance from it: 0.065 nats for 4 squares and 50 bins.

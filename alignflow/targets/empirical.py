@@ -7,7 +7,7 @@ A mean costs two matrix products with the data, streamed over chunks of rows.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -19,10 +19,12 @@ from alignflow.data.images import Images
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import as_time, expand_time
 from alignflow.ode import integrate
-from alignflow.reward_module import Reward, as_reward, log_tilt
+from alignflow.reward_module import Reward, as_reward
+from alignflow.tilt import Tilt
 
-from .row_laws import RowLaws
-from .row_posterior import log_marginal, noise_level, posterior_laws
+from .exact import ExactFlowMap, TiltLike
+from .row_distributions import RowDistributions
+from .row_posterior import log_marginal, noise_level, row_posterior
 from .stored_rows import check_log_weight, stored_rows
 
 __all__ = ["Empirical"]
@@ -30,26 +32,32 @@ __all__ = ["Empirical"]
 # from here on paths are taken as straight: rows within a few 0.001 of each other count as one
 STRAIGHT = 0.999
 
-RewardLike = Reward | Callable[..., Any] | Tensor
 
-
-class Empirical(FlowMap):
-    """The empirical measure of a data set's rows: all but its flow map is exact for it.
+class Empirical(ExactFlowMap):
+    """The empirical distribution of a data set's rows: all but its flow map is exact.
 
     Data stay as they are given. Sums run over chunks in float32, or in float64 where states or data
     are float64 or the posterior is too sharp for float32 (late times). At time 1 the posterior is
     the nearest row, shared by weight among equal ones. What depends on the state has a gradient in
     the state and the time; draws have none.
 
+    A tilt is the same rows with other weights. In place of a reward, tilts and values also take
+    `rewards` of the stored rows, so that these are scored only once.
+
     Args:
         data: (N, *E), floats, or uint8 for pixels, which are states in [-1, 1]; or `Images`.
         log_weight: w, (N,), up to a constant; equal weights by default. -inf leaves a row out.
         chunk: Rows read at once: memory is that of (chunk, D) and (B, chunk).
-        decode: What rewards see of states; by default images in [0, 1] for pixels, else the states.
+        decode: Of states, for rewards; by default images in [0, 1] for pixels, else the states.
 
     Raises:
         ValueError: If data, weights or chunk are not what they must be.
     """
+
+    no_condition = (
+        "an empirical distribution takes no condition: build one of the rows that satisfy it, "
+        "Empirical(images.select(rows))"
+    )
 
     data: Tensor
     log_weight: Tensor
@@ -73,7 +81,7 @@ class Empirical(FlowMap):
 
     @classmethod
     def of_draws(cls, target: FlowMap, n: int, seed: int = 0) -> Self:
-        """Of n draws of another target; what rewards see of states is as there."""
+        """Of n draws of another target; states are decoded as there."""
         drawn = target.sample(n, generator=checks.as_generator(seed, "seed"))
         return cls(drawn, decode=target.decode)
 
@@ -103,23 +111,6 @@ class Empirical(FlowMap):
         x = integrate(self.velocity, x, start, bend)
         return x + expand_time(end - bend, x) * self.velocity(x, bend)
 
-    @checks.refuse_seed
-    def sample(
-        self,
-        n,
-        steps=None,
-        condition=None,
-        guidance=1.0,
-        generator=None,
-        grid=None,
-        differentiable=False,
-    ):
-        """n rows drawn by weight, (n, *E); there is nothing for what follows n to choose."""
-        _refuse_condition(condition)
-        n = checks.count("n", n)
-        anywhere = self.data.new_zeros((1, *self.event_shape), dtype=self.dtype)
-        return self.posterior_sample(anywhere, 0.0, n, generator)[0]
-
     def decode(self, x):
         if self.decoder is not None:
             return self.decoder(x)
@@ -129,11 +120,11 @@ class Empirical(FlowMap):
         """log rho_t(x), (N,), in nats.
 
         Raises:
-            ValueError: If some t is 1, where the law has no density.
+            ValueError: If some t is 1, where the distribution has no density.
         """
         time = self._time(x, t)
         if (time >= 1).any():
-            raise ValueError("at time 1 the law of a data set has no density")
+            raise ValueError("at time 1 the distribution of a data set has no density")
         return log_marginal(self.rows, x.flatten(1), time).to(x)
 
     def posterior_sample(
@@ -167,30 +158,6 @@ class Empirical(FlowMap):
                 scores.append(reward.score(self.rows.states(part), given, self.decode))
         return torch.cat(scores)
 
-    def tilted(self, reward: RewardLike, strength: float) -> Self:
-        """The law proportional to exp(strength r(x)) rho_1(x): the same rows, other weights.
-
-        Args:
-            reward: A reward, or `rewards` of the stored rows, so that they are scored only once.
-            strength: lambda, of either sign.
-        """
-        log_weight = self._tilted_log_weight(reward, strength)
-        return type(self)(self.data, log_weight, self.rows.chunk, self.decoder)
-
-    def value(self, x: Tensor, t: float | Tensor, reward: RewardLike, strength: float) -> Tensor:
-        r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,); `reward` as in `tilted`."""
-        base, tilted = self._base_and_tilted(x, self._time(x, t), reward, strength)
-        return (tilted.log_normalizer() - base.log_normalizer()).to(x)
-
-    def value_gradient(
-        self, x: Tensor, t: float | Tensor, reward: RewardLike, strength: float
-    ) -> Tensor:
-        """grad V_t(x), (N, *E): how far the tilt moves the denoiser, times t / (1-t)^2."""
-        time = self._time(x, t)
-        base, tilted = self._base_and_tilted(x, time, reward, strength)
-        factor = (time / noise_level(self.rows, time).square())[:, None]
-        return (factor * (tilted.mean() - base.mean())).reshape(x.shape).to(x)
-
     @property
     def device(self) -> torch.device:
         """Where the data are."""
@@ -207,37 +174,61 @@ class Empirical(FlowMap):
         self.rows = stored_rows(self.data, self.log_weight, self.rows.chunk)
         return self
 
-    def _posterior(self, x: Tensor, time: Tensor) -> RowLaws:
-        return posterior_laws(self.rows, x.flatten(1), time)
+    def _draws(self, n: int, generator: torch.Generator | None) -> Tensor:
+        anywhere = self.data.new_zeros((1, *self.event_shape), dtype=self.dtype)
+        return self.posterior_sample(anywhere, 0.0, n, generator)[0]
 
-    def _base_and_tilted(self, x, time, reward, strength) -> tuple[RowLaws, RowLaws]:
-        rows = replace(self.rows, log_weight=self._tilted_log_weight(reward, strength))
+    def _tilted(self, tilt: Tilt) -> Self:
+        log_weight = self._tilted_log_weight(tilt)
+        return type(self)(self.data, log_weight, self.rows.chunk, self.decoder)
+
+    def _value(self, x: Tensor, time: Tensor, tilt: Tilt) -> Tensor:
+        base, tilted = self._base_and_tilted(x, time, tilt)
+        return (tilted.log_normalizer() - base.log_normalizer()).to(x)
+
+    def _value_gradient(self, x: Tensor, time: Tensor, tilt: Tilt) -> Tensor:
+        # how far the tilt moves the denoiser, times t / (1-t)^2
+        base, tilted = self._base_and_tilted(x, time, tilt)
+        factor = (time / noise_level(self.rows, time).square())[:, None]
+        return (factor * (tilted.mean() - base.mean())).reshape(x.shape).to(x)
+
+    def _as_tilt(self, reward: TiltLike, strength: float | None) -> Tilt:
+        known = isinstance(reward, Tensor)
+        return super()._as_tilt(_KnownRewards(reward) if known else reward, strength)
+
+    def _posterior(self, x: Tensor, time: Tensor) -> RowDistributions:
+        return row_posterior(self.rows, x.flatten(1), time)
+
+    def _base_and_tilted(
+        self, x: Tensor, time: Tensor, tilt: Tilt
+    ) -> tuple[RowDistributions, RowDistributions]:
+        rows = replace(self.rows, log_weight=self._tilted_log_weight(tilt))
         # both in the precision that the tilted one needs, for their difference is asked
-        tilted = posterior_laws(rows, x.flatten(1), time)
+        tilted = row_posterior(rows, x.flatten(1), time)
         return replace(tilted, rows=self.rows), tilted
 
-    def _tilted_log_weight(self, reward: RewardLike, strength: float) -> Tensor:
-        rewards = reward if isinstance(reward, Tensor) else self.rewards(reward)
+    def _tilted_log_weight(self, tilt: Tilt) -> Tensor:
+        known = tilt.reward.function
+        rewards = known.values if isinstance(known, _KnownRewards) else self.rewards(tilt.reward)
         if rewards.shape != self.log_weight.shape:
             raise ValueError(
                 f"rewards of {len(self.rows)} rows must be of shape ({len(self.rows)},), "
                 f"got {tuple(rewards.shape)}"
             )
-        rewards, strength = rewards.to(self.rows.log_weight), checks.finite("strength", strength)
-        log_weight = self.rows.log_weight + log_tilt(rewards, strength)
+        log_weight = self.rows.log_weight + tilt.log_weight(rewards.to(self.rows.log_weight))
         check_log_weight(log_weight, len(self.rows))
         return log_weight
 
     def _time(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
-        """Times (N,) in float64, where 1 - t keeps its digits."""
-        _refuse_condition(condition)
-        self.check_state(x)
-        return as_time(t, x.double())
+        super()._time(x, t, condition)
+        return as_time(t, x.double())  # where 1 - t keeps its digits
 
 
-def _refuse_condition(condition) -> None:
-    if condition is not None:
-        raise ValueError(
-            "a data set's law takes no condition: build one of the rows that satisfy it, "
-            "Empirical(images.select(rows))"
-        )
+@dataclass(frozen=True)
+class _KnownRewards:
+    """Rewards (rows,) of the stored rows, in place of the reward that gave them."""
+
+    values: Tensor
+
+    def __call__(self, endpoint: Any) -> Tensor:
+        raise ValueError("these are rewards of stored rows, not of other states")

@@ -5,31 +5,36 @@ r"""A mixture of Gaussians as an exact model: flow, score, posterior, value and 
 """
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.flow_map import FlowMap
-from alignflow.interpolants import as_time
 from alignflow.ode import integrate
-from alignflow.reward_module import as_reward
+from alignflow.reward_module import Reward
+from alignflow.tilt import Tilt
 
+from .exact import ExactFlowMap
 from .gaussians import Gaussians
 from .grid import GridDensity
 from .quadrature import tilted_moments, tilted_velocity, value_gradient
-from .rewards import Linear, Quadratic, QuadraticForm, quadratic_form
-from .tilt import tilt_gaussians
+from .rewards import quadratic_form
+from .tilted_gaussians import tilted_gaussians
 
 __all__ = ["GaussianMixture"]
 
 
-class GaussianMixture(FlowMap):
+class GaussianMixture(ExactFlowMap):
     """A distribution whose every quantity on the path from noise is known.
 
-    It is a flow map like any other, so a steerer or a tuner takes it as the exact model; `sample`
-    draws from it directly, without error. Every method holds on the whole of [0, 1], ends included.
+    It is a flow map like any other, so a steerer or a tuner takes it as the exact model. Every
+    method holds on the whole of [0, 1], ends included.
+
+    Its tilts and values have a closed form in any dimension for `Quadratic` and `Linear` rewards:
+    the tilt is another mixture. Any other reward is integrated by quadrature, in one or two
+    dimensions: the tilt is a density on a grid, and values have a graph only if the reward is
+    differentiable. Their gradients need one of the reward at time 1 only.
 
     Args:
         weights: (C,), positive; normalized here.
@@ -40,6 +45,8 @@ class GaussianMixture(FlowMap):
     Raises:
         ValueError: If shapes disagree, or weights or covariances are not what they must be.
     """
+
+    no_condition = "a Gaussian mixture takes no condition"
 
     weights: Tensor
     means: Tensor
@@ -97,21 +104,6 @@ class GaussianMixture(FlowMap):
             return self.components.transport(x, start, end).squeeze(-2)
         return integrate(self.components.velocity, x, start, end, self.tolerance)
 
-    @checks.refuse_seed
-    def sample(
-        self,
-        n,
-        steps=None,
-        condition=None,
-        guidance=1.0,
-        generator=None,
-        grid=None,
-        differentiable=False,
-    ):
-        """n independent exact draws, (n, D); there is nothing for what follows n to choose."""
-        _refuse_condition(condition)
-        return self.components.sample(checks.count("n", n), checks.as_generator(generator))
-
     def log_density(self, x: Tensor, t: float | Tensor = 1.0) -> Tensor:
         """log rho_t(x), (N,), in nats."""
         return self.components.noised(self._time(x, t)).log_density(x)
@@ -168,80 +160,24 @@ class GaussianMixture(FlowMap):
         posterior = self.components.posterior(x, time)
         return (posterior if x1.ndim == 2 else posterior.for_draws()).log_density(x1)
 
-    @overload  # a reward is a callable too: the first signature that fits is the one
-    def tilted(  # pyright: ignore[reportOverlappingOverload]
-        self, reward: Quadratic | Linear, strength: float
-    ) -> "GaussianMixture": ...
-
-    @overload
-    def tilted(self, reward: Callable[..., Any], strength: float) -> GridDensity: ...
-
-    def tilted(self, reward, strength):
-        r"""The law proportional to exp(strength r(x)) rho_1(x).
-
-        Args:
-            reward: `Quadratic` and `Linear` give another mixture, exactly. Any other gives a
-                density on a grid, by quadrature, in one or two dimensions.
-            strength: lambda, of either sign.
-
-        Raises:
-            ValueError: If that law does not exist (a tilted covariance is not positive definite),
-                or would need a grid in more than two dimensions.
-        """
-        form = quadratic_form(reward)
-        if form is None:
-            return self.on_grid().tilted(reward, strength)
-        return self._tilted(form, strength)[0]
-
-    def value(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
-        r"""V_t(x) = log E[exp(strength r(x1)) | x_t = x], (N,), for any t in [0, 1].
-
-        Args:
-            x: State at time t, (N, D).
-            t: Number or (N,).
-            reward: `Quadratic` and `Linear` have a closed form in any dimension: the tilt moves
-                every marginal by exp V_t, so log rho*_t - log rho_t + log Z is the value. Any other
-                is integrated over the posterior, in one or two dimensions; see `tilted_moments`.
-            strength: lambda, of either sign.
-
-        Returns:
-            With a graph in x only if the reward is differentiable.
-
-        Raises:
-            ValueError: If the tilt does not exist, or would need quadrature where there is none.
-        """
-        form = quadratic_form(reward)
-        if form is None:
-            return tilted_moments(*self._for_quadrature(x, t, reward, strength)).value
-        tilted, log_normalizer = self._tilted(form, strength)
-        return tilted.log_density(x, t) - self.log_density(x, t) + log_normalizer
-
-    def value_gradient(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
-        """grad V_t(x), (N, D): in closed form or by quadrature, as `value`.
-
-        Quadrature needs no gradient of the reward.
-
-        Raises:
-            ValueError: As `value`; and if some t is 1, where V is strength * r itself, and the
-                reward has neither a closed form nor a gradient.
-        """
-        form = quadratic_form(reward)
-        if form is None:
-            return value_gradient(*self._for_quadrature(x, t, reward, strength))
-        return self._tilted(form, strength)[0].score(x, t) - self.score(x, t)
-
-    def tilted_velocity(self, x: Tensor, t: float | Tensor, reward, strength: float) -> Tensor:
-        """b*_t(x), (N, D), of the exact tilt, for any t in [0, 1] and any reward `value` takes.
+    def tilted_velocity(
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        reward: Tilt | Reward | Callable[..., Any],
+        strength: float | None = None,
+    ) -> Tensor:
+        """b*_t(x), (N, D), of the exact tilt, for any t in [0, 1]; arguments as in `value`.
 
         At time 0 it is E*[x1] - x, at time 1 it is x; the tilted denoiser is x + (1-t) b*.
         """
-        form = quadratic_form(reward)
-        if form is None:
-            return tilted_velocity(*self._for_quadrature(x, t, reward, strength))
-        return self._tilted(form, strength)[0].velocity(x, t)
+        time, tilt = self._time(x, t), self._as_tilt(reward, strength)
+        if quadratic_form(tilt.reward) is None:
+            return tilted_velocity(self.components, x, time, tilt)
+        return self._tilted_mixture(tilt)[0].velocity(x, time)
 
     def on_grid(self, points: int | None = None) -> GridDensity:
-        """The same law for quadrature, on a box of 10 standard deviations around every mean."""
+        """The same distribution for quadrature, on a box of 10 stds around every mean."""
         reach = 10 * self.covariances.diagonal(dim1=1, dim2=2).sqrt()
         lower, upper = (self.means - reach).amin(0), (self.means + reach).amax(0)
         return GridDensity(self.log_density, lower, upper, points)
@@ -256,29 +192,33 @@ class GaussianMixture(FlowMap):
         """Of the buffers; noise and samples come in it."""
         return self.means.dtype
 
-    def _for_quadrature(self, x: Tensor, t: float | Tensor, reward, strength: float):
-        """What the functions of `quadrature` take."""
-        strength = checks.finite("strength", strength)
-        return self.components, x, self._time(x, t), as_reward(reward), strength
+    def _draws(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return self.components.sample(n, generator)
 
-    def _tilted(self, form: QuadraticForm, strength: float) -> "tuple[GaussianMixture, Tensor]":
-        """The tilted mixture and log E[exp(strength r)]."""
-        strength = checks.finite("strength", strength)
-        log_masses, means, covariances = tilt_gaussians(self.components, form, strength)
+    def _tilted(self, tilt: Tilt) -> "GaussianMixture | GridDensity":
+        if quadratic_form(tilt.reward) is None:
+            return self.on_grid().tilted(tilt)
+        return self._tilted_mixture(tilt)[0]
+
+    def _value(self, x: Tensor, time: Tensor, tilt: Tilt) -> Tensor:
+        if quadratic_form(tilt.reward) is None:
+            return tilted_moments(self.components, x, time, tilt).value
+        # the tilt moves every marginal by exp V_t, up to its normalizer
+        tilted, log_normalizer = self._tilted_mixture(tilt)
+        return tilted.log_density(x, time) - self.log_density(x, time) + log_normalizer
+
+    def _value_gradient(self, x: Tensor, time: Tensor, tilt: Tilt) -> Tensor:
+        if quadratic_form(tilt.reward) is None:
+            return value_gradient(self.components, x, time, tilt)
+        return self._tilted_mixture(tilt)[0].score(x, time) - self.score(x, time)
+
+    def _tilted_mixture(self, tilt: Tilt) -> "tuple[GaussianMixture, Tensor]":
+        """The tilt by a quadratic form, and log E[exp(strength r)]."""
+        log_masses, means, covariances = tilted_gaussians(self.components, tilt)
         # a component without any weight left stays, with the least weight a float can hold
         weights = log_masses.softmax(-1).clamp_min(torch.finfo(means.dtype).tiny)
         tilted = GaussianMixture(weights, means, covariances, self.tolerance)
         return tilted, log_masses.logsumexp(-1)
-
-    def _time(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
-        _refuse_condition(condition)
-        self.check_state(x)
-        return as_time(t, x)
-
-
-def _refuse_condition(condition) -> None:
-    if condition is not None:
-        raise ValueError("a Gaussian mixture takes no condition")
 
 
 def _refuse_end(time: Tensor) -> None:

@@ -1,6 +1,6 @@
 r"""The algebra of Gaussian mixtures: one for all samples, or one for each.
 
-Covariances are kept by their axes, Sigma_c = U_c diag(lambda_c) U_c^T. On the path from noise the
+Covariances are stored by their axes, Sigma_c = U_c diag(lambda_c) U_c^T. On the path from noise the
 axes stay as they are, so everything conditional is diagonal along them, and no formula divides by
 t or by 1 - t.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from alignflow.draws import choices, normal
 
 __all__ = ["Gaussians"]
 
@@ -55,7 +57,7 @@ class Gaussians:
         )
 
     def noised(self, t: Tensor) -> "Gaussians":
-        """The law of (1-t) x0 + t x1 at times (*B,)."""
+        """The distribution of (1-t) x0 + t x1 at times (*B,)."""
         t = t[..., None, None]
         variances = t.square() * self.variances + (1 - t).square()
         return replace(self, centers=t * self.centers, variances=variances)
@@ -73,7 +75,7 @@ class Gaussians:
         return self.log_joint(x).logsumexp(-1)
 
     def posterior(self, x: Tensor, t: Tensor) -> "Gaussians":
-        """The law of x1 given (1-t) x0 + t x1 = x, one mixture a state."""
+        """The distribution of x1 given (1-t) x0 + t x1 = x, one mixture a state."""
         noised = self.noised(t)
         offsets, t = noised.offsets(x), t[..., None, None]
         return replace(
@@ -89,24 +91,24 @@ class Gaussians:
         return self._sum(posterior.weights, posterior.centers)
 
     def velocity(self, x: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor:
-        """E[x1 - x0 | x_t = x], (*B, D): of the components, in shares (*B, C) other than their own
-        if given."""
+        """E[x1 - x0 | x_t = x], (*B, D): of the components, with weights (*B, C) in place of
+        the posterior's if given."""
         noised = self.noised(t)
         offsets, t = noised.offsets(x), t[..., None, None]
         if weights is None:
             weights = _normalized(noised._log_joint(offsets)).exp()
-        gain = (t * self.variances - (1 - t)) / noised.variances
-        return self._sum(weights, self.centers + gain * offsets)
+        factor = (t * self.variances - (1 - t)) / noised.variances
+        return self._sum(weights, self.centers + factor * offsets)
 
     def score(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
-        """grad log density, (*B, D): of the components, in shares as `velocity` takes."""
+        """grad log density, (*B, D): of the components, with weights as in `velocity`."""
         offsets = self.offsets(x)
         if weights is None:
             weights = _normalized(self._log_joint(offsets)).exp()
         return -self._sum(weights, offsets / self.variances)
 
     def transport(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        """Each component's own flow map from s to t, (*B, C, D)."""
+        """The flow map of each component alone, from s to t, (*B, C, D)."""
         start, end = self.noised(s), self.noised(t)
         ratio = (end.variances / start.variances).sqrt()
         return self.turned(end.centers + ratio * start.offsets(x))
@@ -114,12 +116,10 @@ class Gaussians:
     def sample(self, k: int, generator: torch.Generator | None = None) -> Tensor:
         """k independent draws of each mixture, (*B, k, D), for one batch dimension or none."""
         weights = self.weights.detach()
-        chosen = torch.multinomial(weights, k, replacement=True, generator=generator)
+        chosen = choices(weights, k, generator)
         centers = self._chosen(self.centers, chosen)
         variances = self._chosen(self.variances, chosen)
-        noise = torch.randn(
-            centers.shape, generator=generator, dtype=centers.dtype, device=centers.device
-        )
+        noise = normal(centers.shape, generator, centers.dtype, centers.device)
         along_axes = centers + variances.sqrt() * noise
         return torch.einsum("...ij,...j->...i", self.axes[chosen], along_axes)
 
@@ -137,7 +137,7 @@ class Gaussians:
         return self.log_weights - (quadratic + offsets.shape[-1] * math.log(2 * math.pi)) / 2
 
     def _sum(self, weights: Tensor, along_axes: Tensor) -> Tensor:
-        """Of vectors (*B, C, D), each along its component's axes, in shares (*B, C): (*B, D)."""
+        """Of vectors (*B, C, D), each along its component's axes, with weights (*B, C): (*B, D)."""
         return (weights.unsqueeze(-1) * along_axes).flatten(-2) @ self._all_axes.mT
 
     def _chosen(self, values: Tensor, chosen: Tensor) -> Tensor:

@@ -7,12 +7,17 @@ the box's walls, so this is ground truth for rewards without a closed form.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.reward_module import as_reward, log_tilt
+from alignflow.draws import choices, uniform
+from alignflow.reward_module import Reward, as_reward
+from alignflow.tilt import Tilt
+
+from .signed_tilt import as_tilt
 
 __all__ = ["GridDensity"]
 
@@ -22,7 +27,7 @@ ROWS = 2**14
 
 
 class GridDensity:
-    """A law known up to its normalizer, on a box that holds it.
+    """A distribution known up to its normalizer, on a box that holds it.
 
     Args:
         log_density: f, not normalized, from points (N, D) to (N,).
@@ -58,7 +63,8 @@ class GridDensity:
         self.log_normalizer = values.logsumexp(0) + self.spacing.log().sum()
         if not torch.isfinite(self.log_normalizer):
             raise ValueError(
-                f"the density's mass on the box is exp({self.log_normalizer.item()}): not a law"
+                f"the density's mass on the box is exp({self.log_normalizer.item()}): not a "
+                "distribution"
             )
         self.probabilities = values.softmax(0)  # (G,), of the cells
 
@@ -78,25 +84,27 @@ class GridDensity:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n draws, (n, D): a cell by its mass, then uniform in it."""
         n, generator = checks.count("n", n), checks.as_generator(generator)
-        cells = torch.multinomial(self.probabilities, n, replacement=True, generator=generator)
-        jitter = torch.rand(
-            (n, len(self.lower)),
-            generator=generator,
-            dtype=self.lower.dtype,
-            device=self.lower.device,
-        )
+        cells = choices(self.probabilities, n, generator)
+        shape = (n, len(self.lower))
+        jitter = uniform(shape, generator, self.lower.dtype, self.lower.device)
         return self.points[cells] + self.spacing * (jitter - 0.5)
 
-    def tilted(self, reward, strength: float) -> "GridDensity":
-        """The law proportional to exp(strength r) times this one, on the same box.
+    def tilted(
+        self, reward: Tilt | Reward | Callable[..., Any], strength: float | None = None
+    ) -> "GridDensity":
+        """The distribution proportional to exp(strength r) times this one, on the same box.
 
         Its `log_normalizer` is log E[exp(strength r)].
+
+        Args:
+            reward: A tilt, or any reward beside its strength.
+            strength: lambda, of either sign; None beside a tilt.
         """
-        reward, strength = as_reward(reward), checks.finite("strength", strength)
+        tilt = as_tilt(reward, strength)
         count = round(len(self.points) ** (1 / len(self.lower)))
 
         def log_density(x: Tensor) -> Tensor:
-            return self.log_density(x) + log_tilt(reward.score(x), strength)
+            return self.log_density(x) + tilt.score(x)[1]
 
         return GridDensity(log_density, self.lower, self.upper, count)
 

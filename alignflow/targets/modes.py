@@ -10,7 +10,7 @@ __all__ = ["ModeJudge", "ring_judge"]
 
 
 class ModeJudge(nn.Module):
-    """Logits of the modes of a mixture, exact, and points as their own features.
+    """Logits of the modes of a mixture, exact, with points as features.
 
     Args:
         mixture: Whose modes.
@@ -31,9 +31,9 @@ class ModeJudge(nn.Module):
         """Points (N, D) to log-probabilities of the modes (N, C)."""
         return self.mixture.posterior(points, 1.0).log_weights
 
-    def rates(self, law: GridDensity) -> Tensor:
-        """The share of each mode under a law on a grid, such as a tilt by a black box, (C,)."""
-        return law.expectation(lambda points: self(points).exp())
+    def rates(self, density: GridDensity) -> Tensor:
+        """The mass of each mode under a density, such as a tilt by a black box, (C,)."""
+        return density.expectation(lambda points: self(points).exp())
 
 
 def ring_judge() -> ModeJudge:

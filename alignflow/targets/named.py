@@ -28,7 +28,7 @@ __all__ = [
 
 
 def ring(modes: int = 8, radius: float = 4.0, variance: float = 0.1) -> GaussianMixture:
-    """Equal round Gaussians evenly on a circle in the plane."""
+    """Equal isotropic Gaussians, evenly on a circle in the plane."""
     modes, radius = checks.count("modes", modes), checks.positive("radius", radius)
     variance = checks.positive("variance", variance)
     angles = torch.arange(modes) * (2 * math.pi / modes)
@@ -42,27 +42,27 @@ def ring_reward() -> Quadratic:
     return Quadratic(torch.tensor([3.0, 2.0]), 0.3, name="ring")
 
 
-def bump_reward(center: tuple[float, float] = (4.0, 0.0), deviation: float = 2.5) -> Reward:
+def bump_reward(center: tuple[float, float] = (4.0, 0.0), std: float = 2.5) -> Reward:
     """exp(-|x - c|^2 / (2 s^2)), which is 1 at one mode of the ring and small at the far ones.
 
     Args:
         center: c.
-        deviation: s.
+        std: s.
 
     Source: a tutorial of Tilt Matching (xing-mei.github.io/notes/tilt_matching_tutorial.html), on a
-    ring of deviation 0.15 at strengths of 0.5 to 6.
+    ring of std 0.15 at strengths of 0.5 to 6.
     """
     checks.instance("center", center, Sequence, "a pair of numbers")
     if isinstance(center, str) or len(center) != 2:
         raise ValueError(f"center must be a pair of numbers, got {checks.shown(center)}")
     numbers = tuple(checks.finite("each number of center", number) for number in center)
-    deviation = checks.positive("deviation", deviation)
-    function = partial(_bump, center=numbers, deviation=deviation)
+    std = checks.positive("std", std)
+    function = partial(_bump, center=numbers, std=std)
     return Reward(function, "bump", differentiable=True)
 
 
-def _bump(x: Tensor, center: tuple[float, ...], deviation: float) -> Tensor:
-    offset = (x - x.new_tensor(center)) / deviation
+def _bump(x: Tensor, center: tuple[float, ...], std: float) -> Tensor:
+    offset = (x - x.new_tensor(center)) / std
     return (-offset.square().sum(1) / 2).exp()
 
 
@@ -75,43 +75,43 @@ def inverse_problem() -> GaussianMixture:
     return GaussianMixture(torch.ones(3), means, 0.5 * torch.eye(2).expand(3, 2, 2))
 
 
-def inverse_problem_reward(observation: float = -1.0, deviation: float = 0.2) -> Quadratic:
+def inverse_problem_reward(observation: float = -1.0, std: float = 0.2) -> Quadratic:
     """The log-likelihood of an observed a^T x + noise: at strength 1 the tilt is the posterior.
 
     Args:
         observation: What was measured, with a = (1.2, -0.8).
-        deviation: Standard deviation of the measurement's noise.
+        std: Of the measurement's noise.
 
     Source: Meta Flow Maps (2601.14430), section 7.1.1; the normalizer is left out.
     """
     observation = checks.finite("observation", observation)
-    deviation = checks.positive("deviation", deviation)
+    std = checks.positive("std", std)
     direction = torch.tensor([1.2, -0.8])
     center = observation * direction / direction.dot(direction)
-    precision = torch.outer(direction, direction) / deviation**2
+    precision = torch.outer(direction, direction) / std**2
     return Quadratic(center, precision, name="log_likelihood")
 
 
 def cycloid_ring(
-    components: int = 128, radius: float = 0.95, deviation: float = 0.035
+    components: int = 128, radius: float = 0.95, std: float = 0.035
 ) -> GaussianMixture:
     """A smooth ring in the plane, of so many Gaussians that none shows.
 
     Args:
         components: Evenly on the circle; from 128 on the density varies by less than 1e-4 along it.
         radius: Of the circle.
-        deviation: Standard deviation of each Gaussian.
+        std: Of each Gaussian.
 
     Source: the toy ring of Flow Map Trajectory Tilting (2511.22688), in the experiments that its
     authors published with their rebuttal. They say that it is a mixture of Gaussians; radius and
-    deviation are measured in their figures (0.95; 0.035 to 0.04); the number of components is ours.
+    std are measured in their figures (0.95; 0.035 to 0.04); the number of components is ours.
     """
     components = checks.count("components", components)
-    return ring(components, radius, checks.positive("deviation", deviation) ** 2)
+    return ring(components, radius, checks.positive("std", std) ** 2)
 
 
 def cycloid_reward(
-    amplitude: float = 0.08, frequency: int = 12, radius: float = 0.95, deviation: float = 0.03
+    amplitude: float = 0.08, frequency: int = 12, radius: float = 0.95, std: float = 0.03
 ) -> Reward:
     r"""A thin wavy line along the ring, in [0, 1]; the tilt of strength 10 lies on it.
 
@@ -122,7 +122,7 @@ def cycloid_reward(
         amplitude: a, of the wave.
         frequency: f, periods around the ring.
         radius: rho, of the ring that the line winds around.
-        deviation: s, the line's width.
+        std: s, the line's width.
 
     Source: as `cycloid_ring`. Amplitude and frequency are stated there. The rest is measured in the
     published picture of the reward, which this formula meets within 0.01 (root mean square, near
@@ -133,17 +133,15 @@ def cycloid_reward(
         "amplitude": checks.finite("amplitude", amplitude),
         "frequency": checks.count("frequency", frequency, least=0),
         "radius": checks.finite("radius", radius),
-        "deviation": checks.positive("deviation", deviation),
+        "std": checks.positive("std", std),
     }
     return Reward(partial(_cycloid, **settings), "cycloid", differentiable=True)
 
 
-def _cycloid(
-    x: Tensor, amplitude: float, frequency: int, radius: float, deviation: float
-) -> Tensor:
+def _cycloid(x: Tensor, amplitude: float, frequency: int, radius: float, std: float) -> Tensor:
     angle = frequency * torch.atan2(x[:, 1], x[:, 0])
     line = radius + amplitude * (angle.cos() + 0.3 * (2 * angle + 0.5).sin())
-    return (-((x.norm(dim=1) - line) / deviation).square() / 2).exp()
+    return (-((x.norm(dim=1) - line) / std).square() / 2).exp()
 
 
 def mixture(
@@ -151,13 +149,13 @@ def mixture(
 ) -> GaussianMixture:
     """Gaussians of full and unequal covariances and weights, in any dimension.
 
-    The widest deviation is 0.55 and the narrowest 0.22, so that with the closest means 4 apart
+    The largest std is 0.55 and the smallest 0.22, so that with the closest means 4 apart
     hardly a sample leaves the mode it belongs to. The mean of the whole is zero.
 
     Args:
         dimension: D.
         components: C, at least two.
-        seed: Which member of the family: what makes it is drawn from this seed alone.
+        seed: Which member of the family: all of it is drawn from this seed.
         separation: Of the closest means; from 1 down the modes run into each other.
     """
     dimension = checks.count("dimension", dimension)
@@ -171,8 +169,8 @@ def mixture(
     means = separation * means / torch.pdist(means).min()
     shape = components, dimension, dimension
     axes = torch.linalg.qr(torch.randn(shape, generator=generator).double()).Q
-    level = torch.arange(dimension) + torch.rand(components, 1, dimension, generator=generator)
-    variances = 0.05 * 6 ** (level.double() / dimension)  # spread out, so that none is round
+    power = torch.arange(dimension) + torch.rand(components, 1, dimension, generator=generator)
+    variances = 0.05 * 6 ** (power.double() / dimension)  # unequal, so that none is isotropic
     covariances = (axes * variances) @ axes.mT
     return GaussianMixture(weights.float(), (means - weights @ means).float(), covariances.float())
 
@@ -181,28 +179,28 @@ def mixture_linear_reward(target: GaussianMixture) -> Linear:
     """The direction from a mixture's mean to its lightest mode: a tilt along it moves the weights.
 
     It is scaled so that the rewards of the modes' means span 2: from the worst mode to the best a
-    unit of strength multiplies the odds by about e^2. The effective share of samples from
+    unit of strength multiplies the odds by about e^2. The ESS fraction of samples from
     `mixture(dimension)` with weights exp(strength r) falls, at strengths 0.5, 1, 2 and 4, as 0.88,
     0.64, 0.33 and 0.20 in one dimension and as 0.82, 0.47, 0.20 and 0.10 in 32.
     """
     lightest = target.means[target.weights.argmin()]
     direction = lightest - target.weights @ target.means
-    return Linear(direction * _unit_spread(target.means @ direction))
+    return Linear(direction * _unit_span(target.means @ direction))
 
 
 def mixture_quadratic_reward(target: GaussianMixture) -> Quadratic:
     """A bowl around a mixture's lightest mode: its tilt moves weights, means and covariances.
 
-    Scaled as `mixture_linear_reward`; the effective shares are 0.90, 0.74, 0.51 and 0.31 in one
+    Scaled as `mixture_linear_reward`; the ESS fractions are 0.90, 0.74, 0.51 and 0.31 in one
     dimension and 0.84, 0.54, 0.25 and 0.16 in 32.
     """
     lightest = target.means[target.weights.argmin()]
-    spread = _unit_spread((target.means - lightest).square().sum(1) / 2)
-    return Quadratic(lightest, spread)
+    span = _unit_span((target.means - lightest).square().sum(1) / 2)
+    return Quadratic(lightest, span)
 
 
-def _unit_spread(rewards: Tensor) -> Tensor:
-    """What brings the rewards of the modes to span 2."""
+def _unit_span(rewards: Tensor) -> Tensor:
+    """The factor by which the rewards of the modes span 2."""
     return 2 / (rewards.max() - rewards.min())
 
 

@@ -1,12 +1,12 @@
-r"""Energies of small clusters of particles, whose Boltzmann laws are what a flow is tilted to.
+r"""Energies of small clusters of particles, whose Boltzmann distributions a flow is tilted to.
 
 .. math:: \rho(x) \propto e^{-E(x) / T}, \qquad \sum_i x_i = 0
 
 Clusters are (n, D), n particles in D dimensions, free of their mean: no energy changes when all of
 them move together. Flows run in relative coordinates (n-1, D), in which normal noise is normal and
 a density is one: an orthonormal basis of what is free of the mean, which `decode="particles"`
-undoes. A flow of a hot law becomes that of a cold one by the tilt of the reward -E, of strength
-1 / T_cold - 1 / T_hot.
+undoes. The tilt of the reward -E, of strength 1 / T_cold - 1 / T_hot, turns the distribution at
+T_hot into that at T_cold.
 """
 
 from collections.abc import Callable
@@ -80,7 +80,7 @@ class Cluster(nn.Module):
 
 
 class LennardJonesPair(nn.Module):
-    r""":math:`\epsilon ((r_m/d)^{12} - 2 (r_m/d)^6)`, a line of its slope from the core inwards.
+    r""":math:`\epsilon ((r_m/d)^{12} - 2 (r_m/d)^6)`, continued linearly inside the core.
 
     The core is where no sample comes: with it overlapping particles have a finite energy, and a
     gradient that parts them.
@@ -88,7 +88,7 @@ class LennardJonesPair(nn.Module):
     Args:
         depth: epsilon.
         minimum: r_m, the distance of least energy.
-        core: Share of r_m below which the line begins.
+        core: Fraction of r_m below which the line begins.
     """
 
     def __init__(self, depth: float = 1.0, minimum: float = 1.0, core: float = 0.5):
@@ -96,12 +96,12 @@ class LennardJonesPair(nn.Module):
         self.depth, self.minimum, self.core = depth, minimum, core
 
     def forward(self, distance: Tensor) -> Tensor:
-        share = distance / self.minimum
-        held = share.clamp_min(self.core)
-        inverse = held.pow(-6)
+        relative = distance / self.minimum
+        outside = relative.clamp_min(self.core)
+        inverse = outside.pow(-6)
         energy = inverse.square() - 2 * inverse
-        slope = -12 * (self.core**-13 - self.core**-7)
-        return self.depth * (energy + slope * (share - held))
+        derivative = -12 * (self.core**-13 - self.core**-7)
+        return self.depth * (energy + derivative * (relative - outside))
 
 
 class DoubleWellPair(nn.Module):
@@ -154,7 +154,7 @@ def build_cluster(name: str) -> Cluster:
 
 
 def energy_reward(cluster: Cluster | str) -> Reward:
-    """-E, in the units of E: of strength 1 / T - 1 / T_0 it tilts the law of T_0 to that of T."""
+    """-E, in the units of E; strength 1 / T - 1 / T_0 tilts from temperature T_0 to T."""
     if isinstance(cluster, str):
         cluster = build_cluster(cluster)
     return Reward(_Negative(cluster), "energy", differentiable=True)

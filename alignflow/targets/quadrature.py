@@ -22,7 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignflow.reward_module import Reward, log_tilt
+from alignflow.reward_module import Reward
+from alignflow.tilt import Tilt
 
 from .gaussians import Gaussians
 
@@ -33,33 +34,31 @@ POINTS = {1: 8192, 2: 128}
 REACH = 10.0
 """The grid covers this many standard deviations to each side."""
 EDGE, EDGE_MASS = 0.98, 1e-6
-"""With more of the tilted law beyond this share of the reach, the grid is too small for it."""
+"""With more of the tilted mass beyond this fraction of the reach, the grid is too small for it."""
 NODES = 2**20
-"""Held in memory at a time, or those of one state if they are more."""
+"""In memory at a time, or those of one state if they are more."""
 
 
 class TiltedMoments(NamedTuple):
-    """What a tilt makes of the posterior of each of N states."""
+    """Moments of the tilted posteriors of N states."""
 
     value: Tensor
     """log E[exp(strength r(x1)) | x_t], (N,)."""
     weights: Tensor
-    """pi, the components' shares of the tilted posterior, (N, C)."""
+    """pi, the components' weights in the tilted posterior, (N, C)."""
     shifts: Tensor
-    """mu, the means of xi in each component, times its share, along its axes, (N, C, D)."""
+    """mu, the means of xi in each component, times its weight, along its axes, (N, C, D)."""
 
 
-def tilted_moments(
-    prior: Gaussians, x: Tensor, t: Tensor, reward: Reward, strength: float
-) -> TiltedMoments:
-    """Value, shares and shifts of the tilted posteriors, a few states at a time.
+def tilted_moments(prior: Gaussians, x: Tensor, t: Tensor, tilt: Tilt) -> TiltedMoments:
+    """Value, weights and shifts of the tilted posteriors, a few states at a time.
 
     Args:
-        prior: The law of x1, in one or two dimensions.
+        prior: The distribution of x1, in one or two dimensions.
         x: States, (N, D).
         t: Times (N,) in [0, 1]; at 1 the posterior is the state itself.
-        reward: Any; called on 8192 C points for a state on a line, on 16384 C in the plane.
-        strength: lambda, of either sign.
+        tilt: By any reward, which is called on 8192 C points for a state on a line, and on 16384 C
+            in the plane.
 
     Raises:
         ValueError: In more than two dimensions, or if a tilted posterior reaches beyond 10 standard
@@ -67,26 +66,24 @@ def tilted_moments(
     """
     nodes, log_masses = _grid(x)
     rows = max(1, NODES // (len(nodes) * len(prior.axes)))
-    with _graph(reward):
+    with _graph(tilt.reward):
         parts = [
-            _moments(prior.posterior(*part), nodes, log_masses, reward, strength)
+            _moments(prior.posterior(*part), nodes, log_masses, tilt)
             for part in zip(x.split(rows), t.split(rows), strict=True)
         ]
     return TiltedMoments(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def value_gradient(
-    prior: Gaussians, x: Tensor, t: Tensor, reward: Reward, strength: float
-) -> Tensor:
+def value_gradient(prior: Gaussians, x: Tensor, t: Tensor, tilt: Tilt) -> Tensor:
     """grad V_t(x), (N, D); of the reward itself a gradient is needed at time 1 only.
 
     Raises:
         ValueError: As `tilted_moments`; and for a reward without gradient if some t is 1.
     """
     ended = t >= 1
-    at_end = strength * _reward_gradient(reward, x) if ended.any() else torch.zeros_like(x)
-    with _graph(reward):
-        moments, noised = tilted_moments(prior, x, t, reward, strength), prior.noised(t)
+    at_end = _gradient_at_end(tilt, x) if ended.any() else torch.zeros_like(x)
+    with _graph(tilt.reward):
+        moments, noised = tilted_moments(prior, x, t, tilt), prior.noised(t)
         change = moments.weights - noised.log_joint(x).softmax(-1)
         ratio = t / torch.where(ended, torch.inf, 1 - t)  # no 0/0 in what the end replaces
         shift = ratio.unsqueeze(-1) * _shift(prior, noised, moments)
@@ -94,12 +91,10 @@ def value_gradient(
     return torch.where(ended.unsqueeze(-1), at_end, before)
 
 
-def tilted_velocity(
-    prior: Gaussians, x: Tensor, t: Tensor, reward: Reward, strength: float
-) -> Tensor:
+def tilted_velocity(prior: Gaussians, x: Tensor, t: Tensor, tilt: Tilt) -> Tensor:
     """b*_t(x), (N, D), for every t in [0, 1]. Raises as `tilted_moments`."""
-    with _graph(reward):
-        moments = tilted_moments(prior, x, t, reward, strength)
+    with _graph(tilt.reward):
+        moments = tilted_moments(prior, x, t, tilt)
         shift = _shift(prior, prior.noised(t), moments)
         return prior.velocity(x, t, moments.weights) + shift
 
@@ -109,22 +104,20 @@ def _shift(prior: Gaussians, noised: Gaussians, moments: TiltedMoments) -> Tenso
     return prior.turned((prior.variances / noised.variances).sqrt() * moments.shifts).sum(-2)
 
 
-def _moments(
-    posterior: Gaussians, nodes: Tensor, log_masses: Tensor, reward: Reward, strength: float
-) -> TiltedMoments:
+def _moments(posterior: Gaussians, nodes: Tensor, log_masses: Tensor, tilt: Tilt) -> TiltedMoments:
     along_axes = posterior.centers.unsqueeze(-2) + posterior.variances.sqrt().unsqueeze(-2) * nodes
     points = torch.einsum("cij,ncqj->ncqi", posterior.axes, along_axes)  # (n, C, Q, D)
-    rewards = reward.score(points.flatten(0, 2)).reshape(points.shape[:-1])
-    exponents = posterior.log_weights.unsqueeze(-1) + log_masses + log_tilt(rewards, strength)
+    log_weights = tilt.score(points.flatten(0, 2))[1].reshape(points.shape[:-1])
+    exponents = posterior.log_weights.unsqueeze(-1) + log_masses + log_weights
     value = exponents.flatten(1).logsumexp(1)
-    shares = (exponents - value[:, None, None]).exp()
+    masses = (exponents - value[:, None, None]).exp()
     at_edge = nodes.abs().amax(1) > EDGE * REACH
-    if (shares[..., at_edge].sum((1, 2)) > EDGE_MASS).any():
+    if (masses[..., at_edge].sum((1, 2)) > EDGE_MASS).any():
         raise ValueError(
-            f"under reward {reward.name!r} at strength {strength} the tilted posterior reaches "
-            f"beyond {REACH:g} standard deviations of a component, where quadrature ends"
+            f"under reward {tilt.reward.name!r} at strength {tilt.strength} the tilted posterior "
+            f"reaches beyond {REACH:g} standard deviations of a component, where quadrature ends"
         )
-    return TiltedMoments(value, shares.sum(-1), shares @ nodes)
+    return TiltedMoments(value, masses.sum(-1), masses @ nodes)
 
 
 def _grid(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,14 +140,15 @@ def _graph(reward: Reward):
     return torch.set_grad_enabled(torch.is_grad_enabled() and reward.differentiable)
 
 
-def _reward_gradient(reward: Reward, x: Tensor) -> Tensor:
-    if not reward.differentiable:
+def _gradient_at_end(tilt: Tilt, x: Tensor) -> Tensor:
+    """grad strength r(x), (N, D), with a graph where x has one."""
+    if not tilt.reward.differentiable:
         raise ValueError(
-            "at time 1 the value's gradient is the reward's own, "
-            f"and reward {reward.name!r} has none: ask for it before the end"
+            "at time 1 the value's gradient is the reward's, "
+            f"and reward {tilt.reward.name!r} has none: ask for it before the end"
         )
     with torch.enable_grad():
         points = x if x.requires_grad else x.detach().requires_grad_()
-        rewards = reward.score(points).sum()
-        (gradient,) = torch.autograd.grad(rewards, points, create_graph=x.requires_grad)
+        log_weights = tilt.score(points)[1].sum()
+        (gradient,) = torch.autograd.grad(log_weights, points, create_graph=x.requires_grad)
     return gradient

@@ -1,4 +1,4 @@
-r"""The posterior of the data given a state on the path, as a law on stored rows.
+r"""The posterior of the data given a state on the path, as a distribution over stored rows.
 
 .. math:: -\frac{|x - t x_i|^2}{2 (1-t)^2} = k \cdot (x_i - c) - a |x_i - c|^2
     - \frac{|x - t c|^2}{2 (1-t)^2}, \qquad k = \frac{t (x - t c)}{(1-t)^2}, \quad
@@ -13,26 +13,26 @@ import math
 import torch
 from torch import Tensor
 
-from .row_laws import RowLaws
+from .row_distributions import RowDistributions
 from .stored_rows import StoredRows
 
-__all__ = ["log_marginal", "noise_level", "posterior_laws"]
+__all__ = ["log_marginal", "noise_level", "row_posterior"]
 
 # largest rounding error of a log-probability; a posterior that float32 cannot hold to it is float64
 ROUNDING = 1e-3
-# a noise level of this share of the data's size is the end: float64 cannot tell rows closer apart
+# smallest noise level, as a fraction of the data's size: float64 cannot tell rows closer apart
 FLOOR = 1e-6
 
 
 def noise_level(rows: StoredRows, t: Tensor) -> Tensor:
-    """1 - t, (B,), kept above what float64 can resolve of these rows."""
+    """1 - t, (B,), clamped above what float64 can resolve of these rows."""
     return torch.maximum(1 - t, FLOOR * (1 + rows.radius))
 
 
-def posterior_laws(rows: StoredRows, x: Tensor, t: Tensor) -> RowLaws:
+def row_posterior(rows: StoredRows, x: Tensor, t: Tensor) -> RowDistributions:
     """p(x1 = x_i | x_t = x) for each state, differentiable in x and t.
 
-    At time 0 it is the rows' weights; at time 1 the nearest row, shared by weight among equal ones.
+    At time 0 it is the rows' weights; at time 1 the nearest row, split by weight among equal ones.
 
     Args:
         rows: The data.
@@ -45,15 +45,15 @@ def posterior_laws(rows: StoredRows, x: Tensor, t: Tensor) -> RowLaws:
     dtype = torch.promote_types(rows.dtype, x.dtype)
     if (_rounding(rows, key.detach(), scale.detach()) > ROUNDING).any():
         dtype = torch.float64
-    return RowLaws(rows, key.to(dtype), scale.to(dtype))
+    return RowDistributions(rows, key.to(dtype), scale.to(dtype))
 
 
 def log_marginal(rows: StoredRows, x: Tensor, t: Tensor) -> Tensor:
-    """log rho_t(x), (B,), in nats, for t < 1; arguments as in `posterior_laws`."""
-    laws, gap = posterior_laws(rows, x, t), noise_level(rows, t)
+    """log rho_t(x), (B,), in nats, for t < 1; arguments as in `row_posterior`."""
+    posterior, gap = row_posterior(rows, x, t), noise_level(rows, t)
     offset = (x.double() - t[:, None] * rows.center) / gap[:, None]
     normal = offset.square().sum(1) / 2 + x.shape[1] * (gap.log() + math.log(2 * math.pi) / 2)
-    log_normalizer = laws.log_normalizer() - laws.key @ rows.center.to(laws.key)
+    log_normalizer = posterior.log_normalizer() - posterior.key @ rows.center.to(posterior.key)
     return log_normalizer - normal - rows.log_weight.logsumexp(0)
 
 

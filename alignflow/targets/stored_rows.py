@@ -1,7 +1,7 @@
 """The rows of a stored data set with their weights, read a chunk at a time."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,11 +17,12 @@ class StoredRows:
     """Rows x_i with log-weights.
 
     Args:
-        data: (N, *E), floats, or uint8 for pixels, whose states lie in [-1, 1] as in `Images`.
+        data: N of anything that `as_states` turns into states (n, *E).
         log_weight: w, (N,), float64, up to a constant; -inf for a row that never occurs.
         center: c, (D,), the mean of the rows, float64.
         squares: q_i = |x_i - c|^2, (N,), float64.
         chunk: Rows read at once.
+        as_states: From some of the data to states, floats.
     """
 
     data: Tensor
@@ -29,6 +30,7 @@ class StoredRows:
     center: Tensor
     squares: Tensor
     chunk: int
+    as_states: Callable[[Tensor], Tensor]
 
     def __len__(self) -> int:
         return len(self.data)
@@ -45,9 +47,7 @@ class StoredRows:
 
     def states(self, rows: Tensor | slice) -> Tensor:
         """The rows as states, (*rows.shape, *E)."""
-        if self.data.dtype == torch.uint8:
-            return pixel_states(self.data[rows])
-        return self.data[rows].to(self.dtype)
+        return self.as_states(self.data[rows])
 
     def parts(self) -> Iterator[slice]:
         """Which rows each chunk holds."""
@@ -63,6 +63,11 @@ class StoredRows:
 def stored_rows(data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
     """The rows with their center and squares, by two passes over the chunks.
 
+    Args:
+        data: (N, *E), floats, or uint8 for pixels, whose states lie in [-1, 1] as in `Images`.
+        log_weight: w, (N,).
+        chunk: Rows read at once.
+
     Raises:
         ValueError: If data, weights or chunk are not what they must be.
     """
@@ -75,13 +80,15 @@ def stored_rows(data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
         raise ValueError(f"data must have at least one row, got shape {tuple(data.shape)}")
     chunk = checks.count("chunk", chunk)
     check_log_weight(log_weight, len(data))
-    blank = torch.zeros((), dtype=torch.float64)
-    bare = StoredRows(data, log_weight.to(data.device, torch.float64), blank, blank, chunk)
+    blank = torch.zeros((), dtype=torch.float64, device=data.device)
+    log_weight = log_weight.to(data.device, torch.float64)
+    as_states = pixel_states if data.dtype == torch.uint8 else _as_floats
+    bare = StoredRows(data, log_weight, blank, blank, chunk, as_states)
     center = sum((rows.sum(0) for _, rows in bare.chunks(torch.float64)), blank) / len(data)
     squares = [(rows - center).square().sum(1) for _, rows in bare.chunks(torch.float64)]
     if not torch.isfinite(torch.cat(squares)).all():
         raise ValueError("data must be finite, got NaN or infinity")
-    return StoredRows(data, bare.log_weight, center, torch.cat(squares), chunk)
+    return replace(bare, center=center, squares=torch.cat(squares))
 
 
 def check_log_weight(log_weight: Tensor, n: int) -> None:
@@ -94,3 +101,7 @@ def check_log_weight(log_weight: Tensor, n: int) -> None:
         raise ValueError("log_weight must be numbers or -inf, got NaN or +inf")
     if log_weight.isneginf().all():
         raise ValueError("log_weight must not be -inf for every row: none is left")
+
+
+def _as_floats(data: Tensor) -> Tensor:
+    return data if data.dtype == torch.float64 else data.float()

@@ -16,6 +16,7 @@ from typing import Any
 
 from page import shown, table, write_page
 from portraits import best_of, forwards, sampled, seen
+from scipy.optimize import brentq
 from tensordict import TensorDict
 
 import alignflow as af
@@ -25,7 +26,7 @@ from alignflow.rewards import AttributeLogProbability
 ATTRIBUTES = ("glasses", "hat", "beard")
 KEPT = Path("outputs/rare_reward")
 BASE_STEPS = (1, 4)
-TOP = 0.1  # largest N that is looked up, as a share of the base's samples
+TOP = 0.1  # largest N that is looked up, as a fraction of the base's samples
 MAP = "avatars_posterior"
 METHODS: dict[str, dict[str, Any]] = {
     "`mfm_g`, 1 draw": {"model": MAP, "method": "mfm_g", "draws": 1},
@@ -47,16 +48,16 @@ RUNS = [
 
 
 def equal(base: TensorDict, wanted: float) -> float:
-    """N whose best-of-N has the wanted mean reward, by bisection; infinity beyond the top."""
+    """N whose best-of-N has the wanted mean reward; infinity beyond the top."""
     reward = base["reward"]
-    low, high = 0.0, math.log(TOP * len(reward))
-    if best_of(math.exp(high), reward, reward)[0] < wanted:
+
+    def short(log_n: float) -> float:
+        return best_of(math.exp(log_n), reward, reward)[0] - wanted
+
+    top = math.log(TOP * len(reward))
+    if short(top) < 0:
         return math.inf
-    for _ in range(40):
-        middle = (low + high) / 2
-        reached = best_of(math.exp(middle), reward, reward)[0] >= wanted
-        low, high = (low, middle) if reached else (middle, high)
-    return math.exp(high)
+    return 1.0 if short(0.0) >= 0 else math.exp(brentq(short, 0.0, top))  # pyright: ignore[reportArgumentType]
 
 
 def ratio(base: TensorDict, found: TensorDict) -> str:

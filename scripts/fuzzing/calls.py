@@ -845,14 +845,14 @@ def _targets() -> list[Call]:
         _call(
             "targets.bump_reward",
             center=v.each("None", "'abc'", "(nan, 0.0)", "(1.0,)", "3", "(inf, 0.0)"),
-            deviation=v.positive(),
+            std=v.positive(),
         ),
-        _call("targets.inverse_problem_reward", observation=v.finite(), deviation=v.positive()),
+        _call("targets.inverse_problem_reward", observation=v.finite(), std=v.positive()),
         _call(
             "targets.cycloid_ring",
             {"components": "4"},
             components=v.count(),
-            deviation=v.positive(),
+            std=v.positive(),
         ),
         _call(
             "data.digits", split=v.choice("train", "judge_train", "judge_test"), augment=v.flag()

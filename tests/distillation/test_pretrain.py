@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from alignflow.distillation import UniformTimes, batches, learn_posterior, pretrain
+from alignflow.data import batches
+from alignflow.distillation import UniformTimes, learn_posterior, pretrain
 from alignflow.policies import MLP, FlowMapPolicy, from_velocity
 
 MEAN, VARIANCE = 0.7, 0.3

@@ -20,3 +20,10 @@ def test_targets_that_moved_are_found_where_they_are_now(tmp_path):
 def test_what_this_version_ships_is_left_as_it_is():
     targets = shipped_targets()
     assert not set(targets) & set(TARGETS) and modernized(list(targets)) == list(targets)
+
+
+def test_renamed_keys_are_renamed_in_nodes_of_the_package_alone():
+    node = {"_target_": "alignflow.targets.bump_reward", "deviation": 2.0}
+    assert modernized(node) == {"_target_": "alignflow.targets.bump_reward", "std": 2.0}
+    custom = {"_target_": "my_module.my_reward", "deviation": 2.0}
+    assert modernized({"reward": custom}) == {"reward": custom}

@@ -48,7 +48,7 @@ def singular(x):
 
 
 UNSOUND = {
-    "raises": ({}, lambda x: x.missing, "raised AttributeError on sample 0 of 4"),
+    "raises": ({}, lambda x: x.missing, "raised AttributeError on a batch of 4"),
     "wrong shape": ({}, lambda x: x.mean(), r"must return one number for each of the 4 samples"),
     "NaN": ({}, lambda x: mean(x) / 0 * 0, r"is not finite for samples 0 \(nan\)"),
     "batch-dependent": ({}, lambda x: mean(x) - mean(x).mean(), "depends on the batch"),

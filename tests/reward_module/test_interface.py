@@ -113,8 +113,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("answer", "message"), REFUSED.values(), ids=REFUSED)
 def test_an_answer_that_is_not_a_number_a_sample_is_refused(answer, message):
-    with pytest.raises(RewardError, match=rf"reward 'odd' at step 4 must return .*{message}"):
-        Reward(answer, "odd").score(STATES, step=4)
+    with pytest.raises(RewardError, match=rf"reward 'odd' must return .*{message}"):
+        Reward(answer, "odd")(STATES)
 
 
 def test_a_reward_that_sets_the_default_dtype_leaves_it_as_it_was():
@@ -157,44 +157,26 @@ def fragile(endpoint):
     return endpoint[:, 0]
 
 
-def test_a_reward_that_raises_is_named_with_its_step_sample_and_cause():
+def test_a_reward_that_raises_is_named_with_its_batch_and_cause():
     with pytest.raises(RewardError) as caught:
-        reward(fragile).score(STATES, step=7)
+        reward(fragile)(STATES)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value.__cause__, KeyError)
     assert str(caught.value) == (
-        "reward 'fragile' at step 7 raised KeyError on sample 2 of 3: 'no such molecule'"
+        "reward 'fragile' raised KeyError on a batch of 3: 'no such molecule'"
     )
 
 
-@pytest.mark.parametrize("culprit", range(7))
-def test_the_sample_that_made_it_raise_is_found(culprit):
-    def picky(endpoint):
-        assert not (endpoint == culprit).any()
-        return endpoint[:, 0]
+def test_a_reward_that_raises_is_not_called_again():
+    calls = []
 
-    with pytest.raises(RewardError, match=f"on sample {culprit} of 7"):
-        Reward(picky)(torch.arange(7.0)[:, None])
-
-
-def test_the_sample_that_made_it_raise_is_found_with_its_condition():
-    def picky(endpoint, condition):
-        if any(word == "bad" for word in condition):
-            raise LookupError("bad word")
-        return endpoint[:, 0]
-
-    with pytest.raises(RewardError, match="on sample 1 of 3: bad word"):
-        Reward(picky).score(STATES, condition=["good", "bad", "good"])
-
-
-def test_a_reward_that_only_fails_on_large_batches_says_so():
     def narrow(endpoint):
-        if len(endpoint) > 2:
-            raise MemoryError("out of memory")
-        return endpoint[:, 0]
+        calls.append(len(endpoint))
+        raise MemoryError("out of memory")
 
-    with pytest.raises(RewardError, match="MemoryError on samples 0 to 2 of 3 together"):
+    with pytest.raises(RewardError, match="MemoryError on a batch of 3: out of memory"):
         Reward(narrow)(STATES)
+    assert calls == [3]
 
 
 def test_an_interrupt_is_not_a_failing_reward():
@@ -216,9 +198,9 @@ FIVE = torch.zeros(5, 2)
 
 
 def test_invalid_numbers_raise_by_default_naming_the_samples():
-    message = r"'spoiled' at step 2 is not finite for samples 1 \(nan\), 3 \(inf\), 4 \(-inf\) of 5"
+    message = r"'spoiled' is not finite for samples 1 \(nan\), 3 \(inf\), 4 \(-inf\) of 5"
     with pytest.raises(RewardError, match=message):
-        reward(spoiled).score(FIVE, step=2)
+        reward(spoiled)(FIVE)
 
 
 def test_many_invalid_samples_are_counted_and_not_all_listed():

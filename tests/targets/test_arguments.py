@@ -32,7 +32,7 @@ REFUSED = {
     "ring variance": (lambda: ring(variance=-1), "variance must be a positive number, got -1"),
     "seed": (lambda: targets.mixture(2, seed=-1), "seed must be a whole number .*, got -1"),
     "bump": (lambda: targets.bump_reward((NAN, 0)), "each number of center must be a finite"),
-    "likelihood": (lambda: targets.inverse_problem_reward(deviation=0), "deviation must be a pos"),
+    "likelihood": (lambda: targets.inverse_problem_reward(std=0), "std must be a pos"),
     "cycloid": (lambda: targets.cycloid_reward(frequency=1.5), "frequency must be a whole number"),
     "cluster": (lambda: targets.lennard_jones(1.5), "particles must be a whole number"),
     "cluster's name": (lambda: targets.energy_reward("dw5"), "did you mean 'dw4'"),

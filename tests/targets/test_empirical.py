@@ -8,7 +8,7 @@ from alignflow.data import Images, digits
 from alignflow.interpolants import score_from_velocity
 from alignflow.reward_module import Reward, reward
 from alignflow.targets import Empirical, GaussianMixture
-from alignflow.targets.row_posterior import posterior_laws
+from alignflow.targets.row_posterior import row_posterior
 
 N = 101
 TIMES = pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 0.99])
@@ -195,7 +195,7 @@ def test_no_tensor_is_larger_than_a_chunk_of_rows_or_of_weights(generator):
     n, width, batch, draws = 2003, 6, 5, 4
     target = Empirical(torch.randn(n, width, generator=generator), chunk=7)
     x = torch.randn(batch, width, generator=generator, requires_grad=True)
-    laws = posterior_laws(target.rows, x, torch.full((batch,), 0.5).double())
+    laws = row_posterior(target.rows, x, torch.full((batch,), 0.5).double())
     with LargestTensor() as seen:
         laws.mean().sum().backward()
         laws.draw(draws, generator)

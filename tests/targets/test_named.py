@@ -195,8 +195,8 @@ def test_grid_tilts_by_a_black_box_and_reports_its_mean_reward():
     ("build", "message"),
     [
         (lambda: ring(modes=0), "modes must be a whole number of at least 1, got 0"),
-        (lambda: cycloid_reward(deviation=0.0), "deviation must be a positive number, got 0.0"),
-        (lambda: bump_reward(deviation=0.0), "deviation must be a positive number, got 0.0"),
+        (lambda: cycloid_reward(std=0.0), "std must be a positive number, got 0.0"),
+        (lambda: bump_reward(std=0.0), "std must be a positive number, got 0.0"),
         (lambda: mixture(0), "dimension must be a whole number of at least 1, got 0"),
         (
             lambda: mixture(2, components=1),
@@ -208,7 +208,7 @@ def test_grid_tilts_by_a_black_box_and_reports_its_mean_reward():
         (lambda: GridDensity(lambda x: x.sum(1), torch.ones(2), torch.zeros(2)), "lower < upper"),
         (
             lambda: GridDensity(lambda x: x.sum(1) - torch.inf, torch.zeros(1), torch.ones(1)),
-            "not a law",
+            "not a distribution",
         ),
     ],
 )

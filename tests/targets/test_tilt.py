@@ -5,8 +5,17 @@ import torch
 
 from alignflow.metrics import sampling_floor, sliced_wasserstein
 from alignflow.reward_module import Reward
-from alignflow.targets import GaussianMixture, GridDensity, Linear, Quadratic, ring, ring_reward
-from alignflow.targets.tilt import tilt_gaussians
+from alignflow.targets import (
+    Empirical,
+    GaussianMixture,
+    GridDensity,
+    Linear,
+    Quadratic,
+    ring,
+    ring_reward,
+)
+from alignflow.targets.tilted_gaussians import tilted_gaussians
+from alignflow.tilt import Tilt
 
 DIMENSIONS = pytest.mark.parametrize("mixture", [1, 2, 8], indirect=True, ids="D={}".format)
 TIMES = pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 1.0])
@@ -70,7 +79,7 @@ def test_value_is_the_log_mass_of_the_tilted_posterior(mixture, kind, t, generat
     """Completing the square inside every posterior: another road than the ratio of marginals."""
     reward = build_reward(kind, mixture.event_shape[0])
     x = (1 - t) * mixture.noise(7, generator) + t * mixture.sample(7, generator=generator)
-    masses, _, _ = tilt_gaussians(mixture.posterior(x, t), reward.function, 1.3)
+    masses, _, _ = tilted_gaussians(mixture.posterior(x, t), Tilt(reward, 1.3))
     assert torch.allclose(mixture.value(x, t, reward, 1.3), masses.logsumexp(1), atol=1e-8)
 
 
@@ -154,6 +163,21 @@ def test_two_tilts_are_one_tilt_by_the_sum_of_strengths(mixture, generator):
     assert torch.allclose(twice.log_density(x), once.log_density(x), atol=1e-9)
     back = once.tilted(reward, -2.0)
     assert torch.allclose(back.log_density(x), mixture.log_density(x), atol=1e-8)
+
+
+def test_a_tilt_says_what_a_reward_and_its_strength_say(line, generator):
+    reward, x = build_reward("bowl", 1), line.sample(7, generator=generator)
+    stored = Empirical(x)
+    for target in (line, line.on_grid(), stored):
+        by_tilt, by_strength = target.tilted(Tilt(reward, 1.3)), target.tilted(reward, 1.3)
+        drawn = (tilted.sample(5, generator=1) for tilted in (by_tilt, by_strength))
+        assert torch.equal(*drawn)
+    for ask in (line.value, line.value_gradient, line.tilted_velocity, stored.value):
+        assert torch.equal(ask(x, 0.5, Tilt(reward, 1.3)), ask(x, 0.5, reward, 1.3))
+    with pytest.raises(ValueError, match="a tilt has a strength already, got strength=2.0"):
+        line.tilted(Tilt(reward, 1.3), 2.0)
+    with pytest.raises(ValueError, match="strength must be a finite number, got None"):
+        line.tilted(reward)
 
 
 @pytest.mark.parametrize("mixture", [1, 2], indirect=True, ids="D={}".format)

@@ -5,27 +5,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from alignflow import checks
-from alignflow.conditions import as_given, condition_rows
+from alignflow.conditions import as_given
+from alignflow.draws import integers
 from alignflow.flow_map import FlowMap
+
+from .items import as_batch, stacked
 
 __all__ = ["batches"]
 
 KINDS = (
     "data must be a tensor or array (N, *E), a data set of states or of pairs (state, label), a "
     "TensorDict of `data` and perhaps `condition`, an object with sample(n, generator=...) or a "
-    "call of n"
+    "callable of n"
 )
 
 
 def batches(
     data: Any, n: int, policy: FlowMap | None = None
 ) -> Callable[[torch.Generator], TensorDictBase]:
-    """A call of (generator) that draws n rows of data, `data` and perhaps `condition`.
+    """A callable (generator) -> n rows of data: `data` and perhaps `condition`.
 
     Args:
         data: Of one of the kinds that `pretrain` names.
@@ -49,57 +52,28 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
     if isinstance(data, DataLoader | IterableDataset):
         raise TypeError(
             f"{KINDS}, got a {type(data).__name__}: give the data set behind it "
-            "(loader.dataset), or a call that takes the next n rows of it"
+            "(loader.dataset, or af.data.Loader(loader.dataset, workers=...)), or a callable that "
+            "takes the next n rows of it"
         )
     if hasattr(data, "sample"):
-        return lambda generator: _as_batch(data.sample(n, generator=generator))
-    if isinstance(data, np.ndarray) and np.dtype(data.dtype).kind in "biuf":
-        data = torch.as_tensor(data)
+        return lambda generator: as_batch(data.sample(n, generator=generator))
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         if getattr(data, "ndim", 1) == 0:
             raise ValueError(f"{KINDS}, got {checks.shown(data)}")
         if not len(data):
             raise ValueError(f"data must have a row and is empty, got {checks.shown(data)}")
-        return lambda generator: _rows(data, torch.randint(len(data), (n,), generator=generator))
+        return lambda generator: _rows(data, integers(len(data), (n,), generator))
     if callable(data):
-        return lambda generator: _as_batch(data(n))
+        return lambda generator: as_batch(data(n))
     raise TypeError(f"{KINDS}, got {type(data).__name__}")
 
 
 def _rows(data: Any, rows: Tensor) -> TensorDictBase:
     if isinstance(data, Tensor | TensorDictBase):
-        return _as_batch(data[rows.to(data.device or "cpu")])
-    items = [data[i] for i in rows.tolist()]
-    if _is_pair(items[0]):
-        return _as_batch((_stacked([state for state, _ in items]), [label for _, label in items]))
-    return _as_batch(_stacked(items))
-
-
-def _is_pair(item: Any) -> bool:
-    """Whether it is (state, label), and not a state that is written as a list of numbers."""
-    paired = isinstance(item, tuple | list) and len(item) == 2
-    return paired and (isinstance(item, tuple) or isinstance(item[0], Tensor | np.ndarray))
-
-
-def _stacked(states: list[Any]) -> Tensor:
-    try:
-        return torch.stack([torch.as_tensor(state) for state in states])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            "each item of the data must be a state, or a pair (state, label), and all states of "
-            f"one shape; the first is {checks.shown(states[0])} ({error})"
-        ) from error
-
-
-def _as_batch(drawn: Any) -> TensorDictBase:
-    if isinstance(drawn, TensorDictBase):
-        return drawn
-    states, condition = drawn if isinstance(drawn, tuple) and len(drawn) == 2 else (drawn, None)
-    states = checks.as_tensor("what data gives", states)
-    batch = TensorDict({"data": states}, batch_size=len(states))
-    if condition is not None:
-        batch["condition"] = condition_rows(condition, len(states), states.device)
-    return batch
+        return as_batch(data[rows.to(data.device or "cpu")])
+    if isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
+        return as_batch(data[rows.cpu().numpy()])  # of a memory-mapped one these rows alone
+    return as_batch(stacked([data[i] for i in rows.tolist()]))
 
 
 def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:

@@ -1,14 +1,11 @@
-"""Rows of a batch: the answer of a reward as numbers (N,), and the sample that made it fail."""
+"""What a reward answered, as numbers (N,)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from alignflow.conditions import rows_of
-
-__all__ = ["as_rewards", "first_failure"]
+__all__ = ["as_rewards"]
 
 
 def as_rewards(answer: Any, states: Tensor) -> Tensor:
@@ -42,25 +39,3 @@ def as_rewards(answer: Any, states: Tensor) -> Tensor:
     dtype = torch.promote_types(states.dtype, torch.float32)
     # a copy, for the reward may use the memory of its answer again
     return rewards.reshape(n).to(states.device, dtype, copy=True)
-
-
-def first_failure(call: Callable[[Any, Any], Any], endpoint: Any, condition: Any, n: int) -> str:
-    """Where in a batch of n a reward raised, in words, found by calling it on halves of it."""
-
-    def fails(rows: slice) -> bool:
-        try:
-            call(rows_of(endpoint, rows, n), rows_of(condition, rows, n))
-        except Exception:
-            return True
-        return False
-
-    start, stop = 0, n
-    while stop - start > 1:
-        middle = (start + stop) // 2
-        if fails(slice(start, middle)):
-            stop = middle
-        elif fails(slice(middle, stop)):
-            start = middle
-        else:
-            return f"on samples {start} to {stop - 1} of {n} together, on neither half alone"
-    return f"on sample {start} of {n}"

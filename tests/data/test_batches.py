@@ -6,8 +6,8 @@ import torch
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from alignflow.data import Images
-from alignflow.distillation import batches, pretrain
+from alignflow.data import Images, batches
+from alignflow.distillation import pretrain
 from alignflow.policies import MLP, FlowMapPolicy
 
 POINTS = torch.arange(10.0).view(5, 2)
@@ -95,7 +95,7 @@ UNKNOWN = {
     "a name": ("avatars", "got 'avatars'"),
     "a mapping": ({"data": POINTS}, "a TensorDict of `data`"),
     "a loader": (DataLoader(TensorDataset(POINTS)), r"a DataLoader: .*loader\.dataset"),
-    "a stream": (Endless(), "a Endless: .*a call that takes the next n rows"),
+    "a stream": (Endless(), "a Endless: .*a callable that takes the next n rows"),
     "a class": (Images, "got <class"),
 }
 

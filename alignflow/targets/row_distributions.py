@@ -1,10 +1,10 @@
-r"""Laws on the rows of a stored data set, streamed: any number of rows, memory of one chunk.
+r"""Distributions over the rows of a stored data set, streamed in chunks of rows.
 
 .. math:: p_i \propto \exp(w_i + k \cdot x_i - a \, q_i), \qquad q_i = |x_i - c|^2
 
-The posterior p(x1 = x_i | x_t) of the empirical measure is such a law, and so is any tilt of it by
-a reward of the rows (it adds to w). A mean over rows is the mean of its chunks' means, weighted by
-a running log-sum-exp, so no tensor with both B and N in its shape is ever made.
+The posterior p(x1 = x_i | x_t) of the empirical distribution has this form, and so has any tilt of
+it by a reward of the rows, which adds to w. A mean over rows is the mean of its chunks' means,
+weighted by a running log-sum-exp, so no tensor with both B and N in its shape is ever made.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from alignflow.draws import uniform
+
 from .stored_rows import StoredRows
 
-__all__ = ["RowLaws"]
+__all__ = ["RowDistributions"]
 
 
 @dataclass(frozen=True)
-class RowLaws:
-    """B laws on the same rows. All that is computed has the dtype of `key`, and its gradients.
+class RowDistributions:
+    """B distributions over the same rows. Results have the dtype of `key`, and gradients in it.
 
     Args:
         rows: The rows, with w.
@@ -56,12 +58,11 @@ class RowLaws:
         return mean.reshape(len(mean), *values.shape[1:])
 
     def draw(self, k: int, generator: torch.Generator | None = None) -> Tensor:
-        """Row numbers of k independent draws of each law, (B, k), by inverse cumulative weight."""
+        """Row numbers of k independent draws of each distribution, (B, k), by inverse
+        cumulative weight."""
         device = self.key.device
-        source = device if generator is None else generator.device
         shape = (len(self.key), k)
-        uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=source)
-        uniform = uniform.to(device)
+        drawn_mass = uniform(shape, generator, torch.float64, device)
         log_normalizer = self.log_normalizer()[:, None]
         drawn = torch.zeros(shape, dtype=torch.int64, device=device)
         below = torch.zeros(len(drawn), 1, dtype=torch.float64, device=device)
@@ -71,8 +72,8 @@ class RowLaws:
             mass = (log_mass - log_normalizer).double().exp()
             edges = below + mass * weight.double().cumsum(1)
             top = edges[:, -1:].contiguous()
-            # a draw is the row whose number is how many edges lie at or below the uniform
-            drawn += torch.searchsorted(edges, uniform, right=True)
+            # a draw is the row whose number is how many edges lie at or below its mass
+            drawn += torch.searchsorted(edges, drawn_mass, right=True)
             last = torch.where(top > below, rows.start + torch.searchsorted(edges, top), last)
             below = top
         # by rounding the last edge may lie below 1: what is above it is of the last row with weight
@@ -93,7 +94,7 @@ class _Moments(Function):
     def forward(ctx, key, scale, rows, read):
         total = key.new_full((len(key), 1), -torch.inf)
         mean = torch.zeros_like(total)
-        for part, states, logits in RowLaws(rows, key, scale).chunks():
+        for part, states, logits in RowDistributions(rows, key, scale).chunks():
             weight, log_mass = _softmax(logits)
             total = total.logaddexp(log_mass)
             mean = mean.lerp(weight @ read(part, states), (log_mass - total).exp())
@@ -108,12 +109,12 @@ class _Moments(Function):
         key, scale, log_normalizer, mean = ctx.saved_tensors
         shift = (along_log_normalizer - (along_mean * mean).sum(1))[:, None]
         to_key, to_scale = torch.zeros_like(key), torch.zeros_like(scale)
-        for part, states, logits in RowLaws(ctx.rows, key, scale).chunks():
+        for part, states, logits in RowDistributions(ctx.rows, key, scale).chunks():
             weight, log_mass = _softmax(logits)
             weight = weight * (log_mass - log_normalizer[:, None]).exp()
-            pull = weight * torch.addmm(shift, along_mean, ctx.read(part, states).T)
-            to_key = torch.addmm(to_key, pull, states)
-            to_scale = to_scale - pull @ ctx.rows.squares[part].to(pull)
+            adjoint = weight * torch.addmm(shift, along_mean, ctx.read(part, states).T)
+            to_key = torch.addmm(to_key, adjoint, states)
+            to_scale = to_scale - adjoint @ ctx.rows.squares[part].to(adjoint)
         return to_key, to_scale, None, None
 
 
