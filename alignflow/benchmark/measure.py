@@ -118,7 +118,7 @@ def _resolved(options: Mapping[str, Any], case: Case) -> dict[str, Any]:
     chosen = dict(options)
     if chosen.get("particles") == "all":
         chosen["particles"] = case.samples
-    takes_target = "target" in options(chosen["method"])
+    takes_target = "target" in steer.options(chosen["method"])
     if takes_target and case.target is not case.policy:
         chosen["target"] = case.target
     return chosen
