@@ -1,5 +1,7 @@
 """Sequential Monte Carlo: particles weighted at every step, and resampled at a low ESS."""
 
+import math
+
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -71,7 +73,7 @@ class AdaptiveResampling(Resampler):
             return tensordict
         chosen = self._chosen(systems, self.read(tensordict, "resampling_noise"), low)
         tensordict = tensordict[chosen]
-        mean = systems.logsumexp(-1, keepdim=True) - torch.tensor(self.particles).log()
+        mean = systems.logsumexp(-1, keepdim=True) - math.log(self.particles)
         weights = torch.where(low.unsqueeze(-1), mean.expand_as(systems), systems)
         return self.write(tensordict, log_weight=weights.flatten())
 
