@@ -280,6 +280,30 @@ def test_a_nested_condition_is_passed_on_by_rows():
     torch.testing.assert_close(out["particles", "state"], expected)
 
 
+@pytest.mark.parametrize("method", ["fmtt", "glass", "diamond_smc", "best_of_n"])
+def test_a_condition_of_text_goes_with_its_particles_through_micro_batches(method):
+    shifts = {"left": -1.0, "right": 1.0, "up": 0.5}
+
+    def by_text(x, s, t, condition):
+        shift = torch.tensor([shifts[text] for text in condition])
+        return x + (t - s)[:, None] * shift[:, None]
+
+    def function(endpoint, condition):
+        return endpoint.sum(-1) * torch.tensor([shifts[text] for text in condition])
+
+    reward = af.reward(function, differentiable=True)
+    policy = af.from_flow_map(by_text, (2,))
+    whole, parts = (
+        af.steer(policy, reward, method, steps=3, micro_batch_size=size).sample(
+            3, condition=["left", "right", "up"], generator=0
+        )
+        for size in (None, 2)
+    )
+    torch.testing.assert_close(whole["state"], parts["state"])
+    expected = function(whole["state"], ["left", "right", "up"])
+    torch.testing.assert_close(whole["reward"], expected)
+
+
 def test_guidance_is_that_of_the_guided_model(policy):
     out = af.steer(policy, smooth(), strength=0.0, steps=3, guidance=2.5).sample(
         4, 1, torch.Generator().manual_seed(0)
