@@ -8,6 +8,7 @@ from typing import Any
 from alignflow.listing import installed_rewards, names
 
 __all__ = [
+    "OPEN_PARTS",
     "check_chosen",
     "config_flags",
     "explained",
@@ -79,7 +80,11 @@ def check_chosen(words: Sequence[str], config: Any) -> None:
     """
     for word in words:
         part = word.lstrip("+").partition(".")[0]
-        if part in OPEN_PARTS and not word.startswith("~") and "method" not in config[part]:
+        if (
+            part in OPEN_PARTS
+            and not word.startswith("~")
+            and "method" not in (config.get(part) or {})
+        ):
             raise ValueError(f"{word} would do nothing: choose a {part}, {part}=NAME")
 
 

@@ -7,7 +7,7 @@ and not in a YAML; so Hydra lets any be set, and the pipeline refuses an unknown
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-OPEN_PARTS = ("steerer", "finetuner")
+from alignflow.overrides import OPEN_PARTS
 
 _OPEN = {part: DictConfig({}, flags={"struct": False}) for part in OPEN_PARTS}
 ConfigStore.instance().store("open_parts", DictConfig(_OPEN))

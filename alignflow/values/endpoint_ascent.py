@@ -3,7 +3,7 @@ r"""Gradient ascent of the reward on the endpoint, without a gradient through th
 .. math:: z' = z + \eta \nabla_z \lambda r(z) + \dots, \qquad
     x_{t'} = X_{t,t'}(x_t) + (1-t)\, t'\, (z' - z)
 
-Source: FMRG-E (2604.27147). It seeks reward, and what it samples is not the tilt.
+Source: FMRG-E (2604.27147). It maximizes reward: what it samples is not the tilt.
 """
 
 import torch
