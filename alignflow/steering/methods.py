@@ -81,7 +81,7 @@ def methods() -> dict[Method, str]:
     return cast(dict[Method, str], {name: line(recipe) for name, recipe in METHODS.items()})
 
 
-def options(method: Method | type[Recipe]) -> dict[str, Option]:
+def options(method: str | type[Recipe]) -> dict[str, Option]:
     """Options of a method, by name: `(type, default, meaning)`.
 
     Those of every method (strength, steps, grid, guidance, micro_batch_size) are arguments of
@@ -95,7 +95,7 @@ def options(method: Method | type[Recipe]) -> dict[str, Option]:
     return options_of(METHODS[checks.choice("method", method, METHODS)])
 
 
-def keywords(method: Method) -> dict[str, Option]:
+def keywords(method: str) -> dict[str, Option]:
     """What `steer` takes under a method: its arguments, and the options of the method.
 
     Raises:
