@@ -20,7 +20,7 @@ KINDS = {
 
 def names(group: str) -> list[str]:
     """Names of the configs of a group."""
-    folder = files("alignflow.configs") / group
+    folder = files("alignflow") / "configs" / group
     if not folder.is_dir():
         return []
     return sorted(
@@ -30,7 +30,7 @@ def names(group: str) -> list[str]:
 
 def describe(group: str, name: str) -> str:
     """What a config says of itself: the comment that it opens with, or else what it holds."""
-    text = (files("alignflow.configs") / group / f"{name}.yaml").read_text("utf-8")
+    text = (files("alignflow") / "configs" / group / f"{name}.yaml").read_text("utf-8")
     opening = takewhile(lambda line: line.startswith("#"), text.splitlines())
     said = [line.lstrip("# ") for line in opening if not line.startswith("# @package")]
     if said:

@@ -96,7 +96,7 @@ class GLASSTeacher:
 
     def _look(self, x: Tensor, t: Tensor, condition: Any) -> InnerLook:
         # on the diagonal it does not matter what the deviation of the data is
-        return InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
+        return InnerLook(x, t, t, condition["state"], condition["time"], std=1.0)
 
 
 @checks.refuse_seed
@@ -156,9 +156,7 @@ def learn_posterior(
     own = cast(Any, policy)
     # not 0, where no look would weigh anything; what was trained already keeps its looks
     deviation = (
-        own.data_deviation
-        if own.has_posterior_flow
-        else max(draw(generator)["data"].std().item(), 1e-2)
+        own.data_std if own.has_posterior_flow else max(draw(generator)["data"].std().item(), 1e-2)
     )
     trained = student(own.with_context(deviation))
     by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None

@@ -4,7 +4,7 @@ The inner state :math:`y_s = s\, x_1 + (1-s)\, \epsilon` and the context :math:`
 at one data point. Added up, they are a look at it at a later time, and a jump of the inner flow is
 one of the flow from there. On the diagonal that is exact with the weights of `combined_look`, for
 any data. A jump to the end of the inner flow must keep the noise of its start, which a draw is made
-of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known deviation,
+of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known std,
 N(m, c^2 I), at the start and the end of the path:
 
 .. math::
@@ -13,7 +13,7 @@ N(m, c^2 I), at the start and the end of the path:
     h = \frac{(u+s)\, q - (2-u-s)}{\sigma_s + \sigma_u}
 
 with the posterior's mean k x_t and variance q, :math:`\sigma_s^2 = s^2 q + (1-s)^2`, and
-:math:`e (1-s)` the deviation of the noise in the numerator. From s = 0 to u = 1 this adds to x_t as
+:math:`e (1-s)` the std of the noise in the numerator. From s = 0 to u = 1 this adds to x_t as
 much noise as makes the jump of a flow map a draw of the posterior.
 """
 
@@ -36,7 +36,7 @@ class InnerLook:
         u: Inner end, (N,).
         state: What the posterior is given, (N, *E).
         time: Its time, (N,).
-        deviation: c, of the data.
+        std: c, of the data.
 
     Attributes:
         state: (N, *E).
@@ -44,10 +44,8 @@ class InnerLook:
         end: Time that the jump leads to, (N,).
     """
 
-    def __init__(
-        self, x: Tensor, s: Tensor, u: Tensor, state: Tensor, time: Tensor, deviation: float
-    ):
-        variance = deviation**2
+    def __init__(self, x: Tensor, s: Tensor, u: Tensor, state: Tensor, time: Tensor, std: float):
+        variance = std**2
         prior = variance * time.square() + (1 - time).square()
         q = variance * (1 - time).square() / prior
         sigma_s, sigma_u = ((r.square() * q + (1 - r).square()).sqrt() for r in (s, u))

@@ -6,8 +6,8 @@ r"""Renoised draws with importance weights: the posterior from a deterministic f
     l_i = -\frac{|x_t - t z_i|^2}{2 (1-t)^2} + \log\frac{\rho_{t'}(x'_i)}{\rho_{t'}(x_t)}
     + \frac{|\epsilon_i|^2}{2}
 
-Consistent as draws grow. A network has no density: its log-ratio is taken by the trapezoid of the
-scores at both ends, a bias that is gone for practical purposes from a `snr_ratio` of 5 on.
+Consistent as draws grow. A network has no density: its log-ratio is estimated by the trapezoid of
+the scores at both ends, a bias that is gone for practical purposes from a `snr_ratio` of 5 on.
 
 Source: Weighted Diamond (2602.05993); their released weights by the reward alone are the value
 estimator `RewardSoftmaxGradient`.
@@ -28,14 +28,14 @@ __all__ = ["RenoisedPosterior"]
 
 
 class RenoisedPosterior(DrawnPosterior):
-    """Draws X_{t',1}(x') of states taken back to a lower time t', with their log-weights.
+    """Draws X_{t',1}(x') of states renoised to a lower time t', with their log-weights.
 
     Args:
         model: The frozen flow map.
         draws: K, endpoints of each row.
         snr_ratio: By how much the signal-to-noise ratio falls from t to t', above 1. The larger,
-            the wider the draws spread, and the fewer of them count.
-        log_density: log rho_t(x) as a call of (x, t), for models that know it; None takes the
+            the wider the draws, and the lower their effective sample size.
+        log_density: A callable (x, t) -> log rho_t(x), for models that know it; None takes the
             trapezoid.
     """
 
@@ -53,20 +53,14 @@ class RenoisedPosterior(DrawnPosterior):
         if self.snr_ratio <= 1:
             raise ValueError(f"snr_ratio must be above 1, or nothing is renoised, got {snr_ratio}")
 
-    def forwards(self, draws):
-        return 2 * draws + 1 if self.log_density is None else 2 * draws
-
-    def backwards(self, draws):
-        return draws
-
     def forward(self, tensordict):
         noise = self.read(tensordict, "endpoint_noise")
         state, time, condition = self.rows(tensordict)
         draws, shrink = noise.shape[1], 1 / (time + self.snr_ratio**0.5 * (1 - time))  # t'/t
         lower = shrink * time
-        spread = ((1 - lower).square() - (shrink * (1 - time)).square()).sqrt()
+        std = ((1 - lower).square() - (shrink * (1 - time)).square()).sqrt()
         renoised = expand_time(shrink, noise) * state.unsqueeze(1)
-        renoised = renoised + expand_time(spread, noise) * noise
+        renoised = renoised + expand_time(std, noise) * noise
 
         flat, when = renoised.flatten(0, 1), lower.repeat_interleave(draws)
         labels = repeat_rows(condition, draws)

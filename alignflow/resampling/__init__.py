@@ -1,4 +1,4 @@
-"""Particles: their log-weights, how many they are worth, and which of them are kept."""
+"""Particles: log-weights, effective sample size and resampling."""
 
 from .adaptive import AdaptiveResampling
 from .potentials import KINDS, Potential, Work
@@ -6,10 +6,7 @@ from .resamplers import BestOfN, Importance, Resampler, Single
 from .schemes import (
     SCHEMES,
     effective_sample_size,
-    multinomial,
     normalize_weights,
-    residual,
-    ssp,
     systematic,
 )
 from .search import Search
@@ -26,9 +23,6 @@ __all__ = [
     "Single",
     "Work",
     "effective_sample_size",
-    "multinomial",
     "normalize_weights",
-    "residual",
-    "ssp",
     "systematic",
 ]

@@ -1,10 +1,10 @@
-r"""Log-weights of particles: how many they are worth, and schemes to resample by them.
+r"""Log-weights of particles: their effective sample size, and schemes to resample by them.
 
 .. math:: \mathrm{ESS} = \frac{(\sum_i w_i)^2}{\sum_i w_i^2}, \qquad w = e^{\text{log\_weight}}
 
 A system is M particles, a row of a (B, M) tensor. A log-weight of -inf is a particle that was
-dropped; a system with nothing but these has no law left and is refused. Every scheme keeps particle
-i M w_i times on average; systematic, residual and SSP do so with less chance than multinomial.
+dropped; a system with nothing but these is refused. Under every scheme particle i has M w_i copies
+on average; systematic, residual and SSP have less variance than multinomial.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,7 @@ from torch import Tensor
 __all__ = [
     "SCHEMES",
     "effective_sample_size",
-    "multinomial",
     "normalize_weights",
-    "residual",
-    "ssp",
     "systematic",
     "uniforms",
 ]
@@ -55,14 +52,14 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
 def systematic(
     log_weight: Tensor, count: int | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Systematic resampling: each particle i is kept floor or ceil of count w_i times.
+    """Systematic resampling: each particle i has floor or ceil of count w_i copies.
 
     One uniform number a system, shared by `count` evenly spaced positions in the cumulative weight;
     so the expected number of copies is count w_i exactly. With count=1 it is one categorical draw.
 
     Args:
         log_weight: (B, M).
-        count: Particles to keep; M by default.
+        count: Particles to draw; M by default.
         generator: Source of the uniforms.
 
     Returns:
@@ -75,29 +72,6 @@ def systematic(
     uniform = uniforms((systems, 1), generator, log_weight.device)
     weights = normalize_weights(log_weight.double())
     return _systematic(weights, uniform, particles if count is None else count)
-
-
-def multinomial(log_weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """M independent draws by weight, indices (B, M) from log-weights (B, M)."""
-    return _by(_multinomial, log_weight, generator)
-
-
-def residual(log_weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """floor(M w_i) copies of each, the rest drawn by what is left; indices (B, M)."""
-    return _by(_residual, log_weight, generator)
-
-
-def ssp(log_weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Each floor or ceil of M w_i times, by pairs that settle their fractions; indices (B, M).
-
-    Source: Srinivasan sampling process, Gerber, Chopin and Whiteley 2019.
-    """
-    return _by(_ssp, log_weight, generator)
-
-
-def _by(scheme, log_weight: Tensor, generator: torch.Generator | None) -> Tensor:
-    uniform = uniforms(log_weight.shape, generator, log_weight.device)
-    return scheme(normalize_weights(log_weight.double()), uniform)
 
 
 def uniforms(shape: Sequence[int], generator: torch.Generator | None, device: Any) -> Tensor:

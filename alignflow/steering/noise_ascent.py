@@ -1,11 +1,11 @@
-r"""Optimization of the initial noise: the reward of where it leads is climbed before any step.
+r"""Gradient ascent of the reward on the initial noise, before any step.
 
 .. math:: x_0 \leftarrow x_0 + \eta\, \mathrm{clip}\big(\nabla [\lambda r(X_{0,1}(x_0))
     + \beta K(x_0)]\big), \qquad K(x) = (d-1) \log|x| - \tfrac12 |x|^2
 
 K is the log-density of the norm of standard normal noise: it keeps x_0 where noise lies.
 
-Source: ReNO (2406.04312). It seeks reward, and what it samples is not the tilt.
+Source: ReNO (2406.04312). It maximizes reward: what it samples is not the tilt.
 """
 
 import torch
@@ -17,7 +17,7 @@ __all__ = ["KeepBest", "NoiseAscent"]
 
 
 class NoiseAscent(Node):
-    """One step of ascent on the noise; remembers the best noise met so far.
+    """One step of ascent on the noise; stores the best noise so far.
 
     Args:
         iterations: Steps of ascent.
@@ -61,7 +61,7 @@ class NoiseAscent(Node):
 
 
 class KeepBest(Node):
-    """The best noise met becomes the state."""
+    """The best noise becomes the state."""
 
     reads = ("best_state",)
     writes = ("state",)

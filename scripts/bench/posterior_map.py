@@ -23,7 +23,6 @@ from alignflow.interpolants import Linear
 from alignflow.metrics import sliced_wasserstein
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.posteriors import GLASSPosterior
-from alignflow.posteriors.glass import INNER_SOLVERS
 from alignflow.targets import GaussianMixture
 from alignflow.targets.gaussians import Gaussians
 
@@ -31,6 +30,7 @@ KEPT = Path("outputs/posterior_map")
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 STATES, DRAWS = 32, 2048
 GLASS_STEPS, SOLVER = 8, "heun"
+GLASS_FORWARDS = 2 * GLASS_STEPS - 1
 PROJECTIONS = 16
 BATCH = 512
 
@@ -42,8 +42,8 @@ class InnerStateAsInput(FlowMapPolicy):
         time, state = context
         return self.module(x, s, t, context=(time, state * (time > 0)[:, None]))
 
-    def with_context(self, data_deviation=1.0):
-        started = super().with_context(data_deviation)
+    def with_context(self, data_std=None):
+        started = super().with_context(data_std)
         return InnerStateAsInput(started.module, self.event_shape, stochastic=True)
 
 
@@ -134,7 +134,7 @@ def measured(base: FlowMapPolicy, target: GaussianMixture, models: dict) -> list
         law = exact_target.posterior(state.double(), time)
         exact = law.sample(DRAWS, seeded(4))
         found = {"exact draws": law.sample(DRAWS, seeded(5))}
-        found[f"GLASS, {INNER_SOLVERS[SOLVER](GLASS_STEPS)} forwards"] = by_glass(base, state, time)
+        found[f"GLASS, {GLASS_FORWARDS} forwards"] = by_glass(base, state, time)
         noise = torch.randn(STATES, DRAWS, *base.event_shape, generator=seeded(3))
         for title, model in models.items():
             found[title] = model.posterior_flow(noise, state, time)

@@ -115,6 +115,8 @@ RUNS = [
     (["experiment=rnig"], "did you mean 'ring'"),
     (["exprement=ring"], "did you mean 'experiment'"),
     (["steerer.strenght=2"], "did you mean 'strength'"),
+    (["~steerer", "steerer.steps=2"], "steerer.steps=2 would do nothing: choose a steerer"),
+    (["steerer=fmtt", "steerer.nois=0.3"], "did you mean 'noise'"),
     (["sed=3"], "did you mean 'seed'"),
     (["reward=redess"], "did you mean 'redness'"),
     (["steerer=lokahead"], "did you mean 'lookahead'"),

@@ -14,7 +14,7 @@ import torch
 from tensordict import TensorDict
 
 import alignflow as af
-from alignflow.corrections import Tilt
+from alignflow.corrections import TiltCorrection
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.posteriors import FlowMapPosterior
 from alignflow.resampling import Single
@@ -280,6 +280,30 @@ def test_a_nested_condition_is_passed_on_by_rows():
     torch.testing.assert_close(out["particles", "state"], expected)
 
 
+@pytest.mark.parametrize("method", ["fmtt", "glass", "diamond_smc", "best_of_n"])
+def test_a_condition_of_text_goes_with_its_particles_through_micro_batches(method):
+    shifts = {"left": -1.0, "right": 1.0, "up": 0.5}
+
+    def by_text(x, s, t, condition):
+        shift = torch.tensor([shifts[text] for text in condition])
+        return x + (t - s)[:, None] * shift[:, None]
+
+    def function(endpoint, condition):
+        return endpoint.sum(-1) * torch.tensor([shifts[text] for text in condition])
+
+    reward = af.reward(function, differentiable=True)
+    policy = af.from_flow_map(by_text, (2,))
+    whole, parts = (
+        af.steer(policy, reward, method, steps=3, micro_batch_size=size).sample(
+            3, condition=["left", "right", "up"], generator=0
+        )
+        for size in (None, 2)
+    )
+    torch.testing.assert_close(whole["state"], parts["state"])
+    expected = function(whole["state"], ["left", "right", "up"])
+    torch.testing.assert_close(whole["reward"], expected)
+
+
 def test_guidance_is_that_of_the_guided_model(policy):
     out = af.steer(policy, smooth(), strength=0.0, steps=3, guidance=2.5).sample(
         4, 1, torch.Generator().manual_seed(0)
@@ -440,17 +464,17 @@ def test_a_steerer_of_each_method_pickles_into_a_fresh_process(policy, tmp_path)
 
 
 def test_nodes_of_ones_own_make_a_steerer(policy):
-    def build(model, reward):
+    def build(model, tilt):
         return Nodes(
             posterior=FlowMapPosterior(model),
-            value=Gradient(model, reward, 1.0),
-            corrections=(Tilt(),),
+            value=Gradient(model, tilt),
+            corrections=(TiltCorrection(),),
             transition=Euler(),
             resampler=Single(),
             t_min=0.1,
         )
 
-    own = Steerer(policy, smooth(), build, torch.linspace(0, 1, 5))
+    own = Steerer(policy, af.Tilt(smooth()), build, torch.linspace(0, 1, 5))
     named = af.steer(policy, smooth(), "lookahead_weighted", steps=4, t_min=0.1, transition="euler")
     steered, expected = (
         steerer.sample(3, generator=torch.Generator().manual_seed(0)) for steerer in (own, named)
@@ -459,8 +483,12 @@ def test_nodes_of_ones_own_make_a_steerer(policy):
 
 
 def test_a_graph_with_a_key_that_nobody_makes_is_refused_when_built(policy):
-    def build(model, reward):
-        return Nodes(transition=Euler(), corrections=(Tilt(),), resampler=Single(), t_min=0.1)
+    def build(model, tilt):
+        return Nodes(
+            transition=Euler(), corrections=(TiltCorrection(),), resampler=Single(), t_min=0.1
+        )
 
-    with pytest.raises(ValueError, match=r"Tilt\(\) lacks the key 'value_gradient'.*Gradient"):
-        Steerer(policy, smooth(), build, torch.linspace(0, 1, 5))
+    with pytest.raises(
+        ValueError, match=r"TiltCorrection\(\) lacks the key 'value_gradient'.*Gradient"
+    ):
+        Steerer(policy, af.Tilt(smooth()), build, torch.linspace(0, 1, 5))
