@@ -13,7 +13,7 @@ Sources: Meta Flow Maps (2601.14430), from data; Diamond Maps (2602.05993), from
 
 import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -25,8 +25,7 @@ from alignflow.flow_map import FlowMap, TrainablePolicy, check_trainable
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
 from alignflow.predictions import Prediction
-from alignflow.progress import watched
-from alignflow.training import TrainingOptions, fit
+from alignflow.training import Trainer, TrainingOptions, Trains
 
 from .batches import batches
 from .loss import build_loss
@@ -104,8 +103,8 @@ class GLASSTeacher:
         return InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
 
 
+@Trains
 @checks.refuse_seed
-@watched
 def learn_posterior(
     policy: FlowMap,
     data: Any = None,
@@ -120,7 +119,7 @@ def learn_posterior(
     diagonal_fraction: float = 0.25,
     times: UniformTimes = UniformTimes(boundary=0.25),  # noqa: B008 (it has no state)
     **options,
-) -> FlowMap:
+) -> Trainer[TrainablePolicy]:
     """Make a flow map a stochastic one: a new policy that also has `posterior_flow`.
 
     Args:
@@ -170,7 +169,7 @@ def learn_posterior(
     objective = build_loss(
         loss, InnerFlow(trained), teacher=by_glass, generator=generator, **options
     )
-    tuned = fit(
+    return Trainer(
         objective,
         trained,
         draw,
@@ -179,7 +178,6 @@ def learn_posterior(
         folder=folder,
         options=settings,
     )
-    return cast(FlowMap, tuned)
 
 
 def in_context(

@@ -6,7 +6,31 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-__all__ = ["GlobalRandomness", "global_state", "set_global_state"]
+__all__ = ["GlobalRandomness", "Randomness", "global_state", "set_global_state"]
+
+RandomState = tuple[Tensor, dict[str, Tensor]]
+
+
+class Randomness:
+    """Everything that a training draws from: its generator, and torch's global randomness.
+
+    Args:
+        generator: Of the run.
+        device: Where the training runs.
+    """
+
+    def __init__(self, generator: torch.Generator, device: torch.device):
+        self.generator, self.device = generator, device
+
+    @property
+    def state(self) -> RandomState:
+        """As it is now."""
+        return self.generator.get_state(), global_state(self.device)
+
+    @state.setter
+    def state(self, state: RandomState) -> None:
+        self.generator.set_state(state[0])
+        set_global_state(state[1], self.device)
 
 
 class GlobalRandomness(AbstractContextManager):

@@ -1,0 +1,51 @@
+"""Calls that train: they build a training and run it."""
+
+import sys
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Generic, ParamSpec, Protocol, TypeVar
+
+from alignflow.progress import progress_bar
+
+__all__ = ["Trains", "Training"]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Trained = TypeVar("Trained", covariant=True)
+
+
+class Training(Protocol[Trained]):
+    """A training that has not run, such as a `Trainer`."""
+
+    def run(self) -> Trained:
+        """Train, and return what was trained."""
+        ...
+
+
+class Trains(Generic[Arguments, Result]):
+    """A decorator of a function that builds a training: calling it builds the training and runs it.
+
+    `build` only builds it: all arguments are checked, nothing is read from or written to a folder.
+    A bar is shown where no `progress` is given and stderr is a terminal.
+
+    Args:
+        build: Its signature and docstring are those of the call.
+    """
+
+    def __init__(self, build: Callable[Arguments, Training[Result]]):
+        update_wrapper(self, build)
+        self.build = build
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if kwargs.get("progress") is not None or not sys.stderr.isatty():
+            return self.build(*args, **kwargs).run()
+        with progress_bar(self.build.__name__) as update:
+            kwargs["progress"] = update
+            return self.build(*args, **kwargs).run()
+
+    def __reduce__(self) -> str:
+        # by name, as a function is pickled
+        return self.build.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<function {self.build.__qualname__}>"
