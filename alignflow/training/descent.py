@@ -21,9 +21,9 @@ from .options import TrainingOptions
 from .randomness import Randomness, RandomState
 from .rate import schedule
 
-__all__ = ["RUNAWAY", "Descent"]
+__all__ = ["DIVERGED", "Descent"]
 
-RUNAWAY = "a step has led it there, as too large a learning rate does"
+DIVERGED = "a step has led it there, as too large a learning rate does"
 
 
 class Descent:
@@ -92,7 +92,7 @@ class Descent:
             FloatingPointError: If a loss or a gradient is not finite; it names the term.
         """
         before, counted = self.randomness.state, self.meter.total
-        self._buffers.take()
+        self._buffers.save()
         try:
             scalars, norm = self._differentiate(before)
         except Exception:
@@ -137,7 +137,7 @@ class Descent:
         """What to say of a step whose loss or gradient is not finite."""
         values = {name: value.item() for name, value in _losses(scalars).items()}
         if (weight := self.infinite_weight()) is not None:
-            return f"{weight} is not finite at step {self.step}: {RUNAWAY}"
+            return f"{weight} is not finite at step {self.step}: {DIVERGED}"
         if not all(map(math.isfinite, values.values())):
             return f"the loss is not finite at step {self.step}: {show_terms(values)}"
         # each term alone, on the same batch again, whose graph is gone by now

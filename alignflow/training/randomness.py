@@ -1,4 +1,4 @@
-"""torch's global randomness, which dropout draws from: a stream of its own for each training."""
+"""What a training draws from: its generator and, for dropout, torch's global randomness."""
 
 import hashlib
 from contextlib import AbstractContextManager
@@ -34,7 +34,7 @@ class Randomness:
 
 
 class GlobalRandomness(AbstractContextManager):
-    """A stream of torch's global randomness: inside it is what is drawn from, outside it waits.
+    """A stream of torch's global randomness for one training, in use inside the context only.
 
     Args:
         generator: By whose state it is seeded; that generator itself is not advanced.
@@ -70,7 +70,7 @@ def global_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_global_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Set what `global_state` gave; what is not in it stays as it is."""
+    """Set what `global_state` gave; the rest stays as it is."""
     if "cpu" in state:
         torch.default_generator.set_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":

@@ -22,7 +22,7 @@ from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
 from alignflow.modes import frozen
 
 from .checkpoints import Checkpoints
-from .descent import RUNAWAY, Descent
+from .descent import DIVERGED, Descent
 from .log import Means, MetricsLog
 from .options import TrainingOptions
 from .randomness import GlobalRandomness
@@ -220,7 +220,7 @@ class Trainer(Generic[Model]):
         if (weight := self.descent.infinite_weight()) is not None:
             stays = "" if self.checkpoints is None else "; the checkpoint before it stays"
             raise FloatingPointError(
-                f"{weight} is not finite after step {self.step}: {RUNAWAY}{stays}"
+                f"{weight} is not finite after step {self.step}: {DIVERGED}{stays}"
             )
 
     @contextmanager

@@ -1,11 +1,10 @@
 """Calls that train: they build a training and run it."""
 
-import sys
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
-from alignflow.progress import progress_bar
+from alignflow.progress import watched
 
 __all__ = ["Trains", "Training"]
 
@@ -36,12 +35,15 @@ class Trains(Generic[Arguments, Result]):
         update_wrapper(self, build)
         self.build = build
 
+        @watched
+        @wraps(build)
+        def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            return build(*args, **kwargs).run()
+
+        self._run = run
+
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if kwargs.get("progress") is not None or not sys.stderr.isatty():
-            return self.build(*args, **kwargs).run()
-        with progress_bar(self.build.__name__) as update:
-            kwargs["progress"] = update
-            return self.build(*args, **kwargs).run()
+        return self._run(*args, **kwargs)
 
     def __reduce__(self) -> str:
         # by name, as a function is pickled
