@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap, Guided
+from alignflow.flow_map import FlowMap, Guided, Wrapped
 from alignflow.reward_module import Reward
 
 __all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "forwards_of_call", "metered"]
@@ -80,7 +80,7 @@ def metered() -> Iterator[Meter]:
         _OF_CALL.reset(token)
 
 
-class MeteredFlowMap(FlowMap):
+class MeteredFlowMap(Wrapped):
     """A flow map whose forwards and backwards are counted.
 
     Args:
@@ -90,8 +90,7 @@ class MeteredFlowMap(FlowMap):
     """
 
     def __init__(self, model: FlowMap, meter: Meter | None = None):
-        super().__init__(model.event_shape)
-        self.model = model
+        super().__init__(model)
         self.meter = meter
 
     def velocity(self, x, t, condition=None):
@@ -103,16 +102,9 @@ class MeteredFlowMap(FlowMap):
     def flow_map(self, x, s, t, condition=None):
         return self._count(self.model.flow_map(x, s, t, condition), self.model.evaluations)
 
-    @property
-    def has_posterior_flow(self):
-        return self.model.has_posterior_flow
-
     def posterior_flow(self, noise, x, t, condition=None):
         draws = self.model.posterior_flow(noise, x, t, condition)
         return self._count(draws.flatten(0, 1)).unflatten(0, draws.shape[:2])
-
-    def decode(self, x):
-        return self.model.decode(x)
 
     def _count(self, out: Tensor, evaluations: int = 1) -> Tensor:
         _counting(self.meter).count(out, "nfe", "vjps", len(out) * evaluations)

@@ -20,7 +20,7 @@ from alignflow import checks
 from alignflow.conditions import as_given, condition_rows, null_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
 
-__all__ = ["FlowMap", "Guided", "TrainablePolicy", "check_flow_map", "check_trainable"]
+__all__ = ["FlowMap", "Guided", "TrainablePolicy", "Wrapped", "check_flow_map", "check_trainable"]
 
 
 class FlowMap(TensorDictModuleBase):
@@ -284,7 +284,30 @@ class TrainablePolicy(FlowMap):
         raise NotImplementedError
 
 
-class Guided(FlowMap):
+class Wrapped(FlowMap):
+    """A flow map around another, which decodes, and takes conditions, as that one does.
+
+    Args:
+        model: The other.
+    """
+
+    def __init__(self, model: FlowMap):
+        super().__init__(model.event_shape)
+        self.model = model
+        self.data_std, self.null_condition = model.data_std, model.null_condition
+
+    @property
+    def has_posterior_flow(self) -> bool:
+        return self.model.has_posterior_flow
+
+    def decode(self, x: Tensor) -> Any:
+        return self.model.decode(x)
+
+    def check_condition(self, condition: Any) -> None:
+        self.model.check_condition(condition)
+
+
+class Guided(Wrapped):
     """Classifier-free guidance: the field moved from the unconditional to the conditional and on.
 
     For the velocity this is the usual rule. For the map it extrapolates the jumps themselves, which
@@ -300,9 +323,7 @@ class Guided(FlowMap):
     """
 
     def __init__(self, model: FlowMap, scale: float):
-        super().__init__(model.event_shape)
-        self.model = model
-        self.data_std = model.data_std
+        super().__init__(model)
         self.scale = checks.finite("scale", scale)
 
     def velocity(self, x, t, condition=None):
@@ -317,21 +338,11 @@ class Guided(FlowMap):
             self.model.flow_map(x, s, t, condition), self.scale
         )
 
-    @property
-    def has_posterior_flow(self):
-        return self.model.has_posterior_flow
-
     def posterior_flow(self, noise, x, t, condition=None):
         null = self._null(condition, x)
         return self.model.posterior_flow(noise, x, t, null).lerp(
             self.model.posterior_flow(noise, x, t, condition), self.scale
         )
-
-    def decode(self, x):
-        return self.model.decode(x)
-
-    def check_condition(self, condition):
-        self.model.check_condition(condition)
 
     def _null(self, condition, x: Tensor):
         if condition is None:
