@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import as_given, condition_rows, null_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
+from alignflow.predictions import AverageVelocity, Prediction
 
 __all__ = ["FlowMap", "Guided", "TrainablePolicy", "Wrapped", "check_flow_map", "check_trainable"]
 
@@ -40,10 +41,12 @@ class FlowMap(TensorDictModuleBase):
         null_condition: The row that stands for no condition, under which the flow is the
             unconditional one; guidance and condition dropout use it. By default guidance passes
             None, and dropout writes -1 and the empty text, as `alignflow.conditions` says.
+        prediction: What is predicted of a jump, and how a loss regresses it.
     """
 
     evaluations: int = 1
     data_std: float = 1.0
+    prediction: Prediction = AverageVelocity()
     null_condition: Any = None
 
     def __init__(self, event_shape: Sequence[int]):
@@ -295,6 +298,7 @@ class Wrapped(FlowMap):
         super().__init__(model.event_shape)
         self.model = model
         self.data_std, self.null_condition = model.data_std, model.null_condition
+        self.prediction = model.prediction
 
     @property
     def has_posterior_flow(self) -> bool:

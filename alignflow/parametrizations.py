@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from alignflow import predictions
 from alignflow.interpolants import (
     average_velocity_from_mean_denoiser,
     flow_map_from_average_velocity,
@@ -18,7 +19,13 @@ __all__ = ["PARAMETRIZATIONS", "Parametrization"]
 
 
 class Parametrization(Protocol):
-    """What follows from the output (N, *E) of a network at states (N, *E) and times s, t (N,)."""
+    """What follows from the output (N, *E) of a network at states (N, *E) and times s, t (N,).
+
+    Attributes:
+        prediction: How losses regress it.
+    """
+
+    prediction: predictions.Prediction
 
     def flow_map(self, x: Tensor, s: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """X_{s,t}(x), (N, *E)."""
@@ -36,6 +43,8 @@ class Parametrization(Protocol):
 class AverageVelocity:
     """The network predicts v_{s,t}."""
 
+    prediction: predictions.Prediction = predictions.AverageVelocity()
+
     def flow_map(self, x: Tensor, s: Tensor, t: Tensor, output: Tensor) -> Tensor:
         return flow_map_from_average_velocity(x, s, t, output)
 
@@ -48,6 +57,8 @@ class AverageVelocity:
 
 class MeanDenoiser:
     """The network predicts delta_{s,t}; the average velocity is a quotient, 0/0 at s = 1."""
+
+    prediction: predictions.Prediction = predictions.MeanDenoiser()
 
     def flow_map(self, x: Tensor, s: Tensor, t: Tensor, output: Tensor) -> Tensor:
         return flow_map_from_mean_denoiser(x, s, t, output)

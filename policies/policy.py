@@ -63,7 +63,8 @@ class FlowMapPolicy(TrainablePolicy):
         wanted = "a torch.nn.Module that is called with (x, s, t, condition)"
         self.module = checks.offers("module", module, ("__call__",), wanted)
         self.parametrization = checks.choice("parametrization", parametrization, PARAMETRIZATIONS)
-        self.prediction = PARAMETRIZATIONS[self.parametrization]
+        self._conversion = PARAMETRIZATIONS[self.parametrization]
+        self.prediction = self._conversion.prediction
         # not registered, for it is neither trained nor averaged with the network
         vars(self)["decoder"] = as_decoder(decode).eval().requires_grad_(False)
         self.invertible = checks.flag("invertible", invertible)
@@ -76,10 +77,10 @@ class FlowMapPolicy(TrainablePolicy):
             self._check_network(cast(Any, module))
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        return self.prediction.average_velocity(x, s, self._call(x, s, t, condition))
+        return self._conversion.average_velocity(x, s, self._call(x, s, t, condition))
 
     def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        return self.prediction.mean_denoiser(x, s, self._call(x, s, t, condition))
+        return self._conversion.mean_denoiser(x, s, self._call(x, s, t, condition))
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -89,7 +90,7 @@ class FlowMapPolicy(TrainablePolicy):
                 "its start: train it with both_directions=True to run it backwards"
             )
         s, t = as_time(s, x), as_time(t, x)
-        return self.prediction.flow_map(x, s, t, self._call(x, s, t, condition))
+        return self._conversion.flow_map(x, s, t, self._call(x, s, t, condition))
 
     @property
     def has_posterior_flow(self) -> bool:
@@ -115,14 +116,14 @@ class FlowMapPolicy(TrainablePolicy):
     ) -> Tensor:
         look, context = self._look(x, s, t, context)
         output = self._call(look.state, look.start, look.end, condition, context)
-        return look.velocity(self.prediction.average_velocity(look.state, look.start, output))
+        return look.velocity(self._conversion.average_velocity(look.state, look.start, output))
 
     def inner_denoiser(
         self, x: Tensor, t: Tensor, context: tuple[Tensor, Tensor], condition: Any = None
     ) -> Tensor:
         look, context = self._look(x, t, t, context)
         output = self._call(look.state, look.start, look.start, condition, context)
-        return self.prediction.mean_denoiser(look.state, look.start, output)
+        return self._conversion.mean_denoiser(look.state, look.start, output)
 
     def with_context(self, data_std: float | None = None) -> "FlowMapPolicy":
         """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
