@@ -55,11 +55,7 @@ class FlowMapPolicy(TrainablePolicy):
         data_std: float = 1.0,
         facts: dict | None = None,
     ):
-        if isinstance(event_shape, str) or not isinstance(event_shape, Sequence):
-            raise ValueError(
-                f"event_shape must be the sizes of one state, got {checks.shown(event_shape)}"
-            )
-        super().__init__([checks.count("event_shape", size) for size in event_shape])
+        super().__init__(event_shape)
         wanted = "a torch.nn.Module that is called with (x, s, t, condition)"
         self.module = checks.offers("module", module, ("__call__",), wanted)
         self.parametrization = checks.choice("parametrization", parametrization, PARAMETRIZATIONS)
@@ -84,13 +80,15 @@ class FlowMapPolicy(TrainablePolicy):
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
-        if not self.invertible and comes_before(t, s):
+        start, end = as_time(s, x), as_time(t, x)
+        numbers = isinstance(s, float) and isinstance(t, float)
+        if not self.invertible and comes_before(*((t, s) if numbers else (end, start))):
             raise ValueError(
                 "this map was trained from noise to data only, and some target time lies before "
                 "its start: train it with both_directions=True to run it backwards"
             )
-        s, t = as_time(s, x), as_time(t, x)
-        return self._conversion.flow_map(x, s, t, self._call(x, s, t, condition))
+        output = self._call(x, start, end, condition)
+        return self._conversion.flow_map(x, start, end, output)
 
     @property
     def has_posterior_flow(self) -> bool:
