@@ -88,7 +88,8 @@ def as_time(t: float | Tensor, x: Tensor) -> Tensor:
         raise ValueError(
             f"a time must be a number or of shape ({x.shape[0]},), got {tuple(t.shape)}"
         )
-    return t.to(dtype=x.dtype, device=x.device).expand(x.shape[0])
+    t = t.to(dtype=x.dtype, device=x.device)
+    return t if t.ndim else t.expand(x.shape[0])
 
 
 def comes_before(t: float | Tensor, s: float | Tensor) -> bool:
