@@ -14,7 +14,7 @@ TARGETS: dict[str, str] = {
 }
 """Import paths that have moved, old to new."""
 
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {"data_deviation": "data_std"}
 """Keys that were renamed wherever they stand, old to new."""
 
 
