@@ -29,6 +29,8 @@ class InnerFlow(nn.Module):
         policy: The stochastic flow map, with `inner_velocity`.
     """
 
+    null_condition: None = None  # labels are dropped, contexts are not
+
     def __init__(self, policy: TrainablePolicy):
         super().__init__()
         self.policy = policy
@@ -106,5 +108,7 @@ def in_context(
     context = TensorDict({"time": time, "state": state}, batch_size=n)
     label = as_given(rows.get("condition", None))
     if label is not None:
-        context["label"] = drop_rows(label, uniform((n,), generator) < dropout)
+        context["label"] = drop_rows(
+            label, uniform((n,), generator) < dropout, policy.null_condition
+        )
     return TensorDict({"data": x1, "condition": context}, batch_size=n)

@@ -29,7 +29,7 @@ from alignflow.regressions import Regression
 from .rules import ESD, LSD, PSD, Learner, Rule
 from .times import Times, UniformTimes, uniform
 
-__all__ = ["FlowMapLoss", "Teacher", "build_loss"]
+__all__ = ["FlowMapLoss", "Student", "Teacher", "build_loss"]
 
 
 @runtime_checkable
@@ -43,6 +43,31 @@ class Teacher(Protocol):
 
     def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
         """b_t(x), (N, *E)."""
+        ...
+
+    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """D_t(x), (N, *E)."""
+        ...
+
+
+class Student(Protocol):
+    """What a loss asks of the map in training; every `TrainablePolicy` is one.
+
+    What else is asked is the affair of its `prediction`, as `average_velocity` is.
+
+    Attributes:
+        null_condition: Stands for a condition that was dropped.
+    """
+
+    null_condition: Any
+
+    @property
+    def prediction(self) -> Prediction:
+        """What it predicts, and how that is regressed."""
+        ...
+
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """States at time 0, (n, *E)."""
         ...
 
     def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
@@ -68,12 +93,12 @@ class FlowMapLoss(nn.Module):
         generator: Source of noise and times.
     """
 
-    policy: Any
+    policy: Student
     teacher: Teacher | None
 
     def __init__(
         self,
-        policy: nn.Module,
+        policy: Student,
         rule: Rule | None = None,
         *,
         teacher: Teacher | None = None,
@@ -128,7 +153,8 @@ class FlowMapLoss(nn.Module):
         x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
             dropped = uniform((len(x1),), self.generator) < self.condition_dropout
-            condition = drop_rows(condition, dropped) if self.condition_dropout else condition
+            if self.condition_dropout:
+                condition = drop_rows(condition, dropped, self.policy.null_condition)
         x0 = self.policy.noise(len(x1), self.generator)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))
@@ -227,7 +253,7 @@ _RULES: dict[str, Callable[[], dict]] = {
 }
 
 
-def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
+def build_loss(name: str, policy: Student, **options) -> FlowMapLoss:
     """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
     return FlowMapLoss(policy, **_RULES[checks.choice("loss", name, _RULES)](), **options)
 

@@ -35,7 +35,7 @@ class Linear(torch.nn.Module):
 class Recorder(torch.nn.Module):
     """v = 0, and the condition that it was asked with last."""
 
-    prediction = AverageVelocity()
+    prediction, null_condition = AverageVelocity(), None
 
     def noise(self, n, generator):
         return torch.randn(n, 1, generator=generator)
