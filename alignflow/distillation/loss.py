@@ -117,7 +117,7 @@ class FlowMapLoss(nn.Module):
         if not isinstance(teacher, Teacher | None):
             check_flow_map("teacher", teacher)
         if rule is not None:
-            checks.offers("rule", rule, ("__call__",), "PSD(), LSD() or ESD()")
+            checks.offers("rule", rule, ("__call__", "check"), "PSD(), LSD() or ESD()")
         if times is not None:
             wanted = "a sampler of times, such as UniformTimes()"
             checks.offers("times", times, ("diagonal", "pairs"), wanted)

@@ -136,7 +136,7 @@ def test_contexts_are_the_path_to_their_own_row(base, generator):
 
 @pytest.mark.parametrize("time", [0.0, 0.3, 0.7])
 def test_one_forward_draws_the_posterior(time, learned, target, generator):
-    """Mean and deviation at three states; what is allowed is the training's own error."""
+    """Mean and standard deviation at three states; what is allowed is the training's own error."""
     state = torch.tensor([[0.0], [0.5], [1.2]])
     noise = torch.randn(3, 20_000, 1, generator=generator)
     drawn = learned.posterior_flow(noise, state, time)
@@ -185,8 +185,8 @@ def test_dropout_takes_labels_and_leaves_times_and_states(base, generator):
     context = in_context(rows, base, generator, dropout=0.25)["condition"]
     assert set(context["label"].tolist()) == {-1, 1}
     assert (context["time"] >= 0).all() and not (context["state"] == -1).any()
-    kept = in_context(rows, base, torch.Generator().manual_seed(1))["condition"]
-    assert torch.equal(kept["label"], rows["condition"])
+    whole = in_context(rows, base, torch.Generator().manual_seed(1))["condition"]
+    assert torch.equal(whole["label"], rows["condition"])
 
 
 def test_a_teacher_that_there_is_not_is_refused(base):

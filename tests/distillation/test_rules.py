@@ -24,15 +24,15 @@ RULES = {
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 
 
-def deviation(t):
+def std(t):
     return (t**2 * VARIANCE + (1 - t) ** 2).sqrt()
 
 
 def exact_average(x, s, t):
     """X_{s,t}(x) = t m + (sd_t / sd_s)(x - s m) as an average velocity, with its limit at s = t."""
     s, t = s[:, None], t[:, None]
-    slope = ((s + t) * VARIANCE - (2 - s - t)) / (deviation(s) + deviation(t))
-    return MEAN + slope / deviation(s) * (x - s * MEAN)
+    slope = ((s + t) * VARIANCE - (2 - s - t)) / (std(s) + std(t))
+    return MEAN + slope / std(s) * (x - s * MEAN)
 
 
 def exact_velocity(x, t):
@@ -122,7 +122,7 @@ def test_lsd_of_a_denoiser_is_that_of_its_velocity_times_what_is_left(stop, poin
     residual = in_denoisers(stop, net, exact_denoiser, *points)
     expected = (1 - t)[:, None] * residual_of(LSD(stop), net, exact_velocity, *points)
     torch.testing.assert_close(residual, expected)
-    # at the end a jump's endpoint must be its own denoiser, whatever that is
+    # at the end a jump's endpoint must be its denoiser, whatever that is
     end = torch.ones_like(t)
     landed = x + (1 - s)[:, None] * net(x, s, end)
     residual = in_denoisers(stop, net, lambda x, t: x.sin(), x, s, end)
@@ -154,7 +154,7 @@ def gradient(rule, average, velocity, points):
     return net.weight.grad
 
 
-def own(net):
+def diagonal(net):
     return lambda x, t: net(x, t, t)
 
 
@@ -169,26 +169,26 @@ def test_convex_differentiates_everything_but_the_teacher(rule, points):
     if isinstance(rule, LSD):
         # the landing point inside the teacher's evaluation is constant too
         torch.testing.assert_close(gradient(rule, Bent(), stopped, points), expected)
-    torch.testing.assert_close(gradient(rule, Bent(), own, points), expected)
-    assert not torch.allclose(gradient(everything, Bent(), own, points), expected)
+    torch.testing.assert_close(gradient(rule, Bent(), diagonal, points), expected)
+    assert not torch.allclose(gradient(everything, Bent(), diagonal, points), expected)
 
 
 @pytest.mark.parametrize("rule", [PSD(), LSD("target"), ESD("target")], ids=["psd", "lsd", "esd"])
 def test_with_all_but_the_map_stopped_the_gradient_is_a_regression_on_a_constant(rule, points):
     net = Bent()
     generator = torch.Generator().manual_seed(3)
-    residual = residual_of(rule, net, own(net), *points, generator).detach()
+    residual = residual_of(rule, net, diagonal(net), *points, generator).detach()
     x, s, t = points
     (2 * residual * net(x, s, t)).sum().backward()
-    torch.testing.assert_close(gradient(rule, Bent(), own, points), net.weight.grad)
+    torch.testing.assert_close(gradient(rule, Bent(), diagonal, points), net.weight.grad)
 
 
 def test_full_keeps_the_advection_constant(points):
     net, (x, s, t) = Bent(), points
-    residual = residual_of(ESD("full"), net, own(net), *points).detach()
+    residual = residual_of(ESD("full"), net, diagonal(net), *points).detach()
     _, slope = torch.func.jvp(lambda s: net(x, s, t), (s,), (torch.ones_like(s),))
     (2 * residual * (net(x, s, t) - (t - s)[:, None] * slope)).sum().backward()
-    torch.testing.assert_close(gradient(ESD("full"), Bent(), own, points), net.weight.grad)
+    torch.testing.assert_close(gradient(ESD("full"), Bent(), diagonal, points), net.weight.grad)
 
 
 class NoForwardMode(torch.autograd.Function):

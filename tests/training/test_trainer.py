@@ -335,8 +335,8 @@ def test_weights_that_a_step_made_infinite_replace_no_checkpoint(every, tmp_path
     trainer(Fit(), tmp_path, optimizer=descent(0.1), **options | {"steps": 4}).run()
     with pytest.raises(FloatingPointError, match="not finite"):
         trainer(Fit(), tmp_path, optimizer=descent(1e200), **options).run()
-    kept, facts = load_folder(tmp_path / "checkpoint")
-    assert facts["step"] >= 4 and all(x.isfinite().all() for x in kept.values())
+    saved, facts = load_folder(tmp_path / "checkpoint")
+    assert facts["step"] >= 4 and all(x.isfinite().all() for x in saved.values())
 
 
 def test_weights_are_looked_at_where_nothing_is_kept_too():
