@@ -17,10 +17,11 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.conditions import as_given, condition_rows
+from alignflow.conditions import as_given, condition_rows, null_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
+from alignflow.predictions import AverageVelocity, Prediction
 
-__all__ = ["FlowMap", "Guided", "TrainablePolicy", "check_flow_map", "check_trainable"]
+__all__ = ["FlowMap", "Guided", "TrainablePolicy", "Wrapped", "check_flow_map", "check_trainable"]
 
 
 class FlowMap(TensorDictModuleBase):
@@ -37,10 +38,16 @@ class FlowMap(TensorDictModuleBase):
             integrates its velocity. What a result cost is counted by it.
         data_std: Standard deviation of the data along a coordinate. With it the long steps of a
             memoryless SDE, and the inner looks of a stochastic map, are exact for normal data.
+        null_condition: The row that stands for no condition, under which the flow is the
+            unconditional one; guidance and condition dropout use it. By default guidance passes
+            None, and dropout writes -1 and the empty text, as `alignflow.conditions` says.
+        prediction: What is predicted of a jump, and how a loss regresses it.
     """
 
     evaluations: int = 1
     data_std: float = 1.0
+    prediction: Prediction = AverageVelocity()
+    null_condition: Any = None
 
     def __init__(self, event_shape: Sequence[int]):
         super().__init__()
@@ -280,53 +287,71 @@ class TrainablePolicy(FlowMap):
         raise NotImplementedError
 
 
-class Guided(FlowMap):
+class Wrapped(FlowMap):
+    """A flow map around another, which decodes, and takes conditions, as that one does.
+
+    Args:
+        model: The other.
+    """
+
+    def __init__(self, model: FlowMap):
+        super().__init__(model.event_shape)
+        self.model = model
+        self.data_std, self.null_condition = model.data_std, model.null_condition
+        self.prediction = model.prediction
+
+    @property
+    def has_posterior_flow(self) -> bool:
+        return self.model.has_posterior_flow
+
+    def decode(self, x: Tensor) -> Any:
+        return self.model.decode(x)
+
+    def check_condition(self, condition: Any) -> None:
+        self.model.check_condition(condition)
+
+
+class Guided(Wrapped):
     """Classifier-free guidance: the field moved from the unconditional to the conditional and on.
 
     For the velocity this is the usual rule. For the map it extrapolates the jumps themselves, which
     agrees with the guided flow as the jump gets short; a map *trained* under guidance needs none.
-    The guided velocity is that of no law of data, so there is no posterior of its own: for draws
-    it extrapolates those of the two posteriors from the same noise, whose mean is the guided
+    The guided velocity is not that of any distribution of data, so it has no posterior: draws are
+    extrapolated from those of the two posteriors at the same noise, and their mean is the guided
     denoiser.
 
     Args:
-        model: A flow map that accepts `condition=None` as the unconditional flow.
+        model: A flow map that was trained without a condition too: its unconditional flow is that
+            under its `null_condition`.
         scale: 0 unconditional, 1 conditional, above 1 guided.
     """
 
     def __init__(self, model: FlowMap, scale: float):
-        super().__init__(model.event_shape)
-        self.model = model
-        self.data_std = model.data_std
+        super().__init__(model)
         self.scale = checks.finite("scale", scale)
 
     def velocity(self, x, t, condition=None):
-        self._require(condition)
-        return self.model.velocity(x, t).lerp(self.model.velocity(x, t, condition), self.scale)
+        null = self._null(condition, x)
+        return self.model.velocity(x, t, null).lerp(
+            self.model.velocity(x, t, condition), self.scale
+        )
 
     def flow_map(self, x, s, t, condition=None):
-        self._require(condition)
-        return self.model.flow_map(x, s, t).lerp(
+        null = self._null(condition, x)
+        return self.model.flow_map(x, s, t, null).lerp(
             self.model.flow_map(x, s, t, condition), self.scale
         )
 
-    @property
-    def has_posterior_flow(self):
-        return self.model.has_posterior_flow
-
     def posterior_flow(self, noise, x, t, condition=None):
-        self._require(condition)
-        return self.model.posterior_flow(noise, x, t).lerp(
+        null = self._null(condition, x)
+        return self.model.posterior_flow(noise, x, t, null).lerp(
             self.model.posterior_flow(noise, x, t, condition), self.scale
         )
 
-    def decode(self, x):
-        return self.model.decode(x)
-
-    @staticmethod
-    def _require(condition) -> None:
+    def _null(self, condition, x: Tensor):
         if condition is None:
             raise ValueError("guidance needs a condition to guide towards, got None")
+        return null_rows(self.model.null_condition, len(x), x.device)
 
 
 def check_flow_map(name: str, value: Any) -> None:

@@ -20,9 +20,10 @@ from rich.progress import track
 from torch import Tensor
 
 from alignflow.checkpoint import save_folder
+from alignflow.coordinates import from_relative
 from alignflow.mala import ACCEPTED, move, point_at
 from alignflow.metrics import Estimate, mean
-from alignflow.targets import CLUSTERS, Cluster, from_relative
+from alignflow.targets import CLUSTERS, Cluster
 
 SHIPPED = Path(__file__).parents[1] / "alignflow" / "targets" / "shipped"
 SHIPPED_ROWS = {"cold": 4000, "hot": 8000}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.conditions import dealt
+from alignflow.conditions import cycled
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.reward_module import Reward, log_tilt
@@ -58,7 +58,7 @@ class AdaptiveLevels:
     ) -> float:
         """Strength of a level (counted from 0), of what is left."""
         least = left / (self.number - level)
-        condition = dealt(condition, self.candidates, model.device)
+        condition = cycled(condition, self.candidates, model.device)
         # a generator of the level's own, so that a run that goes on finds the same step
         generator = torch.Generator().manual_seed(level)
         with frozen(model, reward):

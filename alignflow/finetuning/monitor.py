@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.conditions import dealt
+from alignflow.conditions import cycled
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import evaluate, mean
 from alignflow.modes import frozen
@@ -52,7 +52,7 @@ class Monitor:
     ):
         self.reward, self.steps, self.also = reward, checks.count("steps", steps), also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
-        self.condition = dealt(condition, SAMPLES, base.device)
+        self.condition = cycled(condition, SAMPLES, base.device)
         self.base, self.tilted = base, None
         if tilt is not None:
             self.tilted = tilt.sample(EXACT, generator=self._generator()).to(base.device)

@@ -9,7 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.checkpoint import is_saved, load_folder, save_folder
-from alignflow.conditions import dealt
+from alignflow.conditions import cycled
 from alignflow.flow_map import FlowMap
 
 __all__ = ["OwnSamples"]
@@ -43,7 +43,7 @@ class OwnSamples:
             self.rows = TensorDict(tensors, batch_size=NUMBER, device=model.device)
             return
         self.rows = TensorDict(batch_size=NUMBER)
-        conditions = dealt(conditions, NUMBER, model.device)
+        conditions = cycled(conditions, NUMBER, model.device)
         if conditions is not None:
             self.rows["condition"] = conditions
         with torch.no_grad():

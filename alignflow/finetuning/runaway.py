@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from alignflow.conditions import dealt
+from alignflow.conditions import cycled
 from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 
@@ -48,7 +48,7 @@ class Runaway:
         least, most = SAMPLES
         self.method, self.base = method, base
         self.samples = max(least, min(batch_size, most))
-        self.condition = dealt(condition, self.samples, base.device)
+        self.condition = cycled(condition, self.samples, base.device)
 
     @cached_property
     def _base_samples(self) -> Tensor:

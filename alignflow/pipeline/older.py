@@ -6,7 +6,12 @@ __all__ = ["KEYS", "TARGETS", "modernized"]
 
 _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
 
-TARGETS: dict[str, str] = {f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA}
+_COORDINATES = "from_relative mean_free to_relative".split()
+
+TARGETS: dict[str, str] = {
+    **{f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA},
+    **{f"alignflow.targets.{name}": f"alignflow.coordinates.{name}" for name in _COORDINATES},
+}
 """Import paths that have moved, old to new."""
 
 KEYS: dict[str, str] = {"data_deviation": "data_std", "deviation": "std"}

@@ -13,9 +13,9 @@ MEAN, VARIANCE = 0.7, 0.3
 
 
 def quantiles(t):
-    """States at time t from two deviations below the mean to two above; the map keeps them so."""
-    deviation = (t**2 * VARIANCE + (1 - t) ** 2) ** 0.5
-    return t * MEAN + deviation * torch.linspace(-2, 2, 41)[:, None]
+    """States at time t within two standard deviations of the mean; the map keeps them so."""
+    std = (t**2 * VARIANCE + (1 - t) ** 2) ** 0.5
+    return t * MEAN + std * torch.linspace(-2, 2, 41)[:, None]
 
 
 def error(policy, s, t):
@@ -96,8 +96,8 @@ def test_a_part_that_is_frozen_stays_as_it_is(generator):
     first, *rest = policy.parameters()
     first.requires_grad_(False)
     trained = pretrain(policy, Gaussian(), steps=2, batch_size=8, generator=generator)
-    kept, *moved = trained.parameters()
-    assert torch.equal(kept, first)
+    first_after, *moved = trained.parameters()
+    assert torch.equal(first_after, first)
     assert any(not torch.equal(a, b) for a, b in zip(rest, moved, strict=True))
 
 

@@ -32,8 +32,8 @@ def test_dicts_lists_tuples_numbers_and_tensors_come_back_as_they_were():
 
 def test_what_cannot_be_kept_is_what_it_is_now():
     point = namedtuple("point", "x")(1)
-    kept = {"rule": abs, "inner": [1, point], "none": abs}
-    assert through_json(kept, {"rule": max, "inner": [2, 3]}) == {
+    saved = {"rule": abs, "inner": [1, point], "none": abs}
+    assert through_json(saved, {"rule": max, "inner": [2, 3]}) == {
         "rule": max,
         "inner": [1, 3],
         "none": None,
