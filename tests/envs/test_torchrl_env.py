@@ -92,14 +92,16 @@ def test_a_rollout_of_the_policy_is_the_sampler_s_own_way(choice):
 def test_the_log_density_of_an_action_is_that_of_a_normal(shape, generator):
     loc = torch.randn(4, *shape, 2, generator=generator).double()
     scale = torch.tensor([0.0, 0.1, 1.0, 2.0]).double()
-    law = StepDistribution(loc, scale)
+    distribution = StepDistribution(loc, scale)
     value = loc + torch.randn(loc.shape, generator=generator).double()
     for row in range(1, 4):
         normal = torch.distributions.Normal(loc[row], scale[row])
-        torch.testing.assert_close(law.log_prob(value)[row], normal.log_prob(value[row]).sum())
-        torch.testing.assert_close(law.entropy()[row], normal.entropy().sum())
-    assert law.log_prob(value)[0] == 0 == law.entropy()[0]
-    assert torch.equal(law.sample()[0], loc[0])
+        torch.testing.assert_close(
+            distribution.log_prob(value)[row], normal.log_prob(value[row]).sum()
+        )
+        torch.testing.assert_close(distribution.entropy()[row], normal.entropy().sum())
+    assert distribution.log_prob(value)[0] == 0 == distribution.entropy()[0]
+    assert torch.equal(distribution.sample()[0], loc[0])
 
 
 def test_the_actor_s_density_is_that_of_the_transition(policy):
@@ -111,8 +113,8 @@ def test_the_actor_s_density_is_that_of_the_transition(policy):
         with torch.no_grad():
             velocity = policy.velocity(step["state"], time)
         rows = {"state": step["state"], "time": time, "target_time": target, "velocity": velocity}
-        mean, spread, _ = SDE().moments(TensorDict(rows, batch_size=3))
-        normal = torch.distributions.Normal(mean, spread[:, None])
+        mean, std, _ = SDE().moments(TensorDict(rows, batch_size=3))
+        normal = torch.distributions.Normal(mean, std[:, None])
         expected = normal.log_prob(step["action"]).sum(1)
         torch.testing.assert_close(step["action_log_prob"], expected, rtol=1e-4, atol=1e-4)
     assert (path["action_log_prob"][:, -1] == 0).all()
@@ -123,8 +125,8 @@ def test_gradients_of_the_density_reach_the_policy(policy):
     actor = denoising_actor(policy)
     with torch.no_grad():
         path = env.rollout(3, actor)
-    law = actor.get_dist(path.reshape(-1))
-    law.log_prob(path["action"].reshape(-1, 2)).sum().backward()
+    distribution = actor.get_dist(path.reshape(-1))
+    distribution.log_prob(path["action"].reshape(-1, 2)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())
     policy.zero_grad()
 
@@ -133,8 +135,8 @@ def test_the_policy_s_own_actions_cost_no_kl_and_another_s_do(policy):
     torch.manual_seed(1)
     other = FlowMapPolicy(MLP(2, width=16, depth=2), (2,))
     env = DenoisingEnv(policy, lambda x: x[:, 0] * 0, 4, num_envs=500, kl_weight=1.0)
-    own = env.rollout(4, denoising_actor(policy))
-    assert own["next", "reward"].abs().max() < 1e-4
+    path = env.rollout(4, denoising_actor(policy))
+    assert path["next", "reward"].abs().max() < 1e-4
     with torch.no_grad():
         path = env.rollout(4, denoising_actor(other))
     total = path["next", "reward"].sum(1)[:, 0]
