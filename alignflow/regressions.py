@@ -83,7 +83,7 @@ class Damped:
     """
 
     def __call__(self, prediction, target, s, t, directions=None) -> Tensor:
-        loss = (prediction - target).float().square().flatten(1).mean(1)
+        loss = SquaredError()(prediction, target, s, t)
         if directions is None:
             return loss
         return loss / (1 + loss.detach() / directions.square().mean())

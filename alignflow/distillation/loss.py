@@ -128,7 +128,8 @@ class FlowMapLoss(nn.Module):
         x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
             dropped = uniform((len(x1),), self.generator) < self.condition_dropout
-            condition = drop_rows(condition, dropped) if self.condition_dropout else condition
+            if self.condition_dropout:
+                condition = drop_rows(condition, dropped, self.policy.null_condition)
         x0 = self.policy.noise(len(x1), self.generator)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))

@@ -13,99 +13,29 @@ Sources: Meta Flow Maps (2601.14430), from data; Diamond Maps (2602.05993), from
 
 import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.conditions import as_given, drop_rows
 from alignflow.flow_map import FlowMap, TrainablePolicy, check_trainable
-from alignflow.interpolants import Linear
-from alignflow.posteriors import InnerLook
-from alignflow.predictions import Prediction
-from alignflow.progress import watched
-from alignflow.training import TrainingOptions, fit
+from alignflow.training import Trainer, TrainingOptions, Trains
 
 from .batches import batches
+from .inner_flow import GLASSTeacher, InnerFlow, in_context
 from .loss import build_loss
 from .student import student
-from .times import UniformTimes, uniform
+from .times import UniformTimes
 
-__all__ = ["GLASSTeacher", "InnerFlow", "learn_posterior"]
+__all__ = ["learn_posterior"]
 
 TEACHERS = ("glass", "data")
-AT_ZERO = 0.1  # share of contexts at time 0, which are the unconditional flow map
 BASE_STEPS = 8
 
 
-class InnerFlow(nn.Module):
-    """The inner flow of a stochastic flow map, as what a loss trains: its context is a condition.
-
-    Args:
-        policy: The stochastic flow map, with `inner_velocity`.
-    """
-
-    def __init__(self, policy: TrainablePolicy):
-        super().__init__()
-        self.policy = policy
-
-    def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """v_{s,t}(x), (N, *E), under a context: `time` (N,), `state` (N, *E), perhaps `label`."""
-        context = condition["time"], condition["state"]
-        return self.policy.inner_velocity(x, s, t, context, condition.get("label", None))
-
-    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """The mean of the posterior given an inner state too, (N, *E)."""
-        context = condition["time"], condition["state"]
-        return self.policy.inner_denoiser(x, t, context, condition.get("label", None))
-
-    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Inner states at time 0, (n, *E)."""
-        return self.policy.noise(n, generator)
-
-    @property
-    def prediction(self) -> Prediction:
-        """The policy's."""
-        return self.policy.prediction
-
-
-class GLASSTeacher:
-    """The velocity of the exact inner flow, by a base's denoiser.
-
-    Args:
-        base: Any flow map.
-    """
-
-    def __init__(self, base: FlowMap):
-        self.base = base
-
-    @torch.no_grad()
-    def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """(N, *E), of inner states at inner times (N,), under a context as `InnerFlow` takes."""
-        look = self._look(x, t, condition)
-        label = condition.get("label", None)
-        return look.velocity(self.base.velocity(look.state, look.start, label))
-
-    @torch.no_grad()
-    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """The mean of the posterior given an inner state too, (N, *E)."""
-        look = self._look(x, t, condition)
-        return self.base.denoiser(look.state, look.start, condition.get("label", None))
-
-    @property
-    def prediction(self) -> Prediction:
-        """The base's."""
-        return self.base.prediction
-
-    def _look(self, x: Tensor, t: Tensor, condition: Any) -> InnerLook:
-        # on the diagonal it does not matter what the deviation of the data is
-        return InnerLook(x, t, t, condition["state"], condition["time"], deviation=1.0)
-
-
+@Trains
 @checks.refuse_seed
-@watched
 def learn_posterior(
     policy: FlowMap,
     data: Any = None,
@@ -120,20 +50,19 @@ def learn_posterior(
     diagonal_fraction: float = 0.25,
     times: UniformTimes = UniformTimes(boundary=0.25),  # noqa: B008 (it has no state)
     **options,
-) -> FlowMap:
+) -> Trainer[TrainablePolicy]:
     """Make a flow map a stochastic one: a new policy that also has `posterior_flow`.
 
     Args:
         policy: A `FlowMapPolicy` around a registered network. It is the start, and untouched.
-        data: What `pretrain` takes, each row with a context of its own; None takes the policy's
-            own samples.
+        data: What `pretrain` takes; None takes samples of the policy.
         loss: psd, psd_midpoint, lsd or esd.
         steps: Gradient steps.
         batch_size: Rows of a step.
         generator: Source of all randomness, or a seed.
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
-        teacher: Of the inner velocity: "glass", the policy's own denoiser, or "data", the row
+        teacher: Of the inner velocity: "glass", by the policy's denoiser, or "data", the row
             itself. On the ring's posteriors the first has a seventh to a third less error after as
             many steps.
         diagonal_fraction: Share of rows that learn the inner flow; the rest learns its jumps.
@@ -156,7 +85,7 @@ def learn_posterior(
             rows = TensorDict({"data": base.sample(batch_size, BASE_STEPS, generator=generator)})
         else:
             rows = batches(data, batch_size, base)(generator)
-        return in_context(rows, generator, dropout)
+        return in_context(rows, base, generator, dropout)
 
     # not 0, where no look would weigh anything; what was trained already keeps its looks
     std = (
@@ -170,7 +99,7 @@ def learn_posterior(
     objective = build_loss(
         loss, InnerFlow(trained), teacher=by_glass, generator=generator, **options
     )
-    tuned = fit(
+    return Trainer(
         objective,
         trained,
         draw,
@@ -179,28 +108,3 @@ def learn_posterior(
         folder=folder,
         options=settings,
     )
-    return cast(FlowMap, tuned)
-
-
-def in_context(
-    rows: TensorDictBase, generator: torch.Generator, dropout: float = 0.0
-) -> TensorDict:
-    """Rows of data (N, *E), perhaps with labels, each with a context of its own as condition.
-
-    Context times are squares of uniforms, which favors early ones, and 0 for a tenth: there the
-    posterior is the data's law, and the context is left empty. Of the labels a share is dropped;
-    the contexts stay.
-    """
-    x1 = rows["data"]
-    n = len(x1)
-    time = uniform((n,), generator).square()
-    time = time.masked_fill(uniform((n,), generator) < AT_ZERO, 0.0).to(x1)
-    noise = torch.randn(x1.shape, generator=generator, device=generator.device, dtype=x1.dtype).to(
-        x1.device
-    )
-    state = Linear().state(noise, x1, time)
-    context = TensorDict({"time": time, "state": state}, batch_size=n)
-    label = as_given(rows.get("condition", None))
-    if label is not None:
-        context["label"] = drop_rows(label, uniform((n,), generator) < dropout)
-    return TensorDict({"data": x1, "condition": context}, batch_size=n)

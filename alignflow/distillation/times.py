@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignflow import checks
 
-__all__ = ["LogitNormalTimes", "Times", "UniformTimes", "uniform"]
+__all__ = ["EarlyTimes", "LogitNormalTimes", "Times", "UniformTimes", "uniform"]
 
 
 class Times(Protocol):
@@ -79,3 +79,21 @@ class LogitNormalTimes(UniformTimes):
         time = torch.sigmoid(self.mean + self.std * normal)
         # far out it rounds to 1, where a velocity may be 0/0
         return time.clamp_max(1 - torch.finfo(time.dtype).eps)
+
+
+class EarlyTimes(UniformTimes):
+    """Diagonal times by squares of uniforms: more of the beginning; pairs uniform.
+
+    Args:
+        zero: Fraction of the diagonal times set to 0.
+        boundary: As in `UniformTimes`.
+        both_directions: As in `UniformTimes`.
+    """
+
+    def __init__(self, zero: float = 0.0, boundary: float = 0.0, both_directions: bool = False):
+        super().__init__(boundary, both_directions)
+        self.zero = checks.fraction("zero", zero)
+
+    def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        time = uniform((n,), generator).square()
+        return time.masked_fill(uniform((n,), generator) < self.zero, 0.0)

@@ -20,10 +20,10 @@ from .display import console
 from .evaluation import evaluate_stage
 from .folder import RunFolder
 from .stages import (
+    dry_run_training,
     finetune_stage,
     learn_posterior_stage,
     pretrain_stage,
-    rehearse_training,
     report_stage,
     steer_stage,
 )
@@ -64,7 +64,7 @@ def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
             context = with_classes(Context(config, kept))
             kept.check_same(context.config)
             check_bindings(kept, context.config)
-            rehearse(context)
+            dry_run(context)
             kept.begin(context.config, command)
         with resumable(kept.path):
             _run_stages(context)
@@ -99,7 +99,7 @@ def _finish(context: Context, stage: str) -> dict[str, Any]:
         ) from error
 
 
-def rehearse(context: Context) -> None:
+def dry_run(context: Context) -> None:
     """Build the parts once, so that what cannot be built stops a run before it begins.
 
     Only those of stages that are not finished.
@@ -111,11 +111,11 @@ def rehearse(context: Context) -> None:
     policy: Any = context.initial_policy
     for stage in ("pretrain", "learn_posterior"):
         if stage in due:
-            rehearse_training(context, stage, policy)
+            dry_run_training(context, stage, policy)
     if "learn_posterior" in config.stages:
         policy = policy.with_context()
     if "finetune" in due:
-        rehearse_training(context, "finetune", policy)
+        dry_run_training(context, "finetune", policy)
     if "evaluate" in due:
         _ = context.judge, context.reference, context.held_out
     if config.get("reward"):

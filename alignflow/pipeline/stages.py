@@ -12,7 +12,7 @@ from alignflow.distillation import learn_posterior, pretrain
 from alignflow.finetuning import finetune
 from alignflow.flow_map import FlowMap
 from alignflow.report import build_report
-from alignflow.training import rehearsal
+from alignflow.training import dry_run
 
 from .build import build
 from .context import Context
@@ -24,7 +24,7 @@ __all__ = [
     "finetune_stage",
     "learn_posterior_stage",
     "pretrain_stage",
-    "rehearse_training",
+    "dry_run_training",
     "report_stage",
     "steer_stage",
 ]
@@ -72,7 +72,7 @@ def report_stage(context: Context) -> dict[str, Any]:
     return {"page": build_report(context.folder.path).name}
 
 
-def rehearse_training(context: Context, stage: str, policy: FlowMap) -> None:
+def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
     """Refuse what a stage that trains would refuse before its first step.
 
     Args:
@@ -81,20 +81,20 @@ def rehearse_training(context: Context, stage: str, policy: FlowMap) -> None:
         policy: Like the one that the stage will begin with, trained or not.
     """
     config: Any = context.config
-    start: dict[str, Callable[[], Any]] = {
-        "pretrain": lambda: partial(pretrain, policy, context.data, **build(config.training)),
-        # its batch only measures here how wide the data is
-        "learn_posterior": lambda: partial(
-            learn_posterior, policy, context.data, **build(config.training) | {"batch_size": 2}
-        ),
-        "finetune": lambda: partial(finetune, policy, context.reward, **_tuning(context)),
+    run = {
+        "generator": context.training_generator(),
+        "folder": context.folder.path / "stages" / stage,
     }
-    with rehearsal():
-        start[stage]()(
-            generator=context.training_generator(),
-            folder=context.folder.path / "stages" / stage,
-            progress=lambda step, steps, metrics: None,
-        )
+    if stage == "pretrain":
+        pretrain.build(policy, context.data, **build(config.training), **run)
+    elif stage == "learn_posterior":
+        # its batch only measures here how wide the data is
+        options = build(config.training) | {"batch_size": 2}
+        learn_posterior.build(policy, context.data, **options, **run)
+    else:
+        with dry_run():
+            run["progress"] = lambda step, steps, metrics: None
+            finetune(policy, context.reward, **_tuning(context), **run)
 
 
 def _tuning(context: Context) -> dict[str, Any]:

@@ -2,8 +2,20 @@
 
 from alignflow.interrupts import Interrupted
 
+from .average import ema
 from .fit import fit
 from .options import TrainingOptions
-from .trainer import Trainer, ema, rehearsal, schedule
+from .rate import schedule
+from .trainer import Trainer, dry_run
+from .trains import Trains
 
-__all__ = ["Interrupted", "Trainer", "TrainingOptions", "ema", "fit", "rehearsal", "schedule"]
+__all__ = [
+    "Interrupted",
+    "Trainer",
+    "TrainingOptions",
+    "Trains",
+    "dry_run",
+    "ema",
+    "fit",
+    "schedule",
+]

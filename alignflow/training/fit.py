@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tensordict import TensorDictBase
@@ -12,17 +13,19 @@ from .trainer import Trainer
 
 __all__ = ["fit"]
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 def fit(
     loss: nn.Module,
-    model: nn.Module,
+    model: Model,
     sample_batch: Callable[[torch.Generator], TensorDictBase],
     *,
     steps: int,
     generator: torch.Generator | int | None = None,
     folder: str | Path | None = None,
     options: TrainingOptions = TrainingOptions(),  # noqa: B008 (it is frozen)
-) -> nn.Module:
+) -> Model:
     """Minimize a loss over batches; the model with averaged weights.
 
     `Trainer(...)` with the same arguments is the training before it runs.
