@@ -7,8 +7,9 @@ from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv, RewardSum, SerialEnv, TransformedEnv, check_env_specs
 
 import alignflow as af
+from alignflow.conditions import as_given, count_rows
 from alignflow.envs import DenoisingEnv, StepDistribution, denoising_actor
-from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.policies import MLP, FlowMapPolicy, from_velocity
 from alignflow.steering.registry import build_transition
 from alignflow.targets import ring, ring_reward
 from alignflow.transitions import SDE
@@ -295,3 +296,31 @@ def test_what_is_no_policy_is_refused(policy):
         af.envs.DenoisingEnv(policy, lambda x: x[:, 0], steps=2)
     with pytest.raises(ValueError, match="^policy must be a flow map, got "):
         af.envs.denoising_actor(policy)
+
+
+KINDS = {
+    "labels": torch.tensor([3, 1]),
+    "texts": ["a cat", "a dog"],
+    "a mapping": {"prompt": ["a cat", "a dog"], "size": torch.tensor([3, 1])},
+}
+
+
+@pytest.mark.parametrize("conditions", KINDS.values(), ids=KINDS)
+def test_conditions_of_any_kind_are_drawn_for_rows_that_start_anew_alone(conditions):
+    seen = []
+
+    def reward(x, condition):
+        seen.append(condition)
+        return x[:, 0]
+
+    policy = from_velocity(lambda x, t, condition=None: -x, (2,))
+    env = DenoisingEnv(policy, reward, steps=2, num_envs=6, condition=conditions)
+    first = env.reset()
+    again = first.clone().set("_reset", torch.tensor([[True]] * 3 + [[False]] * 3))
+    second = env.reset(again)
+    assert not torch.equal(first["state"][:3], second["state"][:3])
+    for key in ("state", "condition"):
+        before, after = (as_given(found.get(key)[3:]) for found in (first, second))
+        assert str(before) == str(after)
+    path = env.rollout(2, env.actor())
+    assert count_rows(seen[-1]) == 6 and path["next", "reward"].shape == (6, 2, 1)
