@@ -31,7 +31,7 @@ AnyDecoder = TypeVar("AnyDecoder", bound="type[Decoder]")
 class Decoder(nn.Module):
     """From states (N, *E) to what they stand for: a tensor of N rows, or a list of N texts.
 
-    Subclasses implement `forward`. One that can go back has `encode`, from what it gives to states.
+    Subclasses implement `forward`. One that can go back has `encode`, the inverse.
 
     Attributes:
         arguments: What the constructor was given, as JSON can hold it.

@@ -2,7 +2,7 @@ r"""The flow map: the one interface that rewards, steerers and tuners ask of a g
 
 .. math:: X_{s,t}(x_s) = x_t, \qquad v_{s,t}(x) = \frac{X_{s,t}(x) - x}{t - s}, \qquad v_{t,t} = b_t
 
-Noise at time 0, data at time 1. A flow map gives the velocity b_t of the probability-flow ODE and
+Noise at time 0, data at time 1. A flow map is the velocity b_t of the probability-flow ODE and
 the jump X_{s,t} along it; all else (denoiser, sampling, the TensorDict form) follows from the two.
 """
 

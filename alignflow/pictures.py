@@ -91,7 +91,7 @@ def _save_images(path: Path, panels: Mapping[str, Tensor], zoom: int) -> None:
 
 
 def _save_points(path: Path, panels: Mapping[str, Tensor]) -> None:
-    # without pyplot: no window system, no state shared with the caller's own figures
+    # without pyplot: no window system, no state in common with the caller's figures
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")

@@ -118,7 +118,7 @@ def denoising_actor(policy: FlowMap, transition: Choice = "sde") -> Any:
     """A torchrl actor for `DenoisingEnv`: its parameters are the policy's.
 
     It writes `action`, and `action_log_prob` (*B,), which is 0 for the last step: the one to time 1
-    has no noise. Its draws are of torch's own generator, as all of torchrl's are.
+    has no noise. It draws from torch's global generator, as all of torchrl does.
 
     Args:
         policy: A flow map.

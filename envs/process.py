@@ -21,8 +21,8 @@ class DenoisingProcess:
     next state, whatever it is. The state at time 1 has the reward; those before it have none.
 
     Args:
-        policy: The flow map that is denoised by; here it gives noise and decodes ends.
-        reward: Of the end; any reward, or any callable as a black box.
+        policy: The flow map that denoises; it also draws the noise and decodes final states.
+        reward: Of the final state; any reward, or any callable as a black box.
         steps: Actions of an episode, evenly spaced in time.
         grid: Their times in place of these, increasing from 0 to 1.
         condition: One for all episodes, or several, one of them drawn for each: a tensor (C, ...),
@@ -58,7 +58,7 @@ class DenoisingProcess:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of states, actions and times: the policy's own."""
+        """Of states, actions and times: the policy's."""
         return self.policy.dtype
 
     @property

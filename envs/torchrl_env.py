@@ -29,8 +29,8 @@ class DenoisingEnv(EnvBase):
     step needs is in the tensordict, so that rows may stand at different steps.
 
     Args:
-        policy: The flow map that is denoised by.
-        reward: Of the end; any reward, or any callable as a black box.
+        policy: The flow map that denoises.
+        reward: Of the final state; any reward, or any callable as a black box.
         steps: Actions of an episode.
         grid: Their times in place of even ones.
         condition: One for all episodes, or several, one drawn for each.

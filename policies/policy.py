@@ -29,15 +29,14 @@ class FlowMapPolicy(TrainablePolicy):
     Args:
         module: `module(x, s, t, condition=None)`, states (N, *E) and times (N,) to (N, *E).
         event_shape: Shape *E of one state.
-        parametrization: What the network gives: "average_velocity" v_{s,t}, or "mean_denoiser"
+        parametrization: What the network predicts: "average_velocity" v_{s,t}, or "mean_denoiser"
             delta_{s,t} = x + (1-s) v_{s,t} (simplex heads).
         decode: What people and rewards see of states: a `Decoder`, which is frozen, or the name of
             a registered one: "identity", "image" for [0, 1], or "particles" for states in relative
             coordinates.
         invertible: Whether the map was trained to run from data to noise too (t < s).
-        stochastic: Whether the network was trained in a context too, as `context=(t, x_t)`, and
-            gives posterior draws, by an `InnerLook`; an empty context is then the unconditional
-            map.
+        stochastic: Whether the network takes a context too, `context=(t, x_t)`, and the policy
+            draws from the posterior by an `InnerLook`. A context at time 0 is the map itself.
         data_std: Standard deviation of the data along a coordinate.
         facts: Anything JSON can hold that travels with the saved model (its card).
     """

@@ -1,8 +1,8 @@
 """What a saved policy consists of: a network, a decoder, and the facts that describe both.
 
-The network's tensors go by their own names, the decoder's by names after a prefix. A network or a
-decoder whose class is not registered is saved without the name of one, and is given when the folder
-is loaded.
+The network's tensors have the names of its state, the decoder's the same after a prefix. A network
+or a decoder whose class is not registered is saved without a name, and is given again when the
+folder is loaded.
 """
 
 from pathlib import Path

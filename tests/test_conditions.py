@@ -25,7 +25,7 @@ from alignflow.conditions import (
 
 
 def plain(rows):
-    """Rows as lists, whatever they are kept in."""
+    """Rows as lists, whatever they are held in."""
     if isinstance(rows, TensorDict):
         return {key: plain(rows[key]) for key in rows.keys()}
     if isinstance(rows, dict):

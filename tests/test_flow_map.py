@@ -67,29 +67,29 @@ def test_guidance_moves_from_the_unconditional_field_past_the_conditional_one(ge
 
 
 class Labelled(FlowMap):
-    """A wide normal law without a condition, and a narrow one with any."""
+    """A wide normal distribution without a condition, and a narrow one with any."""
 
     def __init__(self):
         super().__init__((2,))
-        self.laws = [
+        self.distributions = [
             GaussianMixture(torch.ones(1), mean[None], scale * torch.eye(2)[None]).double()
             for mean, scale in ((torch.zeros(2), 2.0), (torch.tensor([1.0, -2.0]), 0.3))
         ]
 
     def velocity(self, x, t, condition=None):
-        return self.laws[condition is not None].velocity(x, t)
+        return self.distributions[condition is not None].velocity(x, t)
 
     @property
     def has_posterior_flow(self):
         return True
 
     def posterior_flow(self, noise, x, t, condition=None):
-        return self.laws[condition is not None].posterior_flow(noise, x, t)
+        return self.distributions[condition is not None].posterior_flow(noise, x, t)
 
 
 @pytest.mark.parametrize("time", [0.0, 0.6])
 def test_the_mean_of_guided_posterior_draws_is_the_guided_denoiser(time, generator):
-    """40,000 draws, five standard errors; at guidance 1 they are the conditional law's own."""
+    """40,000 draws, five standard errors; at guidance 1 they are the conditional ones."""
     model, x = Labelled(), torch.tensor([[0.4, -0.7]], dtype=torch.float64)
     noise = torch.randn(1, 40_000, 2, generator=generator, dtype=torch.float64)
     guided = Guided(model, 2.5)

@@ -108,7 +108,6 @@ def in_context(
     context = TensorDict({"time": time, "state": state}, batch_size=n)
     label = as_given(rows.get("condition", None))
     if label is not None:
-        context["label"] = drop_rows(
-            label, uniform((n,), generator) < dropout, policy.null_condition
-        )
+        dropped = uniform((n,), generator) < dropout
+        context["label"] = drop_rows(label, dropped, policy.null_condition)
     return TensorDict({"data": x1, "condition": context}, batch_size=n)

@@ -72,7 +72,7 @@ class DiT(nn.Module):
         self.head = _Head(width, channels * patch**2)
 
     def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether states of a shape can be its own."""
+        """Whether it takes states of a shape."""
         size = self.arguments["size"]
         return tuple(event_shape) == (self.arguments["channels"], size, size)
 

@@ -53,7 +53,7 @@ class EGNN(nn.Module):
         self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
 
     def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether states of a shape can be its own."""
+        """Whether it takes states of a shape."""
         particles, dimension = self.arguments["particles"], self.arguments["dimension"]
         return tuple(event_shape) == (particles - 1, dimension)
 
@@ -95,9 +95,9 @@ class _Layer(nn.Module):
         What is linear in one particle is computed once for it and not once for each of its pairs.
         """
         width = features.shape[-1]
-        own, other, apart = self.pair.weight.split([width, width, 2], dim=1)
+        one, other, apart = self.pair.weight.split([width, width, 2], dim=1)
         distances = F.linear(torch.stack([square, first], dim=-1), apart, self.pair.bias)
-        return distances + F.linear(features, own)[:, :, None] + F.linear(features, other)[:, None]
+        return distances + F.linear(features, one)[:, :, None] + F.linear(features, other)[:, None]
 
 
 def _square_distances(place: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Embeddings of times and labels that all networks share."""
+"""Embeddings of times and labels of all networks."""
 
 import math
 from typing import Any

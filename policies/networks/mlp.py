@@ -58,7 +58,7 @@ class MLP(nn.Module):
         self.rest = nn.Sequential(*layers, nn.Linear(width, dimension))
 
     def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether states of a shape can be its own."""
+        """Whether it takes states of a shape."""
         return tuple(event_shape) == (self.arguments["dimension"],)
 
     def forward(

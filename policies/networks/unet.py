@@ -1,7 +1,7 @@
 """A convolutional U-Net with two times, for images.
 
 After Ho et al. 2020 with adaptive group normalization (Dhariwal and Nichol 2021). Ours, because the
-kept libraries' U-Nets take one time and attention kernels without forward-mode derivatives.
+U-Nets of libraries take one time, and attention kernels without forward-mode derivatives.
 """
 
 from collections.abc import Iterable, Sequence
@@ -92,7 +92,7 @@ class UNet(nn.Module):
         self.last = _zero(nn.Conv2d(features, channels, 3, padding=1))
 
     def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether states of a shape can be its own: halved between resolutions, without rest."""
+        """Whether it takes states of a shape: halved between resolutions, without rest."""
         unit = self.patch * 2 ** (len(self.arguments["widths"]) - 1)
         channels, *sides = event_shape
         return (

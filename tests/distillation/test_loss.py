@@ -35,7 +35,8 @@ class Linear(torch.nn.Module):
 class Recorder(torch.nn.Module):
     """v = 0, and the condition that it was asked with last."""
 
-    prediction, null_condition = AverageVelocity(), None
+    prediction = AverageVelocity()
+    null_condition = None
 
     def noise(self, n, generator):
         return torch.randn(n, 1, generator=generator)
@@ -207,6 +208,9 @@ def test_texts_are_conditions_too(generator):
     texts = TensorDict({"data": torch.zeros(64, 1), "condition": ["a cat"] * 64}, [64])
     assert loss(texts)["loss_diagonal"] > 0
     assert set(policy.condition) == {"a cat", ""}
+    policy.null_condition = "nothing"
+    loss(texts)
+    assert set(policy.condition) == {"a cat", "nothing"}
 
 
 @pytest.mark.parametrize("times", [UniformTimes, LogitNormalTimes])

@@ -94,12 +94,12 @@ def test_each_of_many_starts_by_its_own_seed_as_one_alone_does():
     reward = af.reward(lambda x, condition: condition.float())
     envs, one = vector(3, **labels), make(reward=reward, **labels)
     alone = {seed: one.reset(seed=seed)[0] for seed in (4, 5, 6, 11)}
-    for seeds, own in [(4, [4, 5, 6]), ([11, 5, 4], [11, 5, 4]), (np.int64(4), [4, 5, 6])]:
+    for seeds, each in [(4, [4, 5, 6]), ([11, 5, 4], [11, 5, 4]), (np.int64(4), [4, 5, 6])]:
         observed, _ = envs.reset(seed=seeds)
         for key in ("state", "condition", "time"):
-            np.testing.assert_array_equal(observed[key], np.stack([alone[s][key] for s in own]))
+            np.testing.assert_array_equal(observed[key], np.stack([alone[s][key] for s in each]))
     first, _ = envs.reset(seed=[4, 5, 6])
-    second, _ = envs.reset()  # each goes on with its own
+    second, _ = envs.reset()  # each goes on with its generator
     envs.reset(seed=[4, 5, 6])
     third, _ = envs.reset(seed=[4, None, None])
     np.testing.assert_array_equal(third["state"][0], first["state"][0])

@@ -7,8 +7,9 @@ from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv, RewardSum, SerialEnv, TransformedEnv, check_env_specs
 
 import alignflow as af
+from alignflow.conditions import as_given, count_rows
 from alignflow.envs import DenoisingEnv, StepDistribution, denoising_actor
-from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.policies import MLP, FlowMapPolicy, from_velocity
 from alignflow.steering.registry import build_transition
 from alignflow.targets import ring, ring_reward
 from alignflow.transitions import SDE
@@ -92,14 +93,16 @@ def test_a_rollout_of_the_policy_is_the_sampler_s_own_way(choice):
 def test_the_log_density_of_an_action_is_that_of_a_normal(shape, generator):
     loc = torch.randn(4, *shape, 2, generator=generator).double()
     scale = torch.tensor([0.0, 0.1, 1.0, 2.0]).double()
-    law = StepDistribution(loc, scale)
+    distribution = StepDistribution(loc, scale)
     value = loc + torch.randn(loc.shape, generator=generator).double()
     for row in range(1, 4):
         normal = torch.distributions.Normal(loc[row], scale[row])
-        torch.testing.assert_close(law.log_prob(value)[row], normal.log_prob(value[row]).sum())
-        torch.testing.assert_close(law.entropy()[row], normal.entropy().sum())
-    assert law.log_prob(value)[0] == 0 == law.entropy()[0]
-    assert torch.equal(law.sample()[0], loc[0])
+        torch.testing.assert_close(
+            distribution.log_prob(value)[row], normal.log_prob(value[row]).sum()
+        )
+        torch.testing.assert_close(distribution.entropy()[row], normal.entropy().sum())
+    assert distribution.log_prob(value)[0] == 0 == distribution.entropy()[0]
+    assert torch.equal(distribution.sample()[0], loc[0])
 
 
 def test_the_actor_s_density_is_that_of_the_transition(policy):
@@ -111,8 +114,8 @@ def test_the_actor_s_density_is_that_of_the_transition(policy):
         with torch.no_grad():
             velocity = policy.velocity(step["state"], time)
         rows = {"state": step["state"], "time": time, "target_time": target, "velocity": velocity}
-        mean, spread, _ = SDE().moments(TensorDict(rows, batch_size=3))
-        normal = torch.distributions.Normal(mean, spread[:, None])
+        mean, std, _ = SDE().moments(TensorDict(rows, batch_size=3))
+        normal = torch.distributions.Normal(mean, std[:, None])
         expected = normal.log_prob(step["action"]).sum(1)
         torch.testing.assert_close(step["action_log_prob"], expected, rtol=1e-4, atol=1e-4)
     assert (path["action_log_prob"][:, -1] == 0).all()
@@ -123,8 +126,8 @@ def test_gradients_of_the_density_reach_the_policy(policy):
     actor = denoising_actor(policy)
     with torch.no_grad():
         path = env.rollout(3, actor)
-    law = actor.get_dist(path.reshape(-1))
-    law.log_prob(path["action"].reshape(-1, 2)).sum().backward()
+    distribution = actor.get_dist(path.reshape(-1))
+    distribution.log_prob(path["action"].reshape(-1, 2)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())
     policy.zero_grad()
 
@@ -133,8 +136,8 @@ def test_the_policy_s_own_actions_cost_no_kl_and_another_s_do(policy):
     torch.manual_seed(1)
     other = FlowMapPolicy(MLP(2, width=16, depth=2), (2,))
     env = DenoisingEnv(policy, lambda x: x[:, 0] * 0, 4, num_envs=500, kl_weight=1.0)
-    own = env.rollout(4, denoising_actor(policy))
-    assert own["next", "reward"].abs().max() < 1e-4
+    path = env.rollout(4, denoising_actor(policy))
+    assert path["next", "reward"].abs().max() < 1e-4
     with torch.no_grad():
         path = env.rollout(4, denoising_actor(other))
     total = path["next", "reward"].sum(1)[:, 0]
@@ -293,3 +296,31 @@ def test_what_is_no_policy_is_refused(policy):
         af.envs.DenoisingEnv(policy, lambda x: x[:, 0], steps=2)
     with pytest.raises(ValueError, match="^policy must be a flow map, got "):
         af.envs.denoising_actor(policy)
+
+
+KINDS = {
+    "labels": torch.tensor([3, 1]),
+    "texts": ["a cat", "a dog"],
+    "a mapping": {"prompt": ["a cat", "a dog"], "size": torch.tensor([3, 1])},
+}
+
+
+@pytest.mark.parametrize("conditions", KINDS.values(), ids=KINDS)
+def test_conditions_of_any_kind_are_drawn_for_rows_that_start_anew_alone(conditions):
+    seen = []
+
+    def reward(x, condition):
+        seen.append(condition)
+        return x[:, 0]
+
+    policy = from_velocity(lambda x, t, condition=None: -x, (2,))
+    env = DenoisingEnv(policy, reward, steps=2, num_envs=6, condition=conditions)
+    first = env.reset()
+    again = first.clone().set("_reset", torch.tensor([[True]] * 3 + [[False]] * 3))
+    second = env.reset(again)
+    assert not torch.equal(first["state"][:3], second["state"][:3])
+    for key in ("state", "condition"):
+        before, after = (as_given(found.get(key)[3:]) for found in (first, second))
+        assert str(before) == str(after)
+    path = env.rollout(2, env.actor())
+    assert count_rows(seen[-1]) == 6 and path["next", "reward"].shape == (6, 2, 1)

@@ -26,18 +26,18 @@ MEAN, VARIANCE = 0.7, 0.3
 SHIPPED = zoo.shipped()
 
 
-def deviation(t):
+def std(t):
     return (t**2 * VARIANCE + (1 - t) ** 2).sqrt()
 
 
 def gaussian_velocity(x, t, condition=None):
     t = t[:, None]
-    return MEAN + (t * VARIANCE - (1 - t)) / deviation(t) ** 2 * (x - t * MEAN)
+    return MEAN + (t * VARIANCE - (1 - t)) / std(t) ** 2 * (x - t * MEAN)
 
 
 def gaussian_map(x, s, t, condition=None):
     s, t = s[:, None], t[:, None]
-    return t * MEAN + deviation(t) / deviation(s) * (x - s * MEAN)
+    return t * MEAN + std(t) / std(s) * (x - s * MEAN)
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ def test_a_network_has_forward_and_reverse_derivatives(name, generator):
     def average(x, s, t):
         return policy.average_velocity(x, s, t)
 
-    _, slope = torch.func.jvp(average, (x, s, t), (direction, one, one))
+    _, derivative = torch.func.jvp(average, (x, s, t), (direction, one, one))
     # a difference errs by step^2 times the third derivative, and times go up to 1,000 radians
     step = 1e-7
     ahead, behind = (average(x + h * direction, s + h, t + h) for h in (step, -step))
-    torch.testing.assert_close(slope, (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(derivative, (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-5)
 
 
 @networks
@@ -180,14 +180,14 @@ def test_half_precision_halves_the_file_and_loads_as_it_was_trained(generator, t
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("stored", [None, torch.bfloat16])
-def test_a_policy_comes_back_in_its_own_dtype_whatever_it_is_stored_in(dtype, stored, tmp_path):
+def test_a_policy_comes_back_in_its_dtype_whatever_it_is_stored_in(dtype, stored, tmp_path):
     policy = FlowMapPolicy(MLP(2, 8, 1).to(dtype), (2,))
     policy.save(tmp_path / "model", dtype=stored)
     for loaded in (load(tmp_path / "model"), load(tmp_path / "model", module=MLP(2, 8, 1))):
         assert loaded.dtype == dtype
         if stored is None:
-            own = policy.state_dict()
-            assert all(torch.equal(own[k], v) for k, v in loaded.state_dict().items())
+            state = policy.state_dict()
+            assert all(torch.equal(state[k], v) for k, v in loaded.state_dict().items())
 
 
 def test_a_policy_of_float64_that_is_given_a_context_stays_one(generator):
@@ -310,7 +310,7 @@ def test_sizes_of_a_network_are_checked_where_they_enter(make, name):
         make()
 
 
-class Own(torch.nn.Linear):
+class Unregistered(torch.nn.Linear):
     def __init__(self):
         super().__init__(2, 2)
 
@@ -318,13 +318,13 @@ class Own(torch.nn.Linear):
         return super().forward(x)
 
 
-def test_a_network_of_ones_own_is_saved_and_needs_to_be_handed_in_again(tmp_path):
-    policy = FlowMapPolicy(Own(), (2,))
+def test_a_network_that_is_not_registered_is_saved_and_needs_to_be_given_again(tmp_path):
+    policy = FlowMapPolicy(Unregistered(), (2,))
     policy.save(tmp_path / "model")
     with pytest.raises(CheckpointError, match=r"module=MyNet\(\)"):
         load(tmp_path / "model")
     x = torch.ones(1, 2)
-    loaded = load(tmp_path / "model", module=Own())
+    loaded = load(tmp_path / "model", module=Unregistered())
     torch.testing.assert_close(loaded.velocity(x, 0.0), policy.velocity(x, 0.0))
 
 
