@@ -80,7 +80,7 @@ def _policies() -> list[Call]:
             decode=v.choice("identity", "image", "particles"),
             invertible=v.flag(),
             stochastic=v.flag(),
-            data_deviation=v.positive(),
+            data_std=v.positive(),
             facts=v.each("3", "nan", "'abc'", "[1]", "object()", "{'a': object()}"),
             unknown=("parametrization", "invertible", "event_shape"),
         ),
