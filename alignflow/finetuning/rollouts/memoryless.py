@@ -1,4 +1,4 @@
-r"""The memoryless SDE of a flow, and rollouts along it that a gradient can walk back.
+r"""Differentiable rollouts of the memoryless SDE of a flow.
 
 .. math:: dx = \Big(2 b_\theta(x, t) - \frac{x}{t}\Big) dt + \sqrt{2 c_t}\, dW,
     \qquad c_t = \frac{1-t}{t}
@@ -17,13 +17,13 @@ from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 
-from .rollouts import Node, Path, check_rollout, graph, kept
+from .paths import Node, Path, check_rollout, graph, recomputed
 
 __all__ = ["MemorylessRollout", "kl_weight", "memoryless_step", "velocity_factor"]
 
 
 class MemorylessRollout:
-    r"""The memoryless SDE of a model, in steps that are exact for normal data of a deviation d.
+    r"""The memoryless SDE of a model, in steps that are exact for normal data of standard deviation d.
 
     Over a step the denoiser D is held. From s to t, with r = s(1-t) / (t(1-s)),
 
@@ -33,23 +33,23 @@ class MemorylessRollout:
         S = (1-t)^2(1-r^2) + B^2 \tfrac{d^2(1-s)^2}{d^2s^2+(1-s)^2}.
 
     A and B are those of the posterior of :math:`x_t` given :math:`x_s, x_1`; the second part of S
-    is the spread of :math:`x_1` about D, that of such data. Nothing diverges at time 0, where
+    is the variance of :math:`x_1` about D, for such data. Nothing diverges at time 0, where
     :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step, to time
     1, is the denoiser's, without noise. The velocity enters a step with the factor :math:`B(1-s)`,
     which is :math:`2(t-s)` in the limit.
 
-    Interior times are shared out evenly and moved together by up to half a gap, afresh for each
-    row, so that training meets all times but half a gap at either end.
+    Interior times are even and shifted together by up to half a gap, at random for each row, so
+    that training meets all times but half a gap at either end.
 
     Args:
         jumps: Steps from the start to time 1. Few of them overstate the KL where the data is wider
             than d, and tilt too little.
-        truncation: Steps that the gradient walks back, counted from the end; None is all. Earlier
-            steps then only lead to where the problem starts: their velocity is not trained.
-        start: "path" or "noise". The optimum is the same: the best way on from a state does not
-            depend on the way there. From the path, all times are met with fewer jumps.
+        truncation: Last steps through which the gradient is backpropagated; None is all. The
+            velocity of earlier steps is not trained.
+        start: "path" or "noise". The optimum is the same: the optimal control at a state does not
+            depend on how it was reached. From the path, all times are met with fewer jumps.
         recompute: As in `MapRollout`.
-        data_deviation: d.
+        data_std: d; None is the model's, `data_std`.
     """
 
     trains_velocity = True
@@ -60,9 +60,9 @@ class MemorylessRollout:
         truncation: int | None = None,
         start: str = "path",
         recompute: bool = False,
-        data_deviation: float = 1.0,
+        data_std: float | None = None,
     ):
-        self.data_deviation = checks.positive("data_deviation", data_deviation)
+        self.data_std = None if data_std is None else checks.positive("data_std", data_std)
         self.jumps, self.truncation = check_rollout(jumps, truncation, start)
         self.start, self.recompute = start, checks.flag("recompute", recompute)
 
@@ -76,42 +76,44 @@ class MemorylessRollout:
     ) -> Path:
         """From states (N, *E) at times (N,) to endpoints, with the nodes of the path KL."""
         times = self._times(start, generator)
+        std = model.data_std if self.data_std is None else self.data_std
+        source = x.device if generator is None else generator.device
         shape = (self.jumps - 1, *x.shape)
-        noise = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
+        noise = torch.randn(shape, generator=generator, device=source, dtype=x.dtype).to(x.device)
 
         def run(model: FlowMap) -> tuple[Tensor, list[Node]]:
             y, nodes = x, []
             for k in range(self.jumps):
                 live = self.jumps - k <= self.truncation
                 with graph(live):
-                    velocity = kept(model.velocity, self.recompute)(y, times[k], condition)
+                    velocity = recomputed(model.velocity, self.recompute)(y, times[k], condition)
                     if live:
-                        weight = kl_weight(times[k], times[k + 1], self.data_deviation)
+                        weight = kl_weight(times[k], times[k + 1], std)
                         nodes.append(Node(y, times[k], velocity, weight))
-                    y, spread = memoryless_step(
-                        y, velocity, times[k], times[k + 1], self.data_deviation
-                    )
+                    y, step_std = memoryless_step(y, velocity, times[k], times[k + 1], std)
                     if k < self.jumps - 1:
-                        y = y + spread * noise[k]
+                        y = y + step_std * noise[k]
             return y, nodes
 
         endpoint, nodes = run(model)
         return Path(endpoint, replay=lambda model: run(model)[0], nodes=nodes)
 
     def _times(self, start: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        shift = (torch.rand(start.shape, generator=generator) - 0.5).to(start)
+        source = start.device if generator is None else generator.device
+        shift = (torch.rand(start.shape, generator=generator, device=source) - 0.5).to(start)
         inner = [(k + shift) / self.jumps for k in range(1, self.jumps)]
-        return [start, *(start + share * (1 - start) for share in inner), torch.ones_like(start)]
+        times = (start + fraction * (1 - start) for fraction in inner)
+        return [start, *times, torch.ones_like(start)]
 
 
 def memoryless_step(
-    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor, deviation: float = 1.0
+    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor, data_std: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Mean (N, *E) and standard deviation (N, 1...) of a step from s to t, times (N,), s < t."""
     s, t = expand_time(s, x), expand_time(t, x)
     r, factor = _correlation(s, t), velocity_factor(s, t)
     mean = (r * (1 - t) + factor) / (1 - s) * x + factor * velocity
-    variance = (1 - t) ** 2 * (1 - r**2) + (deviation * factor) ** 2 / _variance(s, deviation)
+    variance = (1 - t) ** 2 * (1 - r**2) + (data_std * factor) ** 2 / _variance(s, data_std)
     return mean, variance.sqrt()
 
 
@@ -120,17 +122,17 @@ def velocity_factor(s: Tensor, t: Tensor) -> Tensor:
     return t * (1 - _correlation(s, t) ** 2) * (1 - s)
 
 
-def kl_weight(s: Tensor, t: Tensor, deviation: float = 1.0) -> Tensor:
+def kl_weight(s: Tensor, t: Tensor, data_std: float = 1.0) -> Tensor:
     r"""Weight of :math:`|b_\theta - b|^2` at s in the KL of the step from s to t, (N,).
 
     Both models' steps are Gaussians of one variance S, so their KL is
     :math:`B^2 (1-s)^2 |b_\theta - b|^2 / (2 S)`; this is it, with S multiplied out. In the limit it
-    is :math:`(t-s)/c_s`. For normal data of this deviation and a linear reward the optimum of the
+    is :math:`(t-s)/c_s`. For normal data of this standard deviation and a linear reward the optimum of the
     steps is the tilted velocity at every node, whatever their number; in general it is so to first
     order.
     """
-    share = _variance(s, deviation) / _variance(t, deviation)
-    return t**2 * (1 - _correlation(s, t) ** 2) / 2 * share
+    ratio = _variance(s, data_std) / _variance(t, data_std)
+    return t**2 * (1 - _correlation(s, t) ** 2) / 2 * ratio
 
 
 def _correlation(s: Tensor, t: Tensor) -> Tensor:
@@ -138,6 +140,6 @@ def _correlation(s: Tensor, t: Tensor) -> Tensor:
     return s * (1 - t) / (t * (1 - s))
 
 
-def _variance(t: Tensor, deviation: float) -> Tensor:
+def _variance(t: Tensor, data_std: float) -> Tensor:
     """At time t of the path to normal data."""
-    return (deviation * t) ** 2 + (1 - t) ** 2
+    return (data_std * t) ** 2 + (1 - t) ** 2
