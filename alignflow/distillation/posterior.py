@@ -21,16 +21,17 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import as_given, drop_rows
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, TrainablePolicy, check_trainable
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
+from alignflow.predictions import Prediction
 from alignflow.progress import watched
-from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
+from alignflow.training import TrainingOptions, fit
 
 from .batches import batches
 from .loss import build_loss
 from .student import student
-from .times import UniformTimes
+from .times import UniformTimes, uniform
 
 __all__ = ["GLASSTeacher", "InnerFlow", "learn_posterior"]
 
@@ -46,7 +47,7 @@ class InnerFlow(nn.Module):
         policy: The stochastic flow map, with `inner_velocity`.
     """
 
-    def __init__(self, policy: Any):
+    def __init__(self, policy: TrainablePolicy):
         super().__init__()
         self.policy = policy
 
@@ -60,10 +61,14 @@ class InnerFlow(nn.Module):
         context = condition["time"], condition["state"]
         return self.policy.inner_denoiser(x, t, context, condition.get("label", None))
 
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Inner states at time 0, (n, *E)."""
+        return self.policy.noise(n, generator)
+
     @property
-    def parametrization(self) -> str:
-        """Of the policy's network."""
-        return self.policy.parametrization
+    def prediction(self) -> Prediction:
+        """The policy's."""
+        return self.policy.prediction
 
 
 class GLASSTeacher:
@@ -90,9 +95,9 @@ class GLASSTeacher:
         return self.base.denoiser(look.state, look.start, condition.get("label", None))
 
     @property
-    def parametrization(self) -> str | None:
-        """Of the base's network, if it is one."""
-        return getattr(self.base, "parametrization", None)
+    def prediction(self) -> Prediction:
+        """The base's."""
+        return self.base.prediction
 
     def _look(self, x: Tensor, t: Tensor, condition: Any) -> InnerLook:
         # on the diagonal it does not matter what the deviation of the data is
@@ -138,13 +143,13 @@ def learn_posterior(
     Raises:
         ValueError: If the policy has no network, or one that cannot take a context.
     """
-    check_has_network(policy, "learn_posterior")
+    start = check_trainable(policy, "learn_posterior")
     checks.choice("teacher", teacher, TEACHERS)
-    batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
+    batch_size = checks.count("batch_size", batch_size)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     base = copy.deepcopy(policy).eval().requires_grad_(False)
     dropout = checks.fraction("condition_dropout", options.pop("condition_dropout", 0.0))
-    settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
+    settings, options = TrainingOptions.split(options | {"compile": compile})
 
     def draw(generator: torch.Generator) -> TensorDictBase:
         if data is None:
@@ -153,22 +158,28 @@ def learn_posterior(
             rows = batches(data, batch_size, base)(generator)
         return in_context(rows, generator, dropout)
 
-    own = cast(Any, policy)
     # not 0, where no look would weigh anything; what was trained already keeps its looks
-    deviation = (
-        own.data_std if own.has_posterior_flow else max(draw(generator)["data"].std().item(), 1e-2)
+    std = (
+        start.data_std
+        if start.has_posterior_flow
+        else max(draw(generator)["data"].std().item(), 1e-2)
     )
-    trained = student(own.with_context(deviation))
-    by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None
-    inner = InnerFlow(trained)
+    trained = student(start.with_context(std))
     options |= {"diagonal_fraction": diagonal_fraction, "times": times}
-    objective = build_loss(loss, inner, teacher=by_glass, generator=generator, **options)
-    trainer = Trainer(
-        objective, trained, draw, steps=steps, generator=generator, folder=folder, **settings
+    by_glass = GLASSTeacher(base) if teacher == "glass" else None
+    objective = build_loss(
+        loss, InnerFlow(trained), teacher=by_glass, generator=generator, **options
     )
-    if compile:
-        trained.module.compile()
-    return cast(FlowMap, trainer.run())
+    tuned = fit(
+        objective,
+        trained,
+        draw,
+        steps=steps,
+        generator=generator,
+        folder=folder,
+        options=settings,
+    )
+    return cast(FlowMap, tuned)
 
 
 def in_context(
@@ -182,12 +193,14 @@ def in_context(
     """
     x1 = rows["data"]
     n = len(x1)
-    time = torch.rand(n, generator=generator).square()
-    time = time.masked_fill(torch.rand(n, generator=generator) < AT_ZERO, 0.0).to(x1)
-    noise = torch.randn(x1.shape, generator=generator, dtype=x1.dtype).to(x1.device)
+    time = uniform((n,), generator).square()
+    time = time.masked_fill(uniform((n,), generator) < AT_ZERO, 0.0).to(x1)
+    noise = torch.randn(x1.shape, generator=generator, device=generator.device, dtype=x1.dtype).to(
+        x1.device
+    )
     state = Linear().state(noise, x1, time)
     context = TensorDict({"time": time, "state": state}, batch_size=n)
     label = as_given(rows.get("condition", None))
     if label is not None:
-        context["label"] = drop_rows(label, torch.rand(n, generator=generator) < dropout)
+        context["label"] = drop_rows(label, uniform((n,), generator) < dropout)
     return TensorDict({"data": x1, "condition": context}, batch_size=n)

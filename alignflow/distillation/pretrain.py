@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from alignflow import checks
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, check_trainable
 from alignflow.modes import frozen
 from alignflow.progress import watched
-from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
+from alignflow.training import TrainingOptions, fit
 
 from .batches import batches
 from .loss import build_loss
@@ -53,19 +53,22 @@ def pretrain(
     Raises:
         ValueError: If the policy has nothing to train, or a number is none of its kind.
     """
-    check_has_network(policy, "pretrain")
-    batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
+    check_trainable(policy, "pretrain")
+    batch_size = checks.count("batch_size", batch_size)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     policy = student(policy)
-    settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
+    settings, options = TrainingOptions.split(options | {"compile": compile})
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
     if getattr(objective.times, "both_directions", False):
         policy.invertible = True
     draw = batches(data, batch_size, policy)
-    trainer = Trainer(
-        objective, policy, draw, steps=steps, generator=generator, folder=folder, **settings
-    )
-    if compile:
-        policy.module.compile()
     with frozen(*filter(None, [teacher])):
-        return trainer.run()
+        return fit(
+            objective,
+            policy,
+            draw,
+            steps=steps,
+            generator=generator,
+            folder=folder,
+            options=settings,
+        )

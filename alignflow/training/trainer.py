@@ -21,30 +21,24 @@ from torch.optim.swa_utils import AveragedModel
 from alignflow import checks
 from alignflow.checkpoint import CheckpointError, as_folder, is_saved, load_folder, save_folder
 from alignflow.cost import Cost, Meter
-from alignflow.flow_map import check_flow_map
+from alignflow.flow_map import TrainablePolicy
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
-from alignflow.precision import autocast, check_precision
+from alignflow.precision import autocast
 
 from .buffers import BufferBackup
 from .finite import gradient_norms, infinite_parameter, show_terms
 from .log import Means, MetricsLog
+from .options import TrainingOptions
 from .randomness import GlobalRandomness, global_state, set_global_state
 from .state import TrainingState
 
-__all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "rehearsal", "schedule"]
+__all__ = ["Trainer", "ema", "rehearsal", "schedule"]
 
 CHECKPOINT, EVALUATED, COUNTED = "checkpoint", "evaluated", "cost"
 RUNAWAY = "a step has led it there, as too large a learning rate does"
 
 RandomState = tuple[Tensor, dict[str, Tensor]]
 """Of a run's generator, and of torch's global randomness."""
-
-TRAINER_OPTIONS = (
-    "optimizer learning_rate warmup decay clip_norm ema_decay precision "
-    "checkpoint_every log_every evaluate stop progress meter"
-).split()
-"""What calls that train pass on to `Trainer` as it comes."""
-
 
 _REHEARSAL: ContextVar[bool] = ContextVar("rehearsal", default=False)
 
@@ -65,16 +59,6 @@ def rehearsal() -> Iterator[None]:
             yield
     finally:
         _REHEARSAL.reset(token)
-
-
-def check_has_network(policy: Any, caller: str) -> None:
-    """Refuse a flow map that holds no network to train, in the name of the call that trains."""
-    check_flow_map("policy", policy)
-    if not hasattr(policy, "average_velocity"):
-        raise ValueError(
-            f"{caller} needs a policy with a network, FlowMapPolicy(module, ...); "
-            f"{type(policy).__name__} has none"
-        )
 
 
 def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> float:
@@ -113,24 +97,9 @@ class Trainer:
             in evaluation mode.
         sample_batch: A call of (generator) that draws a batch.
         steps: Gradient steps in all.
-        optimizer: A call of (parameters) that makes the optimizer; AdamW by default. Parameters
-            that it leaves out are not trained.
-        learning_rate: Peak, of the default optimizer.
-        warmup: Steps of linear warm-up; 0 for none.
-        decay: Share of the run over which the learning rate falls to 0; 0 for no fall.
-        clip_norm: Largest norm of the gradient; infinity clips nothing.
-        ema_decay: Of the averaged weights, in [0, 1).
-        precision: "fp32" or "bf16" (autocast).
         generator: Source of all randomness of the run, or a seed.
         folder: Where metrics and checkpoints go; None keeps nothing.
-        checkpoint_every: Steps between checkpoints.
-        log_every: Steps between lines of metrics, each a mean over them.
-        evaluate: A call of (step, averaged model) -> metrics, at each checkpoint and at the end,
-            after the checkpoint is written. What it draws changes nothing in the training.
-        stop: A call of (averaged model, metrics) after each evaluation; True ends the run there.
-        progress: A call of (step, steps, metrics) after each step; metrics are the newest line's.
-        meter: Counts what the training costs. Its total is part of each checkpoint, so that a run
-            that was cut has counted each of its steps once.
+        options: Of the training.
 
     Raises:
         ValueError: If there is nothing to train, or a number is none of its kind.
@@ -143,42 +112,13 @@ class Trainer:
         sample_batch: Callable[[torch.Generator], TensorDictBase],
         *,
         steps: int,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
-        learning_rate: float = 1e-3,
-        warmup: int = 100,
-        decay: float = 0.2,
-        clip_norm: float = 1.0,
-        ema_decay: float = 0.999,
-        precision: str = "fp32",
         generator: torch.Generator | int | None = None,
         folder: str | Path | None = None,
-        checkpoint_every: int = 500,
-        log_every: int = 50,
-        evaluate: Callable[[int, nn.Module], dict[str, float]] | None = None,
-        stop: Callable[[nn.Module, dict[str, float]], bool] | None = None,
-        progress: Callable[[int, int, dict[str, float]], None] | None = None,
-        meter: Meter | None = None,
+        options: TrainingOptions = TrainingOptions(),  # noqa: B008 (it is frozen)
     ):
-        check_precision(precision)
-        learning_rate = checks.positive("learning_rate", learning_rate)
+        self.options = options
         self.steps = checks.count("steps", steps)
-        self.warmup = checks.count("warmup", warmup, least=0)
-        self.decay = checks.fraction("decay", decay)
-        # infinity is no number to `positive`, and means here that nothing is clipped
-        unlimited = isinstance(clip_norm, float) and clip_norm == math.inf
-        self.clip_norm = clip_norm if unlimited else checks.positive("clip_norm", clip_norm)
-        ema_decay = checks.fraction("ema_decay", ema_decay, one=False)
-        self.checkpoint_every = checks.count("checkpoint_every", checkpoint_every)
-        self.log_every = checks.count("log_every", log_every)
         self.generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
-        for name, call, arguments in (
-            ("optimizer", optimizer, "(parameters)"),
-            ("evaluate", evaluate, "(step, model)"),
-            ("stop", stop, "(model, metrics)"),
-            ("progress", progress, "(step, steps, metrics)"),
-        ):
-            if call is not None:
-                checks.called(name, call, arguments)
         self.folder = None if folder is None else as_folder(folder)
         self.loss, self.model, self.sample_batch = loss, model, sample_batch
         trainable = [p for p in loss.parameters() if p.requires_grad]
@@ -186,26 +126,32 @@ class Trainer:
             raise ValueError(
                 "there is nothing to train: no parameter of the loss requires a gradient"
             )
-        make = optimizer or (lambda p: torch.optim.AdamW(p, lr=learning_rate, weight_decay=0.0))
         self.optimizer = checks.instance(
             "optimizer(parameters)",
-            make(trainable),
+            (options.optimizer or self._adam)(trainable),
             torch.optim.Optimizer,
             "a torch.optim.Optimizer",
         )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._with_gradient = list(dict.fromkeys([*trainable, *self.parameters]))
-        self.average = ema(model, ema_decay).requires_grad_(False).eval()
-        self.precision, self.device = precision, trainable[0].device
-        self.evaluate, self.stop, self.progress = evaluate, stop, progress
-        self.meter = meter or Meter()
+        self.average = ema(model, options.ema_decay).requires_grad_(False).eval()
+        self.device, self.progress = trainable[0].device, options.progress
+        self.meter = options.meter or Meter()
         self.step, self.evaluated, self.stopped = 0, 0, False
         self._means, self._buffers = Means(), BufferBackup(loss)
         self._randomness = GlobalRandomness(self.generator, self.device)
         self._state = TrainingState(
             loss, self.average, self.optimizer, self.generator, self.device, self._means
         )
+        if options.compile:
+            # after the average, which is a copy of the model as it is
+            network = model.module if isinstance(model, TrainablePolicy) else model
+            network.compile()
+
+    def _adam(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        rate = self.options.learning_rate
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
 
     def run(self) -> nn.Module:
         """Train from the newest checkpoint, or from the start, to the end; the averaged model.
@@ -241,7 +187,7 @@ class Trainer:
                 self._end_if_asked(pending)
                 raise
             self._means.add(scalars)
-            if self.step % self.log_every == 0 or self.step == self.steps:
+            if self.step % self.options.log_every == 0 or self.step == self.steps:
                 metrics = self._means.take()
                 log(self.step, metrics)
             if self.progress is not None:
@@ -290,12 +236,12 @@ class Trainer:
     def _scalars(self) -> dict[str, Tensor]:
         """What the loss says of a batch."""
         batch = self.sample_batch(self.generator)
-        with autocast(self.precision, self.device):
+        with autocast(self.options.precision, self.device):
             return dict(self.loss(batch.to(self.device)).items())
 
     def _update(self, norm: Tensor) -> None:
-        clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-        factor = schedule(self.step, self.steps, self.warmup, self.decay)
+        clip_grads_with_norm_(self.parameters, self.options.clip_norm, norm)
+        factor = schedule(self.step, self.steps, self.options.warmup, self.options.decay)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.optimizer.step()
@@ -369,17 +315,21 @@ class Trainer:
 
     @property
     def _at_checkpoint(self) -> bool:
-        return self.step > 0 and (self.step % self.checkpoint_every == 0 or self.step == self.steps)
+        return self.step > 0 and (
+            self.step % self.options.checkpoint_every == 0 or self.step == self.steps
+        )
 
     def _evaluate(self, log: MetricsLog) -> None:
         """Judge the averaged model, unless it was judged at this step before."""
-        if self.evaluate is None or self.evaluated == self.step:
+        if self.options.evaluate is None or self.evaluated == self.step:
             return
         before = self._random_state()
         try:
-            metrics = self.evaluate(self.step, self.average.module)
+            metrics = self.options.evaluate(self.step, self.average.module)
             log(self.step, metrics)
-            self.stopped = self.stop is not None and self.stop(self.average.module, metrics)
+            self.stopped = self.options.stop is not None and self.options.stop(
+                self.average.module, metrics
+            )
         finally:
             self._set_random_state(before)
         self.evaluated = self.step

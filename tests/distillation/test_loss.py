@@ -8,14 +8,17 @@ from alignflow.distillation import (
     ESD,
     LSD,
     PSD,
+    Damped,
     FlowMapLoss,
     LogitNormalTimes,
     LossWeight,
+    SquaredError,
     UniformTimes,
     build_loss,
 )
 from alignflow.interpolants import Trigonometric
 from alignflow.policies import FlowMapPolicy
+from alignflow.predictions import AverageVelocity
 
 
 class Linear(torch.nn.Module):
@@ -31,6 +34,11 @@ class Linear(torch.nn.Module):
 
 class Recorder(torch.nn.Module):
     """v = 0, and the condition that it was asked with last."""
+
+    prediction = AverageVelocity()
+
+    def noise(self, n, generator):
+        return torch.randn(n, 1, generator=generator)
 
     def average_velocity(self, x, s, t, condition):
         self.condition = condition
@@ -68,9 +76,9 @@ def test_a_damped_row_pulls_the_less_the_longer_its_residual_is():
     """One row: its loss l and its pull are 1 / (1 + l / |x1 - x0|^2) of what they were."""
     row, x0 = TensorDict({"data": torch.ones(1, 1)}, 1), torch.randn(1, 1, generator=seeded(1))
     losses, pulls = [], []
-    for damped in (False, True):
+    for regression in (SquaredError(), Damped()):
         policy = FlowMapPolicy(Linear(a=2.0), (1,))
-        options = {"diagonal_fraction": 0.0, "damped": damped, "generator": seeded(1)}
+        options = {"diagonal_fraction": 0.0, "regression": regression, "generator": seeded(1)}
         loss = FlowMapLoss(policy, LSD(), **options)(row)["loss_map"]
         loss.backward()
         losses.append(loss.item())

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import nn
 
 from alignflow.checkpoint import CheckpointError, load_folder, save_folder
-from alignflow.training import Interrupted, Trainer
+from alignflow.training import Interrupted, Trainer, TrainingOptions
 
 STEPS = 12
 
@@ -72,8 +72,9 @@ def draw(generator):
 
 
 def trainer(loss, folder=None, **options):
-    settings = {"steps": STEPS, "checkpoint_every": 4, "log_every": 3, "folder": folder}
-    return Trainer(loss, loss, draw, **settings | options)
+    settings, rest = TrainingOptions.split({"checkpoint_every": 4, "log_every": 3} | options)
+    rest = {"steps": STEPS, "folder": folder} | rest
+    return Trainer(loss, loss, draw, **rest, options=settings)
 
 
 def same(one, other):
