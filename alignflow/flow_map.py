@@ -17,7 +17,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.conditions import as_given, condition_rows
+from alignflow.conditions import as_given, condition_rows, null_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
 from alignflow.predictions import AverageVelocity, Prediction
 
@@ -39,11 +39,15 @@ class FlowMap(TensorDictModuleBase):
         data_std: Standard deviation of the data along a coordinate. With it the long steps of a
             memoryless SDE, and the inner looks of a stochastic map, are exact for normal data.
         prediction: What is predicted of a jump, and how a loss regresses it.
+        null_condition: The row that stands for no condition, under which the flow is the
+            unconditional one; guidance and condition dropout use it. By default guidance passes
+            None, and dropout writes -1 and the empty text, as `alignflow.conditions` says.
     """
 
     evaluations: int = 1
     data_std: float = 1.0
     prediction: Prediction = AverageVelocity()
+    null_condition: Any = None
 
     def __init__(self, event_shape: Sequence[int]):
         super().__init__()
@@ -288,12 +292,13 @@ class Guided(FlowMap):
 
     For the velocity this is the usual rule. For the map it extrapolates the jumps themselves, which
     agrees with the guided flow as the jump gets short; a map *trained* under guidance needs none.
-    The guided velocity is that of no law of data, so there is no posterior of its own: for draws
-    it extrapolates those of the two posteriors from the same noise, whose mean is the guided
+    The guided velocity is not that of any distribution of data, so it has no posterior: draws are
+    extrapolated from those of the two posteriors at the same noise, and their mean is the guided
     denoiser.
 
     Args:
-        model: A flow map that accepts `condition=None` as the unconditional flow.
+        model: A flow map that was trained without a condition too: its unconditional flow is that
+            under its `null_condition`.
         scale: 0 unconditional, 1 conditional, above 1 guided.
     """
 
@@ -304,12 +309,14 @@ class Guided(FlowMap):
         self.scale = checks.finite("scale", scale)
 
     def velocity(self, x, t, condition=None):
-        self._require(condition)
-        return self.model.velocity(x, t).lerp(self.model.velocity(x, t, condition), self.scale)
+        null = self._null(condition, x)
+        return self.model.velocity(x, t, null).lerp(
+            self.model.velocity(x, t, condition), self.scale
+        )
 
     def flow_map(self, x, s, t, condition=None):
-        self._require(condition)
-        return self.model.flow_map(x, s, t).lerp(
+        null = self._null(condition, x)
+        return self.model.flow_map(x, s, t, null).lerp(
             self.model.flow_map(x, s, t, condition), self.scale
         )
 
@@ -318,18 +325,21 @@ class Guided(FlowMap):
         return self.model.has_posterior_flow
 
     def posterior_flow(self, noise, x, t, condition=None):
-        self._require(condition)
-        return self.model.posterior_flow(noise, x, t).lerp(
+        null = self._null(condition, x)
+        return self.model.posterior_flow(noise, x, t, null).lerp(
             self.model.posterior_flow(noise, x, t, condition), self.scale
         )
 
     def decode(self, x):
         return self.model.decode(x)
 
-    @staticmethod
-    def _require(condition) -> None:
+    def check_condition(self, condition):
+        self.model.check_condition(condition)
+
+    def _null(self, condition, x: Tensor):
         if condition is None:
             raise ValueError("guidance needs a condition to guide towards, got None")
+        return null_rows(self.model.null_condition, len(x), x.device)
 
 
 def check_flow_map(name: str, value: Any) -> None:

@@ -198,6 +198,11 @@ class FlowMapPolicy(TrainablePolicy):
             facts=self.facts,
         )
 
+    @property
+    def null_condition(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The network's `null_condition`, if it says one."""
+        return getattr(self.module, "null_condition", None)
+
     def check_condition(self, condition: Any) -> None:
         classes = getattr(self.module, "arguments", {}).get("classes", 0)
         if condition is not None and classes and type(self.module) in NETWORKS.values():

@@ -18,7 +18,7 @@ WRONG = {
     "evaluate": ([3, "x", [], {}, object()], r"a call of \(step, model\)"),
     "progress": ([3, "x", [], {}, object()], r"a call of \(step, steps, metrics\)"),
     "optimizer": ([3, "x", [], {}, object()], r"a call of \(parameters\)"),
-    "condition": (["x", {}, object()], "a tensor, or an array or list of numbers"),
+    "condition": ([{}, object()], "a tensor, or an array, list or mapping of rows"),
 }
 
 
