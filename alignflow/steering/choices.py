@@ -59,7 +59,7 @@ def _check_weighing(nodes: Nodes) -> None:
         )
     if not resampler.weighs_moves or not nodes.corrects:
         return
-    silent = isinstance(transition, SDE) and transition.share == transition.data_deviation == 0.0
+    silent = isinstance(transition, SDE) and transition.noise_fraction == transition.data_std == 0.0
     if silent or not transition.has_density:
         raise ValueError(
             f"{resampler!r} must know the density of a corrected move, and {transition!r} has "

@@ -99,7 +99,7 @@ TRANSITIONS: dict[str, Callable[..., Transition]] = {
     "straight": lambda model: Straight(),
     "euler": lambda model: Euler(),
     "heun": lambda model: Heun(),
-    "sde": lambda model, noise="memoryless", data_deviation=0.0: SDE(noise, data_deviation),
+    "sde": lambda model, noise="memoryless", data_std=0.0: SDE(noise, data_std),
     "anchored": Anchored,
     "glass": GLASSTransition,
     "bridge": lambda model: Bridge(StochasticMapPosterior(model)),

@@ -65,7 +65,7 @@ class Steerer:
         self.times: list[float] = times.tolist()
         # in the precision that the steps themselves will have
         exact = times.to(policy.device, policy.dtype)
-        self.noisy = (self.nodes.transition.spread(exact[:-1], exact[1:]) > 0).tolist()
+        self.noisy = (self.nodes.transition.std(exact[:-1], exact[1:]) > 0).tolist()
         self.micro_batch_size = (
             None if micro_batch_size is None else checks.count("micro_batch_size", micro_batch_size)
         )

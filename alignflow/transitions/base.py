@@ -34,13 +34,13 @@ class Transition(Node):
         and time it led to; None for a transition that needs no second look."""
         return None
 
-    def spread(self, time: Tensor, target: Tensor) -> Tensor:
-        """Standard deviation (N,) of the base's own step from times (N,) to times (N,).
+    def std(self, time: Tensor, target: Tensor) -> Tensor:
+        """Standard deviation (N,) of the base's step from times (N,) to times (N,).
 
         A transition with a density says it, for where it is 0 no move can be weighed.
         """
         if self.has_density:
-            raise NotImplementedError(f"{self!r} has a density and does not say its spread")
+            raise NotImplementedError(f"{self!r} has a density and does not say its std")
         return torch.zeros_like(time)
 
     def tilted_velocity(self, tensordict: TensorDictBase) -> Tensor:
