@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import as_rows
 from alignflow.flow_map import FlowMap, Guided, TrainablePolicy
+from alignflow.predictions import AverageVelocity, MeanDenoiser, Prediction
 from alignflow.tilt import Tilt
 
 __all__ = ["GuidedPolicy", "Problem", "unguided"]
@@ -74,22 +75,22 @@ class GuidedPolicy(Guided, TrainablePolicy):
         """As of the policy."""
         return self.model.invertible
 
+    @property
+    def prediction(self) -> Prediction:
+        """Of the guided field: average velocities, whatever the network predicts."""
+        return AverageVelocity() if self.model.prediction.velocity_at_end else MeanDenoiser()
+
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        self._require(condition)
-        free = self.model.average_velocity(x, s, t)
+        free = self.model.average_velocity(x, s, t, self._null(condition, x))
         return free.lerp(self.model.average_velocity(x, s, t, condition), self.scale)
 
     def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        self._require(condition)
-        free = self.model.mean_denoiser(x, s, t)
+        free = self.model.mean_denoiser(x, s, t, self._null(condition, x))
         return free.lerp(self.model.mean_denoiser(x, s, t, condition), self.scale)
 
-    def denoiser(self, x, t, condition=None):
-        self._require(condition)
-        return self.model.denoiser(x, t).lerp(self.model.denoiser(x, t, condition), self.scale)
-
-    def check_condition(self, condition: Any) -> None:
-        self.model.check_condition(condition)
+    def denoiser(self, x: Tensor, t: float | Tensor, condition: Any = None) -> Tensor:
+        free = self.model.denoiser(x, t, self._null(condition, x))
+        return free.lerp(self.model.denoiser(x, t, condition), self.scale)
 
 
 def _guided(model: FlowMap, guidance: float) -> FlowMap:

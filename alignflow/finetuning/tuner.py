@@ -4,14 +4,15 @@ import copy
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
-import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.objectives import LossModule
 
 from alignflow.conditions import as_given, draw_rows
-from alignflow.distillation import ESD, LSD, PSD, FlowMapLoss, UniformTimes
+from alignflow.distillation import PSD, FlowMapLoss
+from alignflow.distillation.rules import Rule
+from alignflow.distillation.times import Times
 from alignflow.flow_map import FlowMap
 from alignflow.modules import set_unregistered
 from alignflow.reward_module import Reward
@@ -37,8 +38,8 @@ class Method(Settings):
     stages: ClassVar[int] = 1
     """How many of them by default."""
 
-    rule: PSD | LSD | ESD = option(PSD(), "PSD, LSD or ESD: what keeps jumps and velocity one map")
-    times: UniformTimes | None = option(None, "sampler of times; None is uniform")
+    rule: Rule = option(PSD(), "PSD, LSD or ESD: what keeps jumps and velocity one map")
+    times: Times | None = option(None, "sampler of times; None is uniform")
 
     @property
     def needs_reward_gradient(self) -> bool:
@@ -83,17 +84,17 @@ class Tuner(LossModule):
         super().__init__()
         check_reward(type(method).__name__, method, problem.tilt.reward)
         self.generator = problem.generator
-        # off the path to the tilt nothing holds the velocity, and undamped self-distillation
-        # diverges there
+        policy: Any = problem.policy
         self.distillation = FlowMapLoss(
-            cast(Any, problem.policy),
+            policy,
             method.rule,
             diagonal_fraction=diagonal_fraction,
             times=method.times,
-            damped=True,
+            # off the path to the tilt no target fixes the velocity, and self-distillation diverges
+            regression=policy.prediction.robust,
             generator=problem.generator,
         )
-        base = frozen_copy(problem.policy if problem.base is None else problem.base)
+        base = frozen_copy(policy if problem.base is None else problem.base)
         condition = problem.condition
         set_unregistered(self, method=method, base=base, tilt=problem.tilt, condition=condition)
 

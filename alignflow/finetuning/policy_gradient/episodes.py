@@ -50,6 +50,7 @@ class Episodes(nn.Module):
     base: Any
     tilt: Tilt
     conditions: Any
+    action: Tensor
     age: Tensor
     mean_reward: Tensor
 
@@ -109,11 +110,6 @@ class Episodes(nn.Module):
         flat = drawn.flatten(0, 1)
         flat["condition"] = take_rows(self.conditions, flat.pop("condition_row"))
         return flat.unflatten(0, drawn.shape)
-
-    @property
-    def action(self) -> Tensor:
-        """Of all steps, (N, K, *E)."""
-        return self._buffers["action"]  # pyright: ignore[reportReturnType]
 
     @property
     def shape(self) -> torch.Size:

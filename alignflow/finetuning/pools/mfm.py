@@ -10,8 +10,8 @@ by its mean over the pool of candidates, which changes nothing but keeps it near
 Where modes lie apart the mean of c_t grad R is made by rare states between their basins, where the
 draw's gradient is huge; elsewhere it is next to nothing. There the form without a gradient is the
 one that works, whose target is b_theta + R (d - b_theta) with d = (z - x_t) / (1-t). It takes no
-control variate, as `TiltMatching` does: the error of a draw, however small, would be divided by E[R | x_t],
-which is next to nothing where rewards are poor, and the velocity would diverge there.
+control variate, as `TiltMatching` does: the error of a draw, however small, would be divided by
+E[R | x_t], which is next to nothing where rewards are poor, and the velocity would diverge there.
 
 Source: Meta Flow Maps (2601.14430), equation 43, with the schedule c_t and not a constant.
 """

@@ -1,4 +1,4 @@
-r"""Tilt matching: the velocity regressed on the direction to an endpoint and that endpoint's weight.
+r"""Tilt matching: the velocity regressed on a target made of an endpoint and its weight.
 
 With d = x1 - x0, the base's velocity b, and w = e^{lambda r} / E e^{lambda r} of the endpoint,
 
@@ -14,8 +14,8 @@ order, so that a strong tilt is reached in annealing stages, whose error falls a
 number.
 
 For the others, d - b has mean 0 at every state under the base, so (d - b) / w has under the tilt,
-and any constant c has the tilt as its fixed point: c = 0 is weighted flow matching, and c = 1, which
-is ITM, lowers the variance while w is near 1. TiltMatching estimates the c of least variance,
+and any constant c has the tilt as its fixed point: c = 0 is weighted flow matching, and c = 1, ITM,
+lowers the variance while w is near 1. TiltMatching estimates the c of least variance,
 
 .. math:: c^* = \frac{\mathbb{E}\,\langle d - b_\theta, v \rangle}{\mathbb{E}\,|v|^2}, \qquad
     v = \frac{d - b}{w}
@@ -23,9 +23,9 @@ is ITM, lowers the variance while w is near 1. TiltMatching estimates the c of l
 as a running ratio. Published, endpoints are the base's and the target is
 b_theta + w (d - b_theta) - c (d - b), which has the same gradient in mean. But where all endpoints
 have no weight it is the model's velocity less c (d - b): nothing holds it there, and the base's
-error, divided by E[w | x_t], drives it away. So c is bounded by the least weight, and rows are drawn
-by theirs: the target is then data and the base, with bounded coefficients, and the base's error
-enters it no more than `MOST` times.
+error, divided by E[w | x_t], drives it away. So c is bounded by the least weight, and rows are
+drawn by theirs: the target is then data and the base, with bounded coefficients, and the base's
+error enters it no more than `MOST` times.
 
 Source: Tilt Matching (2512.21829): ETM, and ITM with weights normalized so that a constant reward
 does nothing.

@@ -12,11 +12,9 @@ there.
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from alignflow import checks
 from alignflow.finetuning.problem import Problem
 
 from .pooled import PooledMethod, PooledTuner
@@ -103,10 +101,9 @@ class VelocityMatchingTuner(PooledTuner):
         t = times.diagonal(len(x1), self.generator).to(x1)
         x0 = self.policy.noise(len(x1), self.generator).to(x1)
         x, direction = path.state(x0, x1, t), path.velocity(x0, x1, t)
-        model = self.policy.velocity(x, t, condition)
-        with torch.no_grad():
+
+        def target(model: Tensor) -> Tensor:
             base = self.base.velocity(x, t, condition)
-            target = self.target(
-                rows, PathBatch(x, t, direction, base, model.detach(), condition)
-            )
-        return (model - target).float().square().mean()
+            return self.target(rows, PathBatch(x, t, direction, base, model, condition))
+
+        return self.distillation.match(x, t, target, condition)

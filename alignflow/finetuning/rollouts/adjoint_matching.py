@@ -6,8 +6,8 @@ r"""Adjoint matching: the optimal control of the memoryless SDE, by regression a
     \Big\rvert^2
 
 The paths are the tuned model's, without a graph; the lean adjoint a is backpropagated along them
-through the base's steps, whose mean moves by f_k with the velocity. w_k is that of the path KL, so that the
-optimum is that of `direct` with it: the tilt. In short steps this is the continuous loss
+through the base's steps, whose mean moves by f_k with the velocity. w_k is that of the path KL, so
+that the optimum is that of `direct` with it: the tilt. In short steps this is the continuous loss
 |(2/g)(b_theta - b) + g a|^2.
 
 Source: Domingo-Enrich et al. 2024 (2409.08861).
@@ -26,8 +26,9 @@ from alignflow.finetuning.problem import Problem
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.settings import option
+from alignflow.transitions.memoryless import memoryless_step
 
-from .memoryless import MemorylessRollout, memoryless_step, velocity_factor
+from .memoryless import MemorylessRollout, velocity_factor
 from .paths import Node, Path
 from .rollout_tuner import RolloutMethod, RolloutTuner
 
@@ -122,7 +123,8 @@ def backward_steps(
         with torch.enable_grad():
             state = node.state.detach().requires_grad_()
             velocity = base.velocity(state, node.time, condition)
-            mean, _ = memoryless_step(state, velocity, node.time, end)
+            # the data's standard deviation does not enter the mean
+            mean, _ = memoryless_step(state, velocity, node.time, end, 0.0)
             (before,) = torch.autograd.grad(mean, state, adjoint)
         yield BackwardStep(node, end, velocity.detach(), adjoint, before)
         adjoint, end = before, node.time

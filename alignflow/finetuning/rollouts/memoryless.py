@@ -16,27 +16,18 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
+from alignflow.transitions.memoryless import memoryless_std, memoryless_step, step_coefficients
 
 from .paths import Node, Path, check_rollout, graph, recomputed
 
-__all__ = ["MemorylessRollout", "kl_weight", "memoryless_step", "velocity_factor"]
+__all__ = ["MemorylessRollout", "kl_weight", "velocity_factor"]
 
 
 class MemorylessRollout:
-    r"""The memoryless SDE of a model, in steps that are exact for normal data of standard deviation d.
+    r"""The memoryless SDE of a model, in steps that are exact for normal data of std d.
 
-    Over a step the denoiser D is held. From s to t, with r = s(1-t) / (t(1-s)),
-
-    .. math::
-        x_t = A x_s + B D_s(x_s) + \sqrt{S}\,\epsilon, \quad
-        A = r\tfrac{1-t}{1-s}, \quad B = t(1-r^2), \quad
-        S = (1-t)^2(1-r^2) + B^2 \tfrac{d^2(1-s)^2}{d^2s^2+(1-s)^2}.
-
-    A and B are those of the posterior of :math:`x_t` given :math:`x_s, x_1`; the second part of S
-    is the variance of :math:`x_1` about D, for such data. Nothing diverges at time 0, where
-    :math:`c_t` does: there the step is the exact draw of a memoryless start. The last step, to time
-    1, is the denoiser's, without noise. The velocity enters a step with the factor :math:`B(1-s)`,
-    which is :math:`2(t-s)` in the limit.
+    Steps are `alignflow.transitions.memoryless.memoryless_step`. Their mean moves with the velocity
+    by `velocity_factor`, which is :math:`2(t-s)` in the limit.
 
     Interior times are even and shifted together by up to half a gap, at random for each row, so
     that training meets all times but half a gap at either end.
@@ -92,7 +83,7 @@ class MemorylessRollout:
                         nodes.append(Node(y, times[k], velocity, weight))
                     y, step_std = memoryless_step(y, velocity, times[k], times[k + 1], std)
                     if k < self.jumps - 1:
-                        y = y + step_std * noise[k]
+                        y = y + expand_time(step_std, y) * noise[k]
             return y, nodes
 
         endpoint, nodes = run(model)
@@ -106,30 +97,18 @@ class MemorylessRollout:
         return [start, *times, torch.ones_like(start)]
 
 
-def memoryless_step(
-    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor, data_std: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Mean (N, *E) and standard deviation (N, 1...) of a step from s to t, times (N,), s < t."""
-    s, t = expand_time(s, x), expand_time(t, x)
-    r, factor = _correlation(s, t), velocity_factor(s, t)
-    mean = (r * (1 - t) + factor) / (1 - s) * x + factor * velocity
-    variance = (1 - t) ** 2 * (1 - r**2) + (data_std * factor) ** 2 / _variance(s, data_std)
-    return mean, variance.sqrt()
-
-
 def velocity_factor(s: Tensor, t: Tensor) -> Tensor:
-    """B (1-s), by which the mean of the step from s to t moves with the velocity, like s and t."""
-    return t * (1 - _correlation(s, t) ** 2) * (1 - s)
+    """f, (N,), by which the mean of the step from s to t moves with the velocity."""
+    return step_coefficients(s, t, memoryless_std(s, t), 0.0)[2]
 
 
 def kl_weight(s: Tensor, t: Tensor, data_std: float = 1.0) -> Tensor:
     r"""Weight of :math:`|b_\theta - b|^2` at s in the KL of the step from s to t, (N,).
 
     Both models' steps are Gaussians of one variance S, so their KL is
-    :math:`B^2 (1-s)^2 |b_\theta - b|^2 / (2 S)`; this is it, with S multiplied out. In the limit it
-    is :math:`(t-s)/c_s`. For normal data of this standard deviation and a linear reward the optimum of the
-    steps is the tilted velocity at every node, whatever their number; in general it is so to first
-    order.
+    :math:`f^2 |b_\theta - b|^2 / (2 S)`; this is it, with S multiplied out. In the limit it
+    is :math:`(t-s)/c_s`. For normal data of this std and a linear reward the optimum of the steps
+    is the tilted velocity at every node, whatever their number; in general it is so to first order.
     """
     ratio = _variance(s, data_std) / _variance(t, data_std)
     return t**2 * (1 - _correlation(s, t) ** 2) / 2 * ratio

@@ -67,7 +67,7 @@ class PathKL:
 
 
 class EndpointKL:
-    r"""The KL of the tuned distribution to the base's, by the ODE's divergence: its optimum is the tilt.
+    r"""The KL of the tuned distribution to the base's, by the divergence; its optimum is the tilt.
 
     .. math:: \mathrm{KL}(\rho_\theta \,\|\, \rho) = \mathbb{E}\, \log
         \frac{\rho_\theta(x_1)}{\rho(x_1)}, \qquad

@@ -1,4 +1,4 @@
-"""What tuners share that follow the reward's gradient back along rollouts, from noise or the path."""
+"""What tuners share that backpropagate the reward through rollouts, from noise or the path."""
 
 from dataclasses import dataclass
 from typing import Any

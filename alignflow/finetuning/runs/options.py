@@ -36,15 +36,6 @@ def _held_out(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _target(name: str, value: Any) -> Any:
-    if not hasattr(value, "tilted"):
-        raise ValueError(
-            f"{name} must have its exact tilt, {name}.tilted(reward, strength), as those of "
-            f"alignflow.targets have; got {checks.shown(value)}"
-        )
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Settings):
     """Options of a run.
@@ -57,8 +48,8 @@ class RunOptions(Settings):
     batch_size: int = option(256, "rows of a step", checks.count)
     annealing_stages: int | EqualStages | AdaptiveStages | None = option(
         None,
-        "tilts, each of the last one's result, by equal parts of the strength, or by AdaptiveStages "
-        "as large as leave enough candidates effective; None is the method's default",
+        "number of tilts, each of the last one's result, by equal parts of the strength; or "
+        "AdaptiveStages, by parts that leave enough candidates effective; None is the method's own",
         _stages,
     )
     recentering: int = option(
@@ -98,7 +89,6 @@ class RunOptions(Settings):
         None,
         "what has the policy's exact tilt, target.tilted(reward, strength); the distance to it is "
         "logged",
-        optional(_target),
     )
 
     def __post_init__(self):

@@ -42,9 +42,7 @@ class Runaway:
         condition: Conditions, rows (C, ...), cycled; None for none.
     """
 
-    def __init__(
-        self, method: str, base: FlowMap, batch_size: int, condition: Any = None
-    ):
+    def __init__(self, method: str, base: FlowMap, batch_size: int, condition: Any = None):
         least, most = SAMPLES
         self.method, self.base = method, base
         self.samples = max(least, min(batch_size, most))
@@ -76,8 +74,8 @@ class Runaway:
             raise RunawayError(
                 f"{self.method} ran away: at step {step} one sample in a hundred lies {ratio:.3g} "
                 "times as far out as those of the base, whose tilt has none there. Use "
-                "method='weighted', whose target is data; reach the tilt in parts with annealing_stages=, or "
-                "lower the strength or the learning rate"
+                "method='weighted', whose target is data; reach the tilt in parts with "
+                "annealing_stages=, or lower the strength or the learning rate"
             )
 
     def watch(self, model: FlowMap, step: int) -> None:
