@@ -1,15 +1,16 @@
 """The problem of a tuning: which policy is moved to which tilt, for which conditions."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import as_rows
 from alignflow.flow_map import FlowMap, Guided, TrainablePolicy
-from alignflow.predictions import AverageVelocity, MeanDenoiser, Prediction
+from alignflow.modules import set_unregistered
+from alignflow.predictions import AverageVelocity, MeanDenoiser
 from alignflow.tilt import Tilt
 
 __all__ = ["GuidedPolicy", "Problem", "unguided"]
@@ -60,25 +61,13 @@ class GuidedPolicy(Guided, TrainablePolicy):
 
     model: TrainablePolicy
 
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.model.module
-
-    @property
-    def parametrization(self) -> str:
-        """Of the network."""
-        return self.model.parametrization
-
-    @property
-    def invertible(self) -> bool:
-        """As of the policy."""
-        return self.model.invertible
-
-    @property
-    def prediction(self) -> Prediction:
-        """Of the guided field: average velocities, whatever the network predicts."""
-        return AverageVelocity() if self.model.prediction.velocity_at_end else MeanDenoiser()
+    def __init__(self, model: TrainablePolicy, scale: float):
+        super().__init__(model, scale)
+        self.parametrization, self.invertible = model.parametrization, model.invertible
+        # the guided field is predicted as average velocities, whatever the network predicts
+        defined = model.prediction.velocity_at_end
+        self.prediction = AverageVelocity() if defined else MeanDenoiser()
+        set_unregistered(self, module=model.module)  # which is the model's
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         free = self.model.average_velocity(x, s, t, self._null(condition, x))
@@ -96,7 +85,7 @@ class GuidedPolicy(Guided, TrainablePolicy):
 def _guided(model: FlowMap, guidance: float) -> FlowMap:
     if guidance == 1.0 or isinstance(model, GuidedPolicy):
         return model
-    return GuidedPolicy(model, guidance)
+    return GuidedPolicy(cast(TrainablePolicy, model), guidance)
 
 
 def unguided(model: FlowMap) -> FlowMap:

@@ -2,6 +2,9 @@
 
 from typing import Literal, cast
 
+from alignflow import checks
+from alignflow.settings import Option, options
+
 from .policy_gradient.grpo import GRPO
 from .pools.mfm import MFM
 from .pools.tilt_matching import ETM, ITM, TiltMatching
@@ -10,7 +13,7 @@ from .rollouts.adjoint_matching import AdjointMatching
 from .rollouts.direct import Direct
 from .tuner import Method
 
-__all__ = ["METHODS", "MethodName", "methods", "name_of"]
+__all__ = ["METHODS", "MethodName", "method_options", "methods", "name_of"]
 
 METHODS: dict[str, type[Method]] = {
     "direct": Direct,
@@ -33,6 +36,17 @@ def methods() -> dict[MethodName, str]:
     """Name to one line of every method."""
     lines = {name: (kind.__doc__ or "").splitlines()[0] for name, kind in METHODS.items()}
     return cast(dict[MethodName, str], lines)
+
+
+def method_options(method: MethodName | type[Method]) -> dict[str, Option]:
+    """Options of a method, by name: `(type, default, meaning)`.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    if isinstance(method, type) and issubclass(method, Method):
+        return options(method)
+    return options(METHODS[checks.choice("method", method, METHODS)])
 
 
 def name_of(method: Method) -> str:

@@ -1,14 +1,14 @@
 """`af.finetune`: a policy in, a tuned policy out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
 from alignflow import checks
-from alignflow.by_method import by_method
+from alignflow.by_method import ByMethod
 from alignflow.flow_map import FlowMap, check_trainable
 from alignflow.modes import frozen
 from alignflow.progress import watched
@@ -18,7 +18,7 @@ from alignflow.tilt import Tilt
 from alignflow.training import TrainingOptions
 
 from .problem import Problem, unguided
-from .registry import METHODS, MethodName, methods, name_of
+from .registry import METHODS, MethodName, method_options, methods, name_of
 from .runs.early_stop import EarlyStop
 from .runs.monitor import Monitor
 from .runs.options import RunOptions
@@ -28,6 +28,8 @@ from .tuner import Method, check_reward
 
 __all__ = ["finetune"]
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 Policy = TypeVar("Policy", bound=FlowMap)
 
 LEARNING_RATE, STRENGTH = 3e-4, 2.0
@@ -39,7 +41,18 @@ COMMON = (*PROBLEM, *RUN, *TRAINING)
 """Options of every method."""
 
 
-@by_method(methods)
+class _Finetune(ByMethod[Arguments, Result, MethodName]):
+    """The call `finetune`, with `methods()` and `options(method)`."""
+
+    def __init__(self, function: Callable[Arguments, Result]):
+        super().__init__(function, methods)
+
+    def options(self, method: MethodName | type[Method]) -> dict[str, Option]:
+        """Options of a method, by name: `(type, default, meaning)`."""
+        return method_options(method)
+
+
+@_Finetune
 @watched
 def finetune(
     policy: Policy,
@@ -112,8 +125,9 @@ def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str
     if isinstance(method, Method):
         if extra:
             raise ValueError(
-                f"{', '.join(extra)} must be given to {type(method).__name__}(...) itself, or is "
-                f"none of the options of every method, {', '.join(COMMON)}"
+                f"{', '.join(extra)} beside a method that has its options: say it there, as "
+                f"{type(method).__name__}({', '.join(f'{key}=...' for key in extra)}); options of "
+                f"every method are {', '.join(COMMON)}"
             )
         return method, name_of(method)
     checks.choice("method", method, METHODS)
@@ -130,8 +144,8 @@ def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str
 def _training(given: Mapping[str, Any]) -> TrainingOptions:
     if {"learning_rate", "optimizer"} <= set(given):
         raise ValueError("learning_rate would do nothing with an optimizer of your own")
-    chosen = {name: given[name] for name in TRAINING if name in given}
-    return TrainingOptions(**{"learning_rate": LEARNING_RATE} | chosen)
+    chosen: dict[str, Any] = {"learning_rate": LEARNING_RATE}
+    return TrainingOptions(**chosen | {name: given[name] for name in TRAINING if name in given})
 
 
 def _monitor(problem: Problem, run: RunOptions, training: TrainingOptions) -> Monitor:
@@ -172,10 +186,3 @@ def _check_langevin(reward: Reward, condition: Any) -> None:
         raise ValueError(
             "langevin has one distribution, and a policy with conditions has one for each"
         )
-
-
-def method_options(method: str | type[Method]) -> dict[str, Option]:
-    """The options of a method, by its name or class: of each its type, default and meaning."""
-    return options(method if isinstance(method, type) else METHODS[
-        checks.choice("method", method, METHODS)
-    ])  # fmt: skip

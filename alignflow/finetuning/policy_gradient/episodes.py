@@ -107,7 +107,7 @@ class Episodes(nn.Module):
         return drawn
 
     def _with_conditions(self, drawn: TensorDict) -> TensorDict:
-        flat = drawn.flatten(0, 1)
+        flat: Any = drawn.flatten(0, 1)
         flat["condition"] = take_rows(self.conditions, flat.pop("condition_row"))
         return flat.unflatten(0, drawn.shape)
 

@@ -3,7 +3,7 @@ r"""Annealing stages: each tilts the result of the last one by a part of the str
 .. math:: \rho_{a + h} \propto e^{h r} \rho_a, \qquad \sum h = \lambda
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from scipy.optimize import brentq
@@ -86,4 +86,4 @@ def largest_strength(tilt: Tilt, rewards: Tensor, groups: Tensor, fraction: floa
         return tilt.strength
     if excess(0.0) <= 0:  # of dropped candidates alone
         return 0.0
-    return float(brentq(excess, 0.0, tilt.strength))
+    return cast(float, brentq(excess, 0.0, tilt.strength))
