@@ -25,6 +25,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.finetuning.problem import Problem
+from alignflow.finetuning.tuner import check_reward
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.modules import set_unregistered
@@ -69,6 +70,7 @@ class MFM(VelocityMatching):
         return self.value == "gradient"
 
     def bind(self, problem: Problem) -> "MFMTuner":
+        check_reward(f"mfm with value={self.value}", self, problem.tilt.reward)
         return MFMTuner(problem, self)
 
 
