@@ -13,11 +13,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.posteriors import DrawnPosterior
-from alignflow.posteriors.glass import INNER_SOLVERS, check_inner, inner_flow
+from alignflow.posteriors.glass import check_inner, inner_flow
 
 from .base import NoisyTransition
 from .memoryless import memoryless_std, noise_weight
@@ -55,10 +54,6 @@ class Bridge(PosteriorTransition):
         posterior.rename(endpoint="step_endpoint", endpoint_noise="step_endpoint_noise")
         self.posterior = posterior
 
-    @property
-    def cost(self) -> Cost:
-        return self.posterior.cost_of(1)
-
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         super().draw(tensordict, generator)
         self.posterior.draw(tensordict, generator)
@@ -90,11 +85,6 @@ class GLASSTransition(PosteriorTransition):
     def __init__(self, model: FlowMap, inner_steps: int = 4, solver: str = "heun"):
         super().__init__()
         self.model, (self.inner_steps, self.solver) = model, check_inner(inner_steps, solver)
-
-    @property
-    def cost(self) -> Cost:
-        forwards = INNER_SOLVERS[self.solver](self.inner_steps)
-        return Cost(nfe=forwards * forwards_of_call(self.model))
 
     def forward(self, tensordict):
         x, t, target, noise = (self.read(tensordict, key) for key in self.reads)

@@ -16,7 +16,6 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 
@@ -154,10 +153,6 @@ class Anchored(GaussianTransition):
     def __init__(self, model: FlowMap, anchor: float = 0.5):
         super().__init__()
         self.model, self.anchor = model, checks.fraction("anchor", anchor, zero=False)
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(nfe=forwards_of_call(self.model))
 
     def moments(self, tensordict):
         x, t, target = (self.read(tensordict, key) for key in self.reads[:3])
