@@ -21,7 +21,7 @@ from .rollouts.regularizers import MMD, EndpointDistance, EndpointKL, PathKL
 from .runs.annealing import AdaptiveStages, EqualStages
 from .runs.langevin import Langevin
 from .runs.runaway import RunawayError
-from .tune import finetune
+from .tune import finetune, keywords
 from .tuner import Method, Tuner
 
 __all__ = [
@@ -54,4 +54,5 @@ __all__ = [
     "VelocityMatchingTuner",
     "Weighted",
     "finetune",
+    "keywords",
 ]

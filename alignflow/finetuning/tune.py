@@ -1,7 +1,7 @@
 """`af.finetune`: a policy in, a tuned policy out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -14,7 +14,7 @@ from alignflow.modes import frozen
 from alignflow.progress import watched
 from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options, options
-from alignflow.tilt import Tilt
+from alignflow.tilt import DefaultStrength, as_tilt
 from alignflow.training import TrainingOptions
 
 from .problem import Problem, unguided
@@ -26,19 +26,21 @@ from .runs.run import Run
 from .runs.runaway import Runaway
 from .tuner import Method, check_reward
 
-__all__ = ["finetune"]
+__all__ = ["finetune", "keywords"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Policy = TypeVar("Policy", bound=FlowMap)
 
-LEARNING_RATE, STRENGTH = 3e-4, 2.0
+LEARNING_RATE = 3e-4
 
 PROBLEM = ("condition", "guidance")
 RUN = [name for name in options(RunOptions) if name not in ("steps", "batch_size")]
 TRAINING = [name for name in options(TrainingOptions) if name != "stop"]
 COMMON = (*PROBLEM, *RUN, *TRAINING)
 """Options of every method."""
+OF_PIPELINE = ("folder", "held_out", "evaluate", "stop", "progress", "meter")
+SHARED = ("precision", "compile")  # which a config states for all stages, and perhaps for this one
 
 
 class _Finetune(ByMethod[Arguments, Result, MethodName]):
@@ -58,7 +60,7 @@ def finetune(
     policy: Policy,
     reward: Any,
     method: MethodName | Method = "weighted",
-    strength: float | None = None,
+    strength: float = DefaultStrength(2.0),
     steps: int = 2000,
     batch_size: int = 256,
     generator: torch.Generator | int | None = None,
@@ -71,7 +73,7 @@ def finetune(
             gradient, only the others are tuned.
         reward: A reward, or any callable as a black box; or a `Tilt`, which has its strength.
         method: A name of `finetune.methods()`, or a value such as `TiltMatching(pool=8192)`.
-        strength: lambda of the tilt; 2 by default.
+        strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one.
         steps: Gradient steps in all.
         batch_size: Rows of a step.
         generator: Source of all randomness, or a seed.
@@ -86,7 +88,7 @@ def finetune(
         RunawayError: If the policy diverges; see `runaway`.
     """
     check_trainable(policy, "finetune")
-    tilt = _tilt(reward, strength)
+    tilt = as_tilt(reward, strength)
     run = RunOptions(**{name: given[name] for name in RUN if name in given}, steps=steps,
                      batch_size=batch_size)  # fmt: skip
     chosen, name = _method(method, given)
@@ -109,14 +111,6 @@ def finetune(
         runaway = Runaway(name, problem.policy, run.batch_size, problem.condition)
         tuned = Run(problem, chosen, run, training, runaway, early_stop)()
     return cast(Policy, unguided(tuned))
-
-
-def _tilt(reward: Any, strength: float | None) -> Tilt:
-    if not isinstance(reward, Tilt):
-        return Tilt(reward, STRENGTH if strength is None else strength)
-    if strength is not None:
-        raise ValueError("strength would do nothing with a Tilt, which has its own")
-    return reward
 
 
 def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str]:
@@ -142,7 +136,8 @@ def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str
 
 
 def _training(given: Mapping[str, Any]) -> TrainingOptions:
-    if {"learning_rate", "optimizer"} <= set(given):
+    rate = given.get("learning_rate", LEARNING_RATE)
+    if given.get("optimizer") is not None and rate != LEARNING_RATE:
         raise ValueError("learning_rate would do nothing with an optimizer of your own")
     chosen: dict[str, Any] = {"learning_rate": LEARNING_RATE}
     return TrainingOptions(**chosen | {name: given[name] for name in TRAINING if name in given})
@@ -186,3 +181,20 @@ def _check_langevin(reward: Reward, condition: Any) -> None:
         raise ValueError(
             "langevin has one distribution, and a policy with conditions has one for each"
         )
+
+
+def keywords(method: MethodName) -> dict[str, Option]:
+    """What a config may say of a tuning by a method: arguments of `finetune`, and its options.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    found = {"strength": Option(float, 2.0, "lambda of the tilt, per unit of reward")}
+    found |= options(RunOptions) | options(TrainingOptions) | method_options(method)
+    found |= {
+        "condition": Option(Any, None, "one to tune for, or several"),
+        "guidance": Option(float, 1.0, "scale of classifier-free guidance"),
+        "learning_rate": found["learning_rate"]._replace(default=LEARNING_RATE),
+    }
+    found |= {name: found[name]._replace(default=MISSING) for name in SHARED}
+    return {name: each for name, each in found.items() if name not in OF_PIPELINE}

@@ -6,10 +6,19 @@ __all__ = ["KEYS", "TARGETS", "modernized"]
 
 _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
 
-TARGETS: dict[str, str] = {f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA}
+TARGETS: dict[str, str] = {
+    "alignflow.finetuning.AdaptiveLevels": "alignflow.finetuning.AdaptiveStages",
+    "alignflow.finetuning.EqualLevels": "alignflow.finetuning.EqualStages",
+    **{f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA},
+}
 """Import paths that have moved, old to new."""
 
-KEYS: dict[str, str] = {"data_deviation": "data_std"}
+KEYS: dict[str, str] = {
+    "data_deviation": "data_std",
+    "levels": "annealing_stages",
+    "law": "distribution",
+    "share": "ess_fraction",
+}
 """Keys that were renamed wherever they stand, old to new."""
 
 

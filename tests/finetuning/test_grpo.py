@@ -215,7 +215,8 @@ def test_advantages_compare_episodes_of_one_condition(bind):
     def labelled(x, condition=None):
         return x[:, 0] + 100 * condition
 
-    loss = bind(GRPO, policy, labelled, 1.0, environment=partial(DenoisingEnv, steps=2), episodes=400,
+    loss = bind(
+        GRPO, policy, labelled, 1.0, environment=partial(DenoisingEnv, steps=2), episodes=400,
         condition=torch.tensor([0, 2]),
     )  # fmt: skip
     batch = loss.sample_batch(400)

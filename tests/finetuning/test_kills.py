@@ -33,8 +33,8 @@ CHILD = """
     print("begins", flush=True)
     tuned = af.finetune(
         policy, ring_reward(), "tilt", 0.5, steps=steps, batch_size=64, annealing_stages=2,
-        recentering=40, generator=torch.Generator().manual_seed(1), folder=folder, checkpoint_every=20,
-        pool=256, held_out={"same": ring_reward()}, early_stop=20.0,
+        recentering=40, generator=torch.Generator().manual_seed(1), folder=folder,
+        checkpoint_every=20, pool=256, held_out={"same": ring_reward()}, early_stop=20.0,
         progress=lambda step, steps, metrics: print(step, flush=True),
     )
     tuned.save(folder + "/tuned")

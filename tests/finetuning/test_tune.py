@@ -1,6 +1,5 @@
 """The front door: what `finetune` takes, leaves alone, logs and refuses."""
 
-import inspect
 import json
 from functools import partial
 from pathlib import Path
@@ -224,10 +223,10 @@ def test_each_config_holds_the_defaults_and_runs(method, normal, first, generato
     given = instantiate(config, _convert_="all")
     af.finetune(normal, first, generator=generator, **{**given, **tiny(method)})
     assert given.pop("method") == method
-    built = METHODS[method](normal, first, 1.0, **NEEDED.get(method, {}))
-    defaults = {"learning_rate": 3e-4}
-    for function in (*(kind.__init__ for kind in METHODS[method].__mro__[::-1]), af.finetune):
-        defaults |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    # which is that of the import path, with steps that suit the data of this policy
+    given.pop("environment", None)
+    defaults = {name: option.default for name, option in af.finetune.options(method).items()}
+    built = METHODS[method]().bind(Problem(normal, af.Tilt(first, 1.0)))
     for name, value in given.items():
         # None stands for what the method chooses itself
         default = getattr(built, name) if value is not None is defaults[name] else defaults[name]

@@ -14,6 +14,7 @@ Flow-GRPO (2505.05470) and Flow-Map GRPO (2607.00535) for the stochastic steps.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
@@ -25,12 +26,13 @@ from torchrl.objectives import LossModule
 from alignflow import checks
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import Method, Tuner
+from alignflow.flow_map import FlowMap
 from alignflow.modules import set_unregistered
 from alignflow.settings import option
 
 from .episodes import Episodes, action_distribution, step_kl
 
-__all__ = ["GRPO"]
+__all__ = ["GRPO", "environment_maker"]
 
 # by its path: the environments are a wing, which the core does not import
 ENVIRONMENT = "alignflow.envs.DenoisingEnv"
@@ -68,7 +70,7 @@ class GRPO(Method):
         ENVIRONMENT,
         "makes the environment: a callable `(base, reward, num_envs=, condition=, jitter=)`, such "
         "as a functools.partial of alignflow.envs.DenoisingEnv with steps and transition, or the "
-        "import path of one",
+        "import path of one, whose transition is then the SDE with the policy's data_std",
         _environment,
     )
     episodes: int = option(256, "episodes at a time; rewards are compared among them", _group)
@@ -77,6 +79,14 @@ class GRPO(Method):
 
     def bind(self, problem: Problem) -> "GRPOTuner":
         return GRPOTuner(problem, self)
+
+
+def environment_maker(environment: Any, policy: FlowMap) -> Callable[..., Any]:
+    """What makes an environment; one of an import path with steps that suit the policy's data."""
+    if not isinstance(environment, str):
+        return environment
+    transition = {"name": "sde", "data_std": policy.data_std}
+    return partial(resolve_name(environment), transition=transition)
 
 
 class GRPOTuner(Tuner):
@@ -99,9 +109,7 @@ class GRPOTuner(Tuner):
     def __init__(self, problem: Problem, method: GRPO):
         super().__init__(problem, method, diagonal_fraction=0.5)
         self.clip = method.clip
-        make: Any = method.environment
-        if isinstance(make, str):
-            make = resolve_name(make)
+        make = environment_maker(method.environment, self.base)
         environment = make(
             self.base,
             self.reward,
