@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, Wrapped
 from alignflow.reward_module import Reward
 
 __all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "dry_run", "metered"]
@@ -105,7 +105,7 @@ def dry_run() -> Iterator[None]:
         _DRY.reset(token)
 
 
-class MeteredFlowMap(FlowMap):
+class MeteredFlowMap(Wrapped):
     """A flow map whose forwards and backwards are counted.
 
     Args:
@@ -115,9 +115,7 @@ class MeteredFlowMap(FlowMap):
     """
 
     def __init__(self, model: FlowMap, meter: Meter | None = None):
-        super().__init__(model.event_shape)
-        self.model = model
-        self.data_std = model.data_std
+        super().__init__(model)
         self.meter = meter
 
     def velocity(self, x, t, condition=None):
@@ -130,16 +128,9 @@ class MeteredFlowMap(FlowMap):
         asked = self._asked
         return self._count(asked.flow_map(x, s, t, condition), asked.evaluations)
 
-    @property
-    def has_posterior_flow(self):
-        return self.model.has_posterior_flow
-
     def posterior_flow(self, noise, x, t, condition=None):
         draws = self._asked.posterior_flow(noise, x, t, condition)
         return self._count(draws.flatten(0, 1)).unflatten(0, draws.shape[:2])
-
-    def decode(self, x):
-        return self.model.decode(x)
 
     @property
     def _asked(self) -> FlowMap:

@@ -21,7 +21,7 @@ from alignflow.conditions import as_given, condition_rows, null_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
 from alignflow.predictions import AverageVelocity, Prediction
 
-__all__ = ["FlowMap", "Guided", "TrainablePolicy", "check_flow_map", "check_trainable"]
+__all__ = ["FlowMap", "Guided", "TrainablePolicy", "Wrapped", "check_flow_map", "check_trainable"]
 
 
 class FlowMap(TensorDictModuleBase):
@@ -38,10 +38,10 @@ class FlowMap(TensorDictModuleBase):
             integrates its velocity. What a result cost is counted by it.
         data_std: Standard deviation of the data along a coordinate. With it the long steps of a
             memoryless SDE, and the inner looks of a stochastic map, are exact for normal data.
-        prediction: What is predicted of a jump, and how a loss regresses it.
         null_condition: The row that stands for no condition, under which the flow is the
             unconditional one; guidance and condition dropout use it. By default guidance passes
             None, and dropout writes -1 and the empty text, as `alignflow.conditions` says.
+        prediction: What is predicted of a jump, and how a loss regresses it.
     """
 
     evaluations: int = 1
@@ -287,7 +287,31 @@ class TrainablePolicy(FlowMap):
         raise NotImplementedError
 
 
-class Guided(FlowMap):
+class Wrapped(FlowMap):
+    """A flow map around another, which decodes, and takes conditions, as that one does.
+
+    Args:
+        model: The other.
+    """
+
+    def __init__(self, model: FlowMap):
+        super().__init__(model.event_shape)
+        self.model = model
+        self.data_std, self.null_condition = model.data_std, model.null_condition
+        self.prediction = model.prediction
+
+    @property
+    def has_posterior_flow(self) -> bool:
+        return self.model.has_posterior_flow
+
+    def decode(self, x: Tensor) -> Any:
+        return self.model.decode(x)
+
+    def check_condition(self, condition: Any) -> None:
+        self.model.check_condition(condition)
+
+
+class Guided(Wrapped):
     """Classifier-free guidance: the field moved from the unconditional to the conditional and on.
 
     For the velocity this is the usual rule. For the map it extrapolates the jumps themselves, which
@@ -303,9 +327,7 @@ class Guided(FlowMap):
     """
 
     def __init__(self, model: FlowMap, scale: float):
-        super().__init__(model.event_shape)
-        self.model = model
-        self.data_std = model.data_std
+        super().__init__(model)
         self.scale = checks.finite("scale", scale)
 
     def velocity(self, x, t, condition=None):
@@ -320,21 +342,11 @@ class Guided(FlowMap):
             self.model.flow_map(x, s, t, condition), self.scale
         )
 
-    @property
-    def has_posterior_flow(self):
-        return self.model.has_posterior_flow
-
     def posterior_flow(self, noise, x, t, condition=None):
         null = self._null(condition, x)
         return self.model.posterior_flow(noise, x, t, null).lerp(
             self.model.posterior_flow(noise, x, t, condition), self.scale
         )
-
-    def decode(self, x):
-        return self.model.decode(x)
-
-    def check_condition(self, condition):
-        self.model.check_condition(condition)
 
     def _null(self, condition, x: Tensor):
         if condition is None:

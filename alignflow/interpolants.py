@@ -22,6 +22,7 @@ __all__ = [
     "as_time",
     "average_velocity_from_mean_denoiser",
     "check_grid",
+    "comes_before",
     "denoiser_from_velocity",
     "expand_time",
     "flow_map_from_average_velocity",
@@ -87,7 +88,17 @@ def as_time(t: float | Tensor, x: Tensor) -> Tensor:
         raise ValueError(
             f"a time must be a number or of shape ({x.shape[0]},), got {tuple(t.shape)}"
         )
-    return t.to(dtype=x.dtype, device=x.device).expand(x.shape[0])
+    t = t.to(dtype=x.dtype, device=x.device)
+    return t if t.ndim else t.expand(x.shape[0])
+
+
+def comes_before(t: float | Tensor, s: float | Tensor) -> bool:
+    """Whether some time t, a number or (N,), comes before its s.
+
+    Tensors on a GPU are not looked at, for that would wait for them: there it is False.
+    """
+    earlier = t < s
+    return _any(earlier) if isinstance(earlier, Tensor) else earlier
 
 
 def expand_time(t: Tensor, x: Tensor) -> Tensor:
@@ -187,5 +198,10 @@ def flow_map_from_mean_denoiser(x: Tensor, s: Tensor, t: Tensor, mean_denoiser: 
 
 
 def _refuse_end(t: Tensor, what: str) -> None:
-    if (t >= 1).any():
+    if _any(t >= 1):
         raise ValueError(f"{what} is 0/0 at time 1: ask for it before the end of the path")
+
+
+def _any(mask: Tensor) -> bool:
+    """Whether any of it is true, where asking costs no waiting."""
+    return mask.device.type == "cpu" and bool(mask.any())

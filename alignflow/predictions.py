@@ -19,7 +19,7 @@ from torch import Tensor
 from alignflow.interpolants import expand_time, flow_map_from_average_velocity
 from alignflow.regressions import Damped, Regression, SquaredError
 
-__all__ = ["PREDICTIONS", "AverageVelocity", "MeanDenoiser", "Prediction"]
+__all__ = ["AverageVelocity", "MeanDenoiser", "Prediction"]
 
 
 class Prediction:
@@ -100,10 +100,3 @@ class MeanDenoiser(AverageVelocity):
     """The mean denoiser delta_{s,t}, regressed as the average velocity (delta - x) / (1-s)."""
 
     velocity_at_end = False
-
-
-PREDICTIONS: dict[str, Prediction] = {
-    "average_velocity": AverageVelocity(),
-    "mean_denoiser": MeanDenoiser(),
-}
-"""Of a policy's `parametrization`."""

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 from torch.distributions.distribution import Distribution
 from torchrl.modules import ProbabilisticActor
 
+from alignflow.conditions import flat_rows
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.steering.registry import Choice, build_transition
 
@@ -21,7 +22,7 @@ LOG_NORMAL = math.log(2 * math.pi) / 2
 
 
 class StepDistribution(Distribution):
-    """Round Gaussians over whole states; one without spread is its mean, of log-density 0.
+    """Isotropic Gaussians over whole states; one of scale 0 is its mean, of log-density 0.
 
     Args:
         loc: Means (*B, *E).
@@ -60,17 +61,17 @@ class StepDistribution(Distribution):
         return self.loc + self._wide(self.scale) * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """(*B,), in nats; 0 where there is no spread."""
-        spread = torch.where(self.scale > 0, self.scale, 1.0)
+        """(*B,), in nats; 0 where the scale is 0."""
+        scale = torch.where(self.scale > 0, self.scale, 1.0)
         square = (value - self.loc).flatten(-len(self.event_shape)).square().sum(-1)
         size = self.event_shape.numel()
-        total = -square / (2 * spread.square()) - size * (spread.log() + LOG_NORMAL)
+        total = -square / (2 * scale.square()) - size * (scale.log() + LOG_NORMAL)
         return torch.where(self.scale > 0, total, 0.0)
 
     def entropy(self) -> Tensor:
-        """(*B,), in nats; 0 where there is no spread."""
-        spread = torch.where(self.scale > 0, self.scale, 1.0)
-        total = self.event_shape.numel() * (0.5 + LOG_NORMAL + spread.log())
+        """(*B,), in nats; 0 where the scale is 0."""
+        scale = torch.where(self.scale > 0, self.scale, 1.0)
+        total = self.event_shape.numel() * (0.5 + LOG_NORMAL + scale.log())
         return torch.where(self.scale > 0, total, 0.0)
 
     def _wide(self, scale: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class StepDistribution(Distribution):
 
 
 class StepMoments(TensorDictModuleBase):
-    """Mean `loc` (*B, *E) and spread `scale` (*B,) of a stochastic step, under any batch shape.
+    """Mean `loc` (*B, *E) and standard deviation `scale` (*B,) of a step, under any batch shape.
 
     Args:
         policy: Makes the step.
@@ -102,14 +103,14 @@ class StepMoments(TensorDictModuleBase):
         state = tensordict["state"].reshape(-1, *self.policy.event_shape)
         rows = {"state": state}
         rows |= {key: tensordict[key].reshape(-1) for key in ("time", "target_time")}
-        condition = tensordict.get("condition", None)
+        condition = flat_rows(tensordict.get("condition", None), len(batch))
         if condition is not None:
-            condition = rows["condition"] = condition.reshape(-1, *condition.shape[len(batch) :])
+            rows["condition"] = condition
         if "velocity" in self.transition.reads:
             rows["velocity"] = self.policy.velocity(state, rows["time"], condition)
-        mean, spread, _ = self.transition.moments(TensorDict(rows, batch_size=len(state)))
+        mean, std, _ = self.transition.moments(TensorDict(rows, batch_size=len(state)))
         tensordict["loc"] = mean.reshape(*batch, *self.policy.event_shape)
-        tensordict["scale"] = spread.reshape(batch)
+        tensordict["scale"] = std.reshape(batch)
         return tensordict
 
 
@@ -121,8 +122,8 @@ def denoising_actor(policy: FlowMap, transition: Choice = "sde") -> Any:
 
     Args:
         policy: A flow map.
-        transition: "sde", the memoryless SDE, or {"name": "sde", "noise": 0.7} for a share of its
-            noise: for many steps. Or "anchored" ({"name": "anchored", "anchor": 0.5}), which keeps
+        transition: For many steps "sde", the memoryless SDE, or {"name": "sde", "noise": 0.7} for a
+            fraction of its noise. Or "anchored" ({"name": "anchored", "anchor": 0.5}), which keeps
             the marginals of a few-step map at any step length.
     """
     return ProbabilisticActor(

@@ -1,6 +1,6 @@
 """The denoising process for gymnasium: one episode, or many in step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -10,8 +10,10 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from tensordict import TensorDictBase
 
 from alignflow import checks
+from alignflow.conditions import as_given, join_rows
 
 from .process import DenoisingProcess
 from .rendering import picture
@@ -25,7 +27,8 @@ RENDER_MODES = ["rgb_array"]
 class DenoisingGym(gymnasium.Env):
     """One episode of `DenoisingProcess`: `alignflow/Denoising-v0`.
 
-    Observations are a dict of `state` (*E,) and `time` (1,), and `condition` where there is one; an
+    Observations are a dict of `state` (*E,) and `time` (1,), and `condition` where there is one: an
+    array, a text, or a dict of such. An
     action is the next state (*E,), of the policy's precision; the reward comes with the last step.
 
     Args:
@@ -58,15 +61,15 @@ class DenoisingGym(gymnasium.Env):
             return None
         return picture(self.process, self._episode.state)
 
-    def _observed(self) -> dict[str, np.ndarray]:
-        return {key: value[0] for key, value in self._episode.observed().items()}
+    def _observed(self) -> dict[str, Any]:
+        return _row(self._episode.observed(), 0)
 
 
 class DenoisingVectorGym(VectorEnv):
     """Many episodes in step: `gymnasium.make_vec("alignflow/Denoising-v0", num_envs, ...)`.
 
-    All end together; the step after that starts them anew, whatever its actions. Each has a source
-    of randomness of its own: with the seed of a single environment it starts as that does.
+    All end together; the step after that starts them anew, whatever its actions. Each has its own
+    source of randomness: with the seed of a single environment it starts as that does.
 
     Args:
         num_envs: Of episodes.
@@ -96,13 +99,13 @@ class DenoisingVectorGym(VectorEnv):
         """Start anew.
 
         Args:
-            seed: One for each episode, None for one that goes on with its own; or that of the
-                first, which the others count on from.
+            seed: One for each episode, None for one that keeps its generator; or that of the first,
+                which the others count on from.
             options: Of nothing.
         """
-        for k, own in enumerate(self._seeds(seed)):
-            if own is not None:
-                self._randoms[k] = seeding.np_random(own)[0]
+        for k, given in enumerate(self._seeds(seed)):
+            if given is not None:
+                self._randoms[k] = seeding.np_random(given)[0]
         self._episode.start([_generator(random) for random in self._randoms])
         return self._episode.observed(), {}
 
@@ -116,7 +119,7 @@ class DenoisingVectorGym(VectorEnv):
             raise ValueError(
                 f"{self.num_envs} episodes take {self.num_envs} seeds, got {len(seed)}"
             )
-        return [None if own is None else checks.count("seed", own, least=0) for own in seed]
+        return [None if one is None else checks.count("seed", one, least=0) for one in seed]
 
     def step(self, actions):
         if self._episode.ended:
@@ -149,7 +152,7 @@ class _Episode:
         starts = [self.process.start(1, generator) for generator in generators]
         states, conditions = zip(*starts, strict=True)
         self.state = torch.cat(states)
-        self.condition = None if self.process.conditions is None else torch.cat(conditions)
+        self.condition = join_rows(conditions)
         self.shift = torch.cat([self.process.shifts(1, generator) for generator in generators])
         self.done = 0
 
@@ -164,7 +167,7 @@ class _Episode:
             return torch.zeros(self.n)
         return self.process.finish(self.state, self.condition).cpu()
 
-    def observed(self) -> dict[str, np.ndarray]:
+    def observed(self) -> dict[str, Any]:
         time = self.process.time(torch.full((self.n,), self.done), self.shift)
         found = {"state": self.state, "time": time[:, None]}
         if self.condition is not None:
@@ -194,11 +197,26 @@ def _observation_space(process: DenoisingProcess) -> spaces.Dict:
         "time": spaces.Box(0.0, 1.0, (1,), _kind(process)),
     }
     if process.conditions is not None:
-        kind = process.conditions.numpy().dtype
+        found["condition"] = _condition_space(process.conditions)
+    return spaces.Dict(found)
+
+
+def _condition_space(rows: Any) -> spaces.Space:
+    """Where conditions lie, of which these are some."""
+    if isinstance(rows, Mapping | TensorDictBase):
+        return spaces.Dict({str(k): _condition_space(as_given(v)) for k, v in rows.items()})
+    if isinstance(rows, torch.Tensor):
+        kind = _array(rows).dtype
         whole = np.issubdtype(kind, np.integer)
         low, high = (np.iinfo(kind).min, np.iinfo(kind).max) if whole else (-np.inf, np.inf)
-        found["condition"] = spaces.Box(low, high, tuple(process.conditions.shape[1:]), kind.type)
-    return spaces.Dict(found)
+        return spaces.Box(low, high, tuple(rows.shape[1:]), kind.type)
+    if all(isinstance(row, str) for row in rows):
+        longest, letters = max(map(len, rows)), "".join(sorted(set("".join(rows))))
+        return spaces.Text(max(longest, 1), min_length=0, charset=letters or " ")
+    raise ValueError(
+        "gymnasium observes conditions that are numbers, texts, or mappings of such, "
+        f"got {checks.shown(rows[0])}"
+    )
 
 
 def _action_space(process: DenoisingProcess) -> spaces.Box:
@@ -210,10 +228,23 @@ def _kind(process: DenoisingProcess) -> Any:
     return _array(torch.zeros(0, dtype=process.dtype)).dtype.type
 
 
-def _array(value: torch.Tensor) -> np.ndarray:
+def _array(value: Any) -> Any:
+    """What gymnasium observes of rows: arrays, tuples of texts, dicts of such."""
+    value = as_given(value)
+    if isinstance(value, Mapping | TensorDictBase):
+        return {str(key): _array(field) for key, field in value.items()}
+    if not isinstance(value, torch.Tensor):
+        return tuple(value)
     # there is no bfloat16 in NumPy
     value = value.float() if value.dtype == torch.bfloat16 else value
     return value.detach().cpu().numpy().copy()
+
+
+def _row(rows: Any, number: int) -> Any:
+    """One of the rows that are observed."""
+    if isinstance(rows, dict):
+        return {key: _row(field, number) for key, field in rows.items()}
+    return rows[number]
 
 
 def _generator(random: np.random.Generator) -> torch.Generator:

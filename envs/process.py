@@ -1,4 +1,4 @@
-"""What a step of denoising is: where states start, when they are, and what their end is worth."""
+"""What a step of denoising is: where states start, at what times they are, and the final reward."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.conditions import as_rows
+from alignflow.conditions import as_rows, draw_rows
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import as_reward
@@ -18,15 +18,15 @@ class DenoisingProcess:
     """The Markov decision process that every environment of this folder is.
 
     A state is x at one of the times of a grid from 0 to 1, the first one noise. An action is the
-    next state, whatever it is. The end, the state at time 1, is worth its reward; nothing before it
-    is worth anything.
+    next state, whatever it is. The state at time 1 has the reward; those before it have none.
 
     Args:
         policy: The flow map that is denoised by; here it gives noise and decodes ends.
         reward: Of the end; any reward, or any callable as a black box.
         steps: Actions of an episode, evenly spaced in time.
         grid: Their times in place of these, increasing from 0 to 1.
-        condition: One for all episodes, or several (C, ...), one of them drawn for each.
+        condition: One for all episodes, or several, one of them drawn for each: a tensor (C, ...),
+            texts, or any other rows.
         jitter: Whether the inner times of each episode move together, by up to half a gap, so that
             episodes meet all times.
     """
@@ -66,19 +66,17 @@ class DenoisingProcess:
         """Of rewards: the same, but never less than float32."""
         return torch.promote_types(self.dtype, torch.float32)
 
-    def start(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Noise (n, *E) and conditions (n, ...)."""
+    def start(self, n: int, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """Noise (n, *E) and n rows of conditions."""
         state = self.policy.noise(n, generator)
-        if self.conditions is None:
-            return state, None
-        rows = torch.randint(len(self.conditions), (n,), generator=generator)
-        return state, self.conditions[rows].to(state.device)
+        return state, draw_rows(self.conditions, n, generator, state.device)
 
     def shifts(self, n: int, generator: torch.Generator) -> Tensor:
         """Of the inner times of episodes, in gaps, (n,)."""
+        device = generator.device
         if not self.jitter:
-            return torch.zeros(n, dtype=self.dtype)
-        return torch.rand(n, generator=generator, dtype=self.dtype) - 0.5
+            return torch.zeros(n, dtype=self.dtype, device=device)
+        return torch.rand(n, generator=generator, dtype=self.dtype, device=device) - 0.5
 
     def time(self, step: Tensor, shift: Tensor) -> Tensor:
         """Times of states, from the steps taken and the episodes' shifts, both (n,)."""
@@ -92,7 +90,7 @@ class DenoisingProcess:
         return torch.where(inner, moved, times[step])
 
     @torch.no_grad()
-    def finish(self, state: Tensor, condition: Tensor | None) -> Tensor:
+    def finish(self, state: Tensor, condition: Any) -> Tensor:
         """Rewards (n,) of ends (n, *E).
 
         Raises:

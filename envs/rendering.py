@@ -1,4 +1,4 @@
-"""A state as a picture: an image as it is, points in the plane among the policy's own samples."""
+"""A state as a picture: an image as it is, points in the plane among samples of the policy."""
 
 from typing import Any
 
@@ -41,9 +41,9 @@ def _points(process: DenoisingProcess, state: Tensor) -> np.ndarray:
     reach = 1.2 * crowd.abs().max().item()
     canvas = np.full((SIZE, SIZE, 3), PAPER, dtype=np.uint8)
     for points, radius, color in ((crowd, 1, (GRAY,) * 3), (state.cpu(), 4, INK)):
-        share = (points.float() / reach).clamp(-1, 1)
-        columns = ((share[:, 0] + 1) / 2 * (SIZE - 1)).round().int().tolist()
-        rows = ((1 - share[:, 1]) / 2 * (SIZE - 1)).round().int().tolist()
+        place = (points.float() / reach).clamp(-1, 1)
+        columns = ((place[:, 0] + 1) / 2 * (SIZE - 1)).round().int().tolist()
+        rows = ((1 - place[:, 1]) / 2 * (SIZE - 1)).round().int().tolist()
         for row, column in zip(rows, columns, strict=True):
             top, left = max(row - radius, 0), max(column - radius, 0)
             canvas[top : row + radius + 1, left : column + radius + 1] = color

@@ -1,14 +1,16 @@
 """The denoising process as a torchrl environment, batched."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Binary, Bounded, Composite, Unbounded
+from torchrl.data import Binary, Bounded, Composite, NonTensor, Unbounded
 from torchrl.envs import EnvBase
 
 from alignflow import checks
+from alignflow.conditions import as_given, join_rows, take_rows
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.steering.registry import Choice
 
@@ -23,8 +25,8 @@ class DenoisingEnv(EnvBase):
 
     Reads `action` (N, *E), the next state. Writes `state` (N, *E), its `time` and the
     `target_time` of the action that is due (N, 1), `step` (N, 1) counted from 0, the `shift` (N, 1)
-    of the episode's inner times, perhaps `condition` (N, ...), and `reward` (N, 1). All that a step
-    needs is in the tensordict, so that rows may stand at different steps.
+    of the episode's inner times, perhaps N rows of `condition`, and `reward` (N, 1). All that a
+    step needs is in the tensordict, so that rows may stand at different steps.
 
     Args:
         policy: The flow map that is denoised by.
@@ -34,8 +36,8 @@ class DenoisingEnv(EnvBase):
         condition: One for all episodes, or several, one drawn for each.
         num_envs: N, episodes at once.
         kl_weight: Taken from each reward times log q - log p of the action, q the actor's density
-            (`action_log_prob`, as its own actor writes it) and p the policy's own under
-            `transition`: summed over an episode its mean is a KL to the policy's paths.
+            (`action_log_prob`, as its actor writes it) and p the policy's under `transition`:
+            summed over an episode its mean is a KL to the policy's paths.
         transition: Of that p, and of `actor`, as `denoising_actor` takes it.
         jitter: Whether each episode's inner times move together, by up to half a gap.
         seed: Of starts and conditions.
@@ -79,7 +81,7 @@ class DenoisingEnv(EnvBase):
         return self.process.steps
 
     def actor(self, policy: FlowMap | None = None) -> Any:
-        """A `denoising_actor` of a policy, by default of the environment's own."""
+        """A `denoising_actor` of a policy, by default of the environment's."""
         return denoising_actor(self.process.policy if policy is None else policy, self.transition)
 
     def _make_specs(self) -> None:
@@ -92,10 +94,8 @@ class DenoisingEnv(EnvBase):
             "step": Bounded(0, self.process.steps, column, device, torch.int64),
             "shift": Bounded(-0.5, 0.5, column, device, dtype),
         }
-        conditions = self.process.conditions
-        if conditions is not None:
-            width = batch + conditions.shape[1:]
-            observed["condition"] = Unbounded(width, device, conditions.dtype)
+        if self.process.conditions is not None:
+            observed["condition"] = _spec(self.process.conditions, batch, device)
         self.observation_spec = Composite(observed, shape=batch)
         # a step needs no more than what was observed
         self.state_spec = self.observation_spec.clone()
@@ -107,18 +107,19 @@ class DenoisingEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **_) -> TensorDict:
         n = self.batch_size[0]
         state, condition = self.process.start(n, self.generator)
-        step, shift = torch.zeros(n, 1, dtype=torch.int64), self.process.shifts(n, self.generator)
+        step = torch.zeros(n, 1, dtype=torch.int64, device=state.device)
+        shift = self.process.shifts(n, self.generator)
         fresh = self._observed(state, step, shift[:, None], condition)
         again = None if tensordict is None else tensordict.get("_reset", None)
         if tensordict is not None and again is not None and not again.all():
-            rows = again.reshape(n)
+            # of the rows before, followed by the fresh ones
+            rows = torch.arange(n, device=again.device) + n * again.reshape(n)
             for key in fresh.keys():
-                kept, new = tensordict[key], fresh[key]
-                fresh[key] = torch.where(rows.reshape(n, *[1] * (new.ndim - 1)), new, kept)
+                fresh[key] = take_rows(join_rows([tensordict.get(key), fresh.get(key)]), rows)
         return fresh
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        action, condition = tensordict["action"], tensordict.get("condition", None)
+        action, condition = tensordict["action"], as_given(tensordict.get("condition", None))
         self.process.check_action(action, len(tensordict))
         step = tensordict["step"] + 1
         latest = int(step.max())
@@ -127,9 +128,8 @@ class DenoisingEnv(EnvBase):
         ended = step[:, 0] == self.process.steps
         reward = torch.zeros_like(step, dtype=self.process.reward_dtype)
         if latest == self.process.steps:
-            given = None if condition is None else condition[ended]
-            worth = self.process.finish(action[ended], given)
-            reward[ended] = worth.to(reward)[:, None]
+            final = self.process.finish(action[ended], take_rows(condition, ended))
+            reward[ended] = final.to(reward)[:, None]
         if self.kl_weight:
             ratio = self._log_ratio(tensordict)[:, None]
             reward = reward - self.kl_weight * ratio.to(reward)
@@ -137,9 +137,7 @@ class DenoisingEnv(EnvBase):
         out = self._observed(action, step, tensordict["shift"], condition)
         return out.update({"reward": reward, "done": done, "terminated": done.clone()})
 
-    def _observed(
-        self, state: Tensor, step: Tensor, shift: Tensor, condition: Tensor | None
-    ) -> TensorDict:
+    def _observed(self, state: Tensor, step: Tensor, shift: Tensor, condition: Any) -> TensorDict:
         step, shift = step.to(state.device), shift.to(state.device)
         due = (step + 1).clamp(max=self.process.steps)
         found = {
@@ -167,3 +165,13 @@ class DenoisingEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         self.generator = torch.Generator().manual_seed(seed or 0)
+
+
+def _spec(rows: Any, batch: torch.Size, device: torch.device) -> Any:
+    """What the conditions of a batch look like, of which these are some."""
+    if isinstance(rows, Tensor):
+        return Unbounded(batch + rows.shape[1:], device, rows.dtype)
+    if isinstance(rows, Mapping | TensorDictBase):
+        fields = {key: _spec(as_given(field), batch, device) for key, field in rows.items()}
+        return Composite(fields, shape=batch, device=device)
+    return NonTensor(batch, device, example_data=rows[0])

@@ -2,8 +2,9 @@
 
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
+from .loading import load_policy
 from .networks import EGNN, MLP, DiT, UNet
-from .policy import FlowMapPolicy, load_policy
+from .policy import FlowMapPolicy
 from .zoo import load, shipped
 
 __all__ = [

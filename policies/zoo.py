@@ -7,8 +7,10 @@ from torch import nn
 
 from alignflow.checkpoint import CheckpointError, as_folder
 from alignflow.checks import did_you_mean, shown
+from alignflow.decoding import Decoder
 
-from .policy import FlowMapPolicy, load_policy
+from .loading import load_policy
+from .policy import FlowMapPolicy
 
 __all__ = ["load", "shipped"]
 
@@ -21,13 +23,18 @@ def shipped() -> list[str]:
 
 
 def load(
-    name: str | Path, module: nn.Module | None = None, *, allow_nonfinite: bool = False
+    name: str | Path,
+    module: nn.Module | None = None,
+    decode: str | Decoder | None = None,
+    *,
+    allow_nonfinite: bool = False,
 ) -> FlowMapPolicy:
     """A shipped model by name, or a folder that `policy.save` wrote.
 
     Args:
         name: One of `shipped()`, or a folder's path.
-        module: For a folder whose network is your own: an instance to hold its weights.
+        module: For a folder whose network is not registered: an instance to hold its weights.
+        decode: For a folder whose decoder is not registered: an instance to hold its weights.
         allow_nonfinite: Whether weights that are NaN or infinite are let through.
 
     Raises:
@@ -41,4 +48,4 @@ def load(
             f"{shown(str(folder))} is neither a shipped model ({', '.join(shipped())}) nor a "
             f"folder{did_you_mean(str(folder), shipped())}"
         )
-    return load_policy(folder, module, allow_nonfinite=allow_nonfinite)
+    return load_policy(folder, module, decode, allow_nonfinite=allow_nonfinite)

@@ -19,8 +19,9 @@ from rich.progress import track
 from torch import Tensor
 
 from alignflow.checkpoint import save_folder
+from alignflow.coordinates import from_relative
 from alignflow.metrics import Estimate, mean
-from alignflow.targets import CLUSTERS, Cluster, from_relative
+from alignflow.targets import CLUSTERS, Cluster
 
 SHIPPED = Path(__file__).parents[1] / "alignflow" / "targets" / "shipped"
 KEPT = {"cold": 4000, "hot": 8000}

@@ -6,10 +6,13 @@ __all__ = ["KEYS", "TARGETS", "modernized"]
 
 _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
 
+_COORDINATES = "from_relative mean_free to_relative".split()
+
 TARGETS: dict[str, str] = {
+    **{f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA},
+    **{f"alignflow.targets.{name}": f"alignflow.coordinates.{name}" for name in _COORDINATES},
     "alignflow.finetuning.AdaptiveLevels": "alignflow.finetuning.AdaptiveStages",
     "alignflow.finetuning.EqualLevels": "alignflow.finetuning.EqualStages",
-    **{f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA},
 }
 """Import paths that have moved, old to new."""
 

@@ -25,10 +25,7 @@ from .particles import (
     build_cluster,
     double_well,
     energy_reward,
-    from_relative,
     lennard_jones,
-    mean_free,
-    to_relative,
 )
 from .rewards import Linear, Quadratic
 
@@ -51,16 +48,13 @@ __all__ = [
     "cycloid_ring",
     "double_well",
     "energy_reward",
-    "from_relative",
     "inverse_problem",
     "inverse_problem_reward",
     "lennard_jones",
-    "mean_free",
     "mixture",
     "mixture_linear_reward",
     "mixture_quadratic_reward",
     "ring",
     "ring_judge",
     "ring_reward",
-    "to_relative",
 ]

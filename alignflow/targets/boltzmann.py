@@ -13,8 +13,9 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.checkpoint import CheckpointError, fact, load_folder
+from alignflow.coordinates import from_relative
 
-from .particles import Cluster, build_cluster, from_relative
+from .particles import Cluster, build_cluster
 
 __all__ = ["Boltzmann", "boltzmann"]
 

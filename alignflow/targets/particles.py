@@ -3,20 +3,20 @@ r"""Energies of small clusters of particles, whose Boltzmann laws are what a flo
 .. math:: \rho(x) \propto e^{-E(x) / T}, \qquad \sum_i x_i = 0
 
 Clusters are (n, D), n particles in D dimensions, free of their mean: no energy changes when all of
-them move together. Flows run in relative coordinates (n-1, D), in which normal noise is normal and
-a density is one: an orthonormal basis of what is free of the mean, which `decode="particles"`
-undoes. A flow of a hot law becomes that of a cold one by the tilt of the reward -E, of strength
-1 / T_cold - 1 / T_hot.
+them move together. Flows run in relative coordinates (n-1, D), which `decode="particles"` undoes
+(`alignflow.coordinates`). A flow of a hot law becomes that of a cold one by the tilt of the reward
+-E, of strength 1 / T_cold - 1 / T_hot.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
 from alignflow import checks
+from alignflow.coordinates import mean_free
 from alignflow.reward_module import Reward
 
 __all__ = [
@@ -25,10 +25,7 @@ __all__ = [
     "build_cluster",
     "double_well",
     "energy_reward",
-    "from_relative",
     "lennard_jones",
-    "mean_free",
-    "to_relative",
 ]
 
 
@@ -158,37 +155,6 @@ def energy_reward(cluster: Cluster | str) -> Reward:
     if isinstance(cluster, str):
         cluster = build_cluster(cluster)
     return Reward(_Negative(cluster), "energy", differentiable=True)
-
-
-def to_relative(x: Tensor) -> Tensor:
-    """Relative coordinates (N, n-1, D) of clusters (N, n, D), whatever their means."""
-    _check_clusters(x, least=2)
-    return _basis(x.shape[1]).to(x) @ x
-
-
-def from_relative(y: Tensor) -> Tensor:
-    """Clusters (N, n, D) of mean 0, of relative coordinates (N, n-1, D); lengths are kept."""
-    _check_clusters(y, least=1)
-    return _basis(y.shape[1] + 1).to(y).mT @ y
-
-
-def _check_clusters(x: Tensor, least: int) -> None:
-    if x.ndim != 3 or x.shape[1] < least:
-        raise ValueError(f"clusters must be of shape (N, n, D), got {tuple(x.shape)}")
-
-
-@cache
-def _basis(particles: int) -> Tensor:
-    """Helmert's: each row the mean of those before against the next, (n-1, n), orthonormal."""
-    rows = torch.tril(torch.ones(particles - 1, particles, dtype=torch.float64))
-    count = torch.arange(1, particles, dtype=torch.float64)
-    rows[torch.arange(particles - 1), torch.arange(1, particles)] = -count
-    return rows / (count * (count + 1)).sqrt()[:, None]
-
-
-def mean_free(x: Tensor) -> Tensor:
-    """Clusters (N, n, D) about the mean of their particles."""
-    return x - x.mean(1, keepdim=True)
 
 
 class _Negative(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.targets import from_relative, to_relative
+from alignflow.coordinates import from_relative, to_relative
 
 from .embedding import TimePairEmbedding
 

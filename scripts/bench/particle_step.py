@@ -14,10 +14,11 @@ from page import table, write_page
 from tensordict import TensorDict
 
 from alignflow import pipeline
+from alignflow.coordinates import from_relative
 from alignflow.distillation import PSD, FlowMapLoss
 from alignflow.likelihood import divergence
 from alignflow.policies import EGNN, FlowMapPolicy
-from alignflow.targets import CLUSTERS, build_cluster, from_relative
+from alignflow.targets import CLUSTERS, build_cluster
 
 LEVELS = 8  # that LJ-13 takes
 

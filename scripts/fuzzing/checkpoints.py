@@ -15,6 +15,7 @@ import torch
 import alignflow as af
 from alignflow import policies
 from alignflow.checkpoint import load_folder, load_frozen, save_folder
+from alignflow.decoding import decoder_name
 
 from .apart import Answer, apart
 from .damage import DAMAGES, POLICY_DAMAGES, Damage, damage, make_policy
@@ -63,7 +64,8 @@ def _judge(seed: int) -> policies.Judge:
 
 def _load_policy(folder: Path) -> dict[str, Any]:
     policy = af.load(folder)
-    told = (policy.parametrization, policy.decoder, policy.invertible, policy.stochastic)
+    decoder = decoder_name(policy.decoder)
+    told = (policy.parametrization, decoder, policy.invertible, policy.stochastic)
     return {
         **policy.state_dict(),
         "told": (tuple(policy.event_shape), *told, policy.data_std, json.dumps(policy.facts)),

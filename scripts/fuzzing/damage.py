@@ -35,7 +35,12 @@ WRONG: dict[str, list[Any]] = {
     "dtype": [3, "int64", "float", "float32 ", True, []],
     "event_shape": [None, 2, "2", [], ["2"], [2.5], [-2], [0], [True], [10**12], [HUGE], {}],
     "parametrization": [None, 1, "epsilon", ""],
-    "decode": [None, 1, "jpeg", "os.system"],
+    "decode": [
+        *(None, 1, "jpeg", "os.system", [], {}, {"name": "image"}),
+        {"name": "os.system", "arguments": {}},
+        {"name": "image", "arguments": {"size": 3}},
+        {"name": "image", "arguments": {}, "dtype": "int64"},
+    ],
     "invertible": [None, 0, 1, "false", "", []],
     "stochastic": [None, 0, 1, "false", "", [], True],
     "data_std": [None, 0, -1.0, "1", True, [], HUGE],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import alignflow as af
+from alignflow.coordinates import from_relative
 from alignflow.finetuning import Langevin
 from alignflow.targets import (
     GaussianMixture,
@@ -13,7 +14,6 @@ from alignflow.targets import (
     boltzmann,
     build_cluster,
     energy_reward,
-    from_relative,
 )
 
 N = 4000

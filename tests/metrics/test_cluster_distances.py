@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from alignflow.coordinates import mean_free
 from alignflow.metrics import cluster_wasserstein
-from alignflow.targets import mean_free
 
 
 @pytest.fixture

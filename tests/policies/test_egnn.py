@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import alignflow as af
+from alignflow.coordinates import from_relative, to_relative
 from alignflow.policies import EGNN, FlowMapPolicy
-from alignflow.targets import double_well, energy_reward, from_relative, to_relative
+from alignflow.targets import double_well, energy_reward
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from alignflow import data, targets
+from alignflow.coordinates import from_relative
 from alignflow.data import AugmentedImages, Images, deform
 from alignflow.targets import (
     Checkerboard,
@@ -80,7 +81,7 @@ REFUSED = {
     "deformed bytes": (lambda: deform(PIXELS), r"images must be floats \(N, C, H, W\)"),
     "portraits": (lambda: data.avatars(n=2.5), "n must be a whole number .*, got 2.5"),
     "folder": (lambda: data.image_folder(None, 8), "path must be that of a folder, got None"),
-    "particles": (lambda: targets.from_relative(X), r"clusters must be of shape \(N, n, D\)"),
+    "particles": (lambda: from_relative(X), r"clusters must be of shape \(N, n, D\)"),
 }
 
 

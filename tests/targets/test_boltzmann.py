@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from alignflow.checkpoint import CheckpointError, save_folder
-from alignflow.targets import Boltzmann, boltzmann, double_well, from_relative
+from alignflow.coordinates import from_relative
+from alignflow.targets import Boltzmann, boltzmann, double_well
 
 
 @pytest.mark.parametrize("level", ["cold", "hot"])

@@ -5,14 +5,8 @@ import math
 import pytest
 import torch
 
-from alignflow.targets import (
-    double_well,
-    energy_reward,
-    from_relative,
-    lennard_jones,
-    mean_free,
-    to_relative,
-)
+from alignflow.coordinates import mean_free
+from alignflow.targets import double_well, energy_reward, lennard_jones
 
 
 def icosahedron():
@@ -111,14 +105,3 @@ def test_what_is_no_cluster_is_refused():
         lennard_jones(1)
     with pytest.raises(ValueError, match=r"states must be \(N, 4, 2\), got \(3, 8\)"):
         double_well()(torch.zeros(3, 8))
-
-
-@pytest.mark.parametrize("n", [2, 4, 13])
-def test_relative_coordinates_are_those_of_an_orthonormal_basis(n, generator):
-    x = torch.randn(5, n, 3, generator=generator, dtype=torch.float64)
-    y = to_relative(x)
-    assert y.shape == (5, n - 1, 3)
-    torch.testing.assert_close(from_relative(y), mean_free(x))
-    torch.testing.assert_close(to_relative(x + 7.0), y)
-    torch.testing.assert_close(y.square().sum((1, 2)), mean_free(x).square().sum((1, 2)))
-    torch.testing.assert_close(to_relative(from_relative(y)), y)
