@@ -70,7 +70,8 @@ class MemorylessRollout:
         std = model.data_std if self.data_std is None else self.data_std
         source = x.device if generator is None else generator.device
         shape = (self.jumps - 1, *x.shape)
-        noise = torch.randn(shape, generator=generator, device=source, dtype=x.dtype).to(x.device)
+        noise = torch.randn(shape, generator=generator, device=source, dtype=x.dtype)
+        noise = noise.to(x.device).unbind()
 
         def run(model: FlowMap) -> tuple[Tensor, list[Node]]:
             y, nodes = x, []
