@@ -7,7 +7,7 @@ from torch import nn
 __all__ = ["set_unregistered"]
 
 
-def set_unregistered(module: nn.Module, **attributes: Any) -> None:
+def set_unregistered(module: nn.Module, /, **attributes: Any) -> None:
     """Set attributes without registering them: a frozen base, a teacher, a reward.
 
     What is set so is neither trained nor saved with the module, and follows no `to` or `train` of

@@ -1,23 +1,28 @@
-"""Changing a policy for good: tuners towards the tilt, one file each, and `finetune`."""
+"""Changing a policy for good: the problem, the methods in three families, and the run.
 
-from .adjoint_matching import AdjointMatching
-from .direct import Direct
-from .etm import ETM
-from .grpo import GRPO
-from .itm import ITM
-from .langevin import Langevin
-from .levels import AdaptiveLevels, EqualLevels
-from .memoryless import MemorylessRollout
-from .mfm import MFM
-from .ode_rollout import ODERollout
-from .regularizers import MMD, EndpointDistance, EndpointKL, PathKL
-from .rollouts import MapRollout
-from .runaway import RunawayError
-from .tilt import Tilt
-from .tilt_matching import TiltMatching
-from .tune import METHODS, finetune
-from .tuner import Tuner
-from .weighted import Weighted
+`problem` says what is tuned and to which tilt, a method (`pools`, `rollouts`, `policy_gradient`) is
+a value that, bound to a problem, gives a loss, and `runs` has what carries it out and watches it.
+"""
+
+from .policy_gradient.grpo import GRPO
+from .pools.mfm import MFM
+from .pools.pooled import PooledMethod, PooledTuner
+from .pools.tilt_matching import ETM, ITM, TiltMatching
+from .pools.velocity_matching import VelocityMatching, VelocityMatchingTuner
+from .pools.weighted import Weighted
+from .problem import Problem
+from .registry import METHODS, MethodName
+from .rollouts.adjoint_matching import AdjointMatching
+from .rollouts.direct import Direct
+from .rollouts.memoryless import MemorylessRollout
+from .rollouts.ode import ODERollout
+from .rollouts.paths import MapRollout
+from .rollouts.regularizers import MMD, EndpointDistance, EndpointKL, PathKL
+from .runs.annealing import AdaptiveStages, EqualStages
+from .runs.langevin import Langevin
+from .runs.runaway import RunawayError
+from .tune import finetune, keywords
+from .tuner import Method, Tuner
 
 __all__ = [
     "ETM",
@@ -26,21 +31,28 @@ __all__ = [
     "MFM",
     "METHODS",
     "MMD",
-    "AdaptiveLevels",
+    "AdaptiveStages",
     "AdjointMatching",
     "Direct",
     "EndpointDistance",
     "EndpointKL",
-    "EqualLevels",
+    "EqualStages",
     "Langevin",
     "MapRollout",
     "MemorylessRollout",
+    "Method",
+    "MethodName",
     "ODERollout",
     "PathKL",
+    "PooledMethod",
+    "PooledTuner",
+    "Problem",
     "RunawayError",
-    "Tilt",
     "TiltMatching",
     "Tuner",
+    "VelocityMatching",
+    "VelocityMatchingTuner",
     "Weighted",
     "finetune",
+    "keywords",
 ]

@@ -1,71 +1,102 @@
-"""What every tuner is: a loss that moves a policy from a frozen base towards a tilt of it."""
+"""What every tuning method is: settings that, bound to a problem, give a loss."""
 
 import copy
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
-import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.objectives import LossModule
 
-from alignflow import checks
-from alignflow.conditions import as_rows
-from alignflow.distillation import FlowMapLoss
+from alignflow.conditions import as_given, draw_rows
+from alignflow.distillation import PSD, FlowMapLoss
+from alignflow.distillation.rules import Rule
+from alignflow.distillation.times import Times
 from alignflow.flow_map import FlowMap
-from alignflow.reward_module import Reward, as_reward
+from alignflow.modules import set_unregistered
+from alignflow.reward_module import Reward
+from alignflow.settings import Settings, option
+from alignflow.tilt import Tilt
 
-__all__ = ["Tuner", "check_differentiable", "check_strength", "frozen_copy"]
+from .problem import Problem
+
+__all__ = ["Method", "Tuner", "check_reward", "frozen_copy"]
 
 
-class Tuner(LossModule):
-    """A torchrl loss over a policy, its frozen base and a reward.
+@dataclass(frozen=True, kw_only=True)
+class Method(Settings):
+    """Settings of a tuning method; the first line of a subclass is what `methods()` shows.
 
-    A subclass draws its own batches (`sample_batch`), reads the keys it declares, and writes
-    `loss_*` scalars, which are added and minimized, and others, which are logged. To fine-tune by
-    it, `finetune` needs its name and nothing else; its keyword arguments are the method's options.
-
-    Args:
-        policy: The map being tuned.
-        reward: A reward, or any callable as a black box.
-        strength: lambda of the tilt.
-        distillation: What keeps the policy's jumps and its velocity one flow map.
-        generator: Source of all randomness.
-        condition: One to tune for, or a tensor of them (C, ...), drawn evenly.
-        base: The model that is tilted, of which a frozen copy is taken; the policy by default.
-
-    Raises:
-        ValueError: If the strength is negative or not finite, or the tuner needs a gradient that
-            the reward does not have.
+    A subclass adds its options as fields and implements `bind`.
     """
 
     takes_black_box: ClassVar[bool] = True
-    # whether the tilt may be reached in several tilts of a part of the strength each
-    takes_levels: ClassVar[bool] = False
-    levels: ClassVar[int] = 1
+    """Whether some setting of it needs no gradient of the reward."""
+    takes_stages: ClassVar[bool] = False
+    """Whether it may reach the tilt in annealing stages, each of a part of the strength."""
+    stages: ClassVar[int] = 1
+    """How many of them by default."""
 
-    def __init__(
-        self,
-        policy: FlowMap,
-        reward: Any,
-        strength: float,
-        *,
-        distillation: FlowMapLoss,
-        generator: torch.Generator,
-        condition: Any = None,
-        base: FlowMap | None = None,
-    ):
+    rule: Rule = option(PSD(), "PSD, LSD or ESD: what keeps jumps and velocity one map")
+    times: Times | None = option(None, "sampler of times; None is uniform")
+
+    @property
+    def needs_reward_gradient(self) -> bool:
+        """Whether a black-box reward is refused."""
+        return not self.takes_black_box
+
+    def bind(self, problem: Problem) -> "Tuner":
+        """The loss of the problem."""
+        raise NotImplementedError
+
+
+class Tuner(LossModule):
+    """A torchrl loss that moves a policy from a frozen base to its tilt.
+
+    A subclass draws its own batches (`sample_batch`), reads the keys that it declares, and writes
+    `loss_*` scalars, which are added and minimized, and others, which are logged.
+
+    Args:
+        problem: What is tuned, and where to.
+        method: How.
+        diagonal_fraction: Fraction of the rows of `distil` that train the velocity; the others
+            train the jumps.
+
+    Attributes:
+        method: The settings.
+        base: The frozen model that is tilted.
+        tilt: Reward and strength.
+        condition: What is tuned for, rows (C, ...), or None.
+        generator: Source of all randomness.
+        distillation: The loss that keeps the policy's jumps and velocity one flow map.
+
+    Raises:
+        ValueError: If the method needs a gradient that the reward does not have.
+    """
+
+    method: Method
+    base: FlowMap
+    tilt: Tilt
+    condition: Any
+
+    def __init__(self, problem: Problem, method: Method, *, diagonal_fraction: float):
         super().__init__()
-        strength = check_strength(strength)
-        reward = as_reward(reward)
-        if not self.takes_black_box:
-            check_differentiable(type(self).__name__.lower(), reward)
-        self.strength, self.generator = strength, generator
-        self.condition = as_rows(condition)
-        self.distillation = distillation
-        # in a tuple, so that what is frozen is neither trained nor saved with the policy
-        self._given = (frozen_copy(policy if base is None else base), reward)
+        check_reward(type(method).__name__, method, problem.tilt.reward)
+        self.generator = problem.generator
+        policy: Any = problem.policy
+        self.distillation = FlowMapLoss(
+            policy,
+            method.rule,
+            diagonal_fraction=diagonal_fraction,
+            times=method.times,
+            # off the path to the tilt no target fixes the velocity, and self-distillation diverges
+            regression=policy.prediction.robust,
+            generator=problem.generator,
+        )
+        base = frozen_copy(policy if problem.base is None else problem.base)
+        condition = problem.condition
+        set_unregistered(self, method=method, base=base, tilt=problem.tilt, condition=condition)
 
     @property
     def tensor_keys(self) -> Any:
@@ -83,26 +114,31 @@ class Tuner(LossModule):
         return cast(FlowMap, self.distillation.policy)
 
     @property
-    def base(self) -> FlowMap:
-        """The frozen model that is tilted."""
-        return self._given[0]
-
-    @property
     def reward(self) -> Reward:
         """What is maximized."""
-        return self._given[1]
+        return self.tilt.reward
 
-    def draw_condition(self, n: int) -> Tensor | None:
-        """n of the conditions to tune for, (n, ...); None if there are none."""
-        if self.condition is None:
-            return None
-        rows = torch.randint(len(self.condition), (n,), generator=self.generator)
-        return self.condition[rows.to(self.condition.device)].to(self.base.device)
+    def read(self, tensordict: TensorDictBase, name: str) -> Any:
+        """What a batch holds under the key of this name; None if it does not."""
+        return as_given(tensordict.get(getattr(self.tensor_keys, name), None))
 
-    def distil(self, x1: Tensor, condition: Tensor | None) -> TensorDict:
+    def renamed(self, batch: TensorDict) -> TensorDict:
+        """A batch under the keys that `set_keys` left."""
+        for field in fields(self._AcceptedKeys):
+            if field.name in batch:
+                batch.rename_key_(field.name, getattr(self.tensor_keys, field.name))
+        return batch
+
+    def draw_condition(self, n: int) -> Any:
+        """n of the conditions to tune for, drawn evenly, (n, ...); None if there are none."""
+        return draw_rows(self.condition, n, self.generator, self.base.device)
+
+    def distil(self, x1: Tensor, condition: Any = None) -> TensorDict:
         """Losses that keep the policy one flow map, of endpoints (N, *E)."""
         batch = TensorDict({"data": x1}, batch_size=len(x1))
-        return self.distillation(batch if condition is None else batch.set("condition", condition))
+        if condition is not None:
+            batch["condition"] = condition
+        return self.distillation(batch)
 
     def sample_batch(self, n: int) -> TensorDictBase:
         """A batch of n rows with what `forward` reads."""
@@ -113,26 +149,22 @@ class Tuner(LossModule):
         raise NotImplementedError
 
 
-def check_strength(strength: float) -> float:
-    """The strength of a tilt as a number; what is none is refused."""
-    try:
-        return checks.nonnegative("strength", strength)
-    except ValueError as error:
-        raise ValueError(f"{error}; to avoid what a reward likes, negate the reward") from None
-
-
 def frozen_copy(policy: FlowMap) -> FlowMap:
     """A copy in evaluation mode that takes no gradient."""
     return copy.deepcopy(policy).eval().requires_grad_(False)
 
 
-def check_differentiable(method: str, reward: Reward) -> None:
-    """Refuse a black box where its gradient is needed."""
-    from . import METHODS
+def check_reward(name: str, method: Method, reward: Reward, instead: str = "") -> None:
+    """Refuse a black box where its gradient is needed.
 
-    if not reward.differentiable:
-        fit = ", ".join(name for name, tuner in METHODS.items() if tuner.takes_black_box)
+    Args:
+        name: Of the method, for the error.
+        method: The method.
+        reward: The reward.
+        instead: What else to do, for the error.
+    """
+    if method.needs_reward_gradient and not reward.differentiable:
         raise ValueError(
-            f"{method} follows the reward's gradient, and {reward.name!r} is a black box: declare "
-            f"it with @reward(differentiable=True) if its gradient is real, or use one of {fit}"
+            f"{name} follows the reward's gradient, and {reward.name!r} is a black box: "
+            f"declare it with @reward(differentiable=True) if its gradient is real{instead}"
         )

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from alignflow.checkpoint import save_folder
-from alignflow.finetuning.episodes import seeded_rollout
+from alignflow.finetuning.policy_gradient.episodes import seeded_rollout
+from alignflow.finetuning.policy_gradient.grpo import environment_maker
 from alignflow.flow_map import FlowMap
 
 from .build import build, build_condition
@@ -24,7 +25,7 @@ def keep_episodes(context: Context, models: dict[str, FlowMap]) -> None:
     node = context.config.get("finetuner")
     if not node or "environment" not in node:
         return
-    environment = build(node)["environment"]
+    environment = environment_maker(build(node)["environment"], context.policy)
     condition = build_condition(context.config.condition, slice(0, EPISODES))
     env = environment(context.policy, context.reward, num_envs=EPISODES, condition=condition)
     paths, times = {}, torch.zeros(0)

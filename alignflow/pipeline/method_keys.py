@@ -10,13 +10,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignflow.checks import did_you_mean
+from alignflow.finetuning import keywords as tuning_keywords
 from alignflow.settings import Option
 from alignflow.steering import keywords
 
 __all__ = ["METHOD_KEYS", "completed"]
 
 # what the keys of a part can be, by the name of its method
-METHOD_KEYS: dict[str, Callable[[Any], dict[str, Option]]] = {"steerer": keywords}
+METHOD_KEYS: dict[str, Callable[[Any], dict[str, Option]]] = {
+    "steerer": keywords,
+    "finetuner": tuning_keywords,
+}
 
 Plain = str | int | float | list | dict | None
 

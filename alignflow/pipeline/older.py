@@ -11,10 +11,18 @@ _COORDINATES = "from_relative mean_free to_relative".split()
 TARGETS: dict[str, str] = {
     **{f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA},
     **{f"alignflow.targets.{name}": f"alignflow.coordinates.{name}" for name in _COORDINATES},
+    "alignflow.finetuning.AdaptiveLevels": "alignflow.finetuning.AdaptiveStages",
+    "alignflow.finetuning.EqualLevels": "alignflow.finetuning.EqualStages",
 }
 """Import paths that have moved, old to new."""
 
-KEYS: dict[str, str] = {"data_deviation": "data_std", "deviation": "std"}
+KEYS: dict[str, str] = {
+    "data_deviation": "data_std",
+    "deviation": "std",
+    "law": "distribution",
+    "levels": "annealing_stages",
+    "share": "ess_fraction",
+}
 """Keys of this package's nodes that were renamed, old to new."""
 
 

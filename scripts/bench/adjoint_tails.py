@@ -16,12 +16,12 @@ from page import table, write_page
 from torch import Tensor
 
 from alignflow.finetuning import MemorylessRollout
-from alignflow.finetuning.adjoint_matching import StepBack, walk_back
-from alignflow.finetuning.memoryless import velocity_factor
+from alignflow.finetuning.rollouts.adjoint_matching import BackwardStep, backward_steps
+from alignflow.finetuning.rollouts.memoryless import velocity_factor
 from alignflow.interpolants import Linear, expand_time
 from alignflow.targets import mixture, mixture_quadratic_reward, ring, ring_reward
 
-JUMPS, DEVIATION, BATCH = 16, 2.85, 2048
+JUMPS, DATA_STD, BATCH = 16, 2.85, 2048
 BINS = 10
 
 
@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     control: Tensor
 
 
-def seen(step: StepBack) -> Seen:
+def seen(step: BackwardStep) -> Seen:
     node, control = step.node, step.node.velocity - step.velocity
     factor = velocity_factor(node.time, step.end) / (2 * node.weight)
     shown = -expand_time(factor, step.at_end) * step.at_end
@@ -55,10 +55,10 @@ def adjoints(base, tilt, reward, generator: torch.Generator) -> list[Seen]:
     time = torch.rand(BATCH, generator=generator, dtype=torch.float64)
     noise = torch.randn(BATCH, *base.event_shape, generator=generator, dtype=torch.float64)
     start = Linear().state(noise, tilt.sample(BATCH, generator=generator), time)
-    path = MemorylessRollout(JUMPS, data_deviation=DEVIATION)(tilt, start, time, None, generator)
+    path = MemorylessRollout(JUMPS, data_std=DATA_STD)(tilt, start, time, None, generator)
     end = path.endpoint.requires_grad_()
     (adjoint,) = torch.autograd.grad(-reward.score(end).sum(), end)
-    return [seen(step) for step in walk_back(base, path, adjoint)]
+    return [seen(step) for step in backward_steps(base, path, adjoint)]
 
 
 def share_of_most(values: Tensor) -> float:

@@ -119,7 +119,7 @@ class Counted:
         self.noise = apart.square().sum().sqrt().item()
 
 
-def tilted(policy, reward, steps: int, levels: int, name: str):
+def tilted(policy, reward, steps: int, stages: int, name: str):
     """The policy tuned by `tilt`."""
     return af.finetune(
         policy,
@@ -127,7 +127,7 @@ def tilted(policy, reward, steps: int, levels: int, name: str):
         "tilt",
         strength=1.0,
         steps=steps,
-        levels=levels,
+        annealing_stages=stages,
         batch_size=64,
         learning_rate=6e-4,
         pool=4096,
@@ -204,7 +204,7 @@ def described(n: int, steps: int, alone: int, weighed: int, agreed: float) -> st
         f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
         "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
         "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
-        f"{steps:,} steps of batch 64 in {LEVELS} levels; a further round is "
+        f"{steps:,} steps of batch 64 in {LEVELS} annealing stages; a further round is "
         f"{round(AGAIN * steps):,} in one, with b_i of {BASE:,} samples of the last round. "
         f"`mfm_gf`: {MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun "
         f"steps, {STEPS} Euler steps, {alone:,} forwards a sample. With particles the "

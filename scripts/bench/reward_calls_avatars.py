@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from page import shown, table, write_page
-from tuning_avatars import DEVIATION, Judged, kept_base, samples, tuned
+from tuning_avatars import DATA_STD, Judged, kept_base, samples, tuned
 
 import alignflow as af
 from alignflow.envs import DenoisingEnv
@@ -31,7 +31,7 @@ EPISODES, USES = 64, 3  # of a group, and batches that each group is used in
 PATH_STEPS = 8
 BATCH = 16  # of direct, which scores each row anew
 ENVIRONMENT = functools.partial(
-    DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_std": DEVIATION}
+    DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_std": DATA_STD}
 )
 
 
@@ -52,7 +52,7 @@ def tuners(calls: int, steps: int) -> dict[str, dict[str, Any]]:
         },
         "direct": {
             "method": "direct",
-            "rollout": MemorylessRollout(PATH_STEPS, data_deviation=DEVIATION),
+            "rollout": MemorylessRollout(PATH_STEPS, data_std=DATA_STD),
             "steps": calls // BATCH,
             "batch_size": BATCH,
         },

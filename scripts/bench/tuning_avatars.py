@@ -32,15 +32,15 @@ KEPT = Path("outputs/tuning_avatars")
 STEPS = 4  # of samples
 BASE = 10_000
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
-DEVIATION = 0.5  # of the portraits
+DATA_STD = 0.5  # of the portraits
 # of those whose step is an inner flow for each row, or eight states of each path
 LONG = {"steps": 100}
-PATHS = {"rollout": MemorylessRollout(8, data_deviation=DEVIATION), **LONG}
+PATHS = {"rollout": MemorylessRollout(8, data_std=DATA_STD), **LONG}
 TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
     "tilt": {"method": "tilt", **POOL},
-    "etm, 4 levels": {"method": "etm", "levels": 4, **POOL},
+    "etm, 4 levels": {"method": "etm", "annealing_stages": 4, **POOL},
     "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL, **LONG},
     "adjoint_matching": {"method": "adjoint_matching", **PATHS},
     "direct, path KL": {"method": "direct", **PATHS},

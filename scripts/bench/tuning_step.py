@@ -19,9 +19,10 @@ from page import table, write_page
 from side_by_side import compare
 from torch import nn
 
-from alignflow.finetuning import Direct, MapRollout, Tilt
+from alignflow.finetuning import Direct, MapRollout, Problem, TiltMatching
 from alignflow.policies import MLP, DiT, FlowMapPolicy
 from alignflow.reward_module import reward
+from alignflow.tilt import Tilt
 from alignflow.training import Trainer
 
 JUMPS = 8
@@ -41,10 +42,12 @@ def mean(x):
 
 def by_trainer(network: nn.Module, shape: tuple[int, ...], batch: int, kind: str):
     policy = FlowMapPolicy(copy.deepcopy(network), shape)
+    problem = Problem(policy, Tilt(mean, 1.0))
     if kind == "tilt":
-        loss = Tilt(policy, mean, 1.0, pool=POOL, refresh_every=10**9, candidate_steps=1)
+        method = TiltMatching(pool=POOL, refresh_every=10**9, candidate_steps=1)
     else:
-        loss = Direct(policy, mean, 1.0, regularizer=None, rollout=MapRollout(JUMPS))
+        method = Direct(regularizer=None, rollout=MapRollout(JUMPS))
+    loss = method.bind(problem)
     return Trainer(loss, policy, lambda _: loss.sample_batch(batch), steps=10**6).train_step
 
 
@@ -129,7 +132,7 @@ def checkpointed(recompute: bool) -> tuple[float, float]:
     """Seconds and megabytes of a step of `direct` on the DiT."""
     policy = FlowMapPolicy(DiT(), (3, 16, 16))
     rollout = MapRollout(JUMPS, recompute=recompute)
-    loss = Direct(policy, mean, 1.0, regularizer=None, rollout=rollout)
+    loss = Direct(regularizer=None, rollout=rollout).bind(Problem(policy, Tilt(mean, 1.0)))
     batch = loss.sample_batch(64)
     held = _megabytes("VmRSS")
     seconds = []

@@ -467,7 +467,7 @@ def _tuners() -> list[Call]:
     }
     watched = {
         "method": v.choice(*TUNERS),
-        "levels": v.among(v.count(optional=True), v.each("5", "'many'")),
+        "annealing_stages": v.among(v.count(optional=True), v.each("5", "'many'")),
         "recentering": v.count(0),
         "redistillation": v.count(0),
         "langevin": v.instance(optional=True),
@@ -514,18 +514,18 @@ def _tuners() -> list[Call]:
 
 def _parts_of_tuners() -> list[Call]:
     return [
-        _call("EqualLevels", number=v.count()),
+        _call("EqualStages", number=v.count()),
         _call(
-            "AdaptiveLevels",
-            share=v.fraction(zero=False, one=False),
+            "AdaptiveStages",
+            ess_fraction=v.fraction(zero=False, one=False),
             most=v.count(),
             candidates=v.count(2),
             steps=v.count(),
         ),
         _call(
             "Langevin",
-            {"law": "ring"},
-            law=v.instance("red"),
+            {"distribution": "ring"},
+            distribution=v.instance("red"),
             steps=v.count(),
             step_size=v.positive(),
         ),
@@ -542,7 +542,7 @@ def _parts_of_tuners() -> list[Call]:
             truncation=v.count(1, 16, optional=True),
             start=v.choice("noise", "path"),
             recompute=v.flag(),
-            data_deviation=v.nonnegative(),
+            data_std=v.nonnegative(),
         ),
         _call("ODERollout", jumps=v.count(), probes=v.count(0), recompute=v.flag()),
         _call("MMD", beta=v.positive()),

@@ -74,7 +74,7 @@ JOBS: dict[str, Job] = {
             "++finetuner.checkpoint_every=10",
             "finetuner.batch_size=16",
             "finetuner.pool=64",
-            "++finetuner.levels=2",
+            "++finetuner.annealing_stages=2",
             "++finetuner.recentering=20",
             "stages=[finetune]",
         )

@@ -258,12 +258,16 @@ def _keys() -> Iterator[_Place]:
         "finetuner.strength": _nonnegative(null=False),
         "finetuner.method": each("wieghted", "null", "3", "Weighted"),
         "finetuner.pool": each(*NO_COUNT, "1"),
-        "finetuner.levels": each(*NO_COUNT, "0", "5"),
+        "finetuner.annealing_stages": each(*NO_COUNT, "0", "5"),
     }
     for base, table in ((TINY, tiny), (TRAINED, trained)):
         for key, bad in table.items():
             last = key.rpartition(".")[2]
-            new = "++" if key in ("steerer.grid", "training.log_every", "finetuner.levels") else ""
+            new = (
+                "++"
+                if key in ("steerer.grid", "training.log_every", "finetuner.annealing_stages")
+                else ""
+            )
             yield _Place(("run", *base, f"{new}{key}={{}}"), bad, (last, *KEY_ALSO.get(last, ())))
     suite = {"suite.samples": _count(2), "suite.seeds": _count(), "only": each("[nope]", "3")}
     for key, bad in suite.items():

@@ -128,8 +128,12 @@ def test_an_experiment_runs(name, tmp_path):
         overrides.append("evaluation.weighed=2")
     if whole.get("finetuner") and whole.finetuner.get("recentering"):
         # eight thousand samples to draw and move: built here, and not run
-        assert pipeline.build(whole.finetuner)["langevin"].law.temperature > 1
-        overrides += ["finetuner.levels=1", "finetuner.recentering=0", "finetuner.langevin=null"]
+        assert pipeline.build(whole.finetuner)["langevin"].distribution.temperature > 1
+        overrides += [
+            "finetuner.annealing_stages=1",
+            "finetuner.recentering=0",
+            "finetuner.langevin=null",
+        ]
         overrides.append("++finetuner.pool=8")
     config = composed(f"experiment={name}", *overrides)
     run = pipeline.run(config, tmp_path / name)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from alignflow.finetuning import METHODS, Problem
 from alignflow.interpolants import expand_time
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.reward_module import reward
+from alignflow.tilt import Tilt
 
 
 class NormalMap(nn.Module):
@@ -27,8 +29,23 @@ class NormalMap(nn.Module):
 
 
 @pytest.fixture(scope="session")
+def bind():
+    """The loss of a method, a name or a class with its options, for a policy and a tilt."""
+
+    def bound(
+        method, policy, reward, strength, *, base=None, condition=None, generator=None, **options
+    ):
+        kind = METHODS[method] if isinstance(method, str) else method
+        seeded = {} if generator is None else {"generator": generator}
+        problem = Problem(policy, Tilt(reward, strength), base, condition, **seeded)
+        return kind(**options).bind(problem)
+
+    return bound
+
+
+@pytest.fixture(scope="session")
 def normal():
-    """A policy whose law is N(0, 1) exactly, at any number of steps."""
+    """A policy whose distribution is N(0, 1) exactly, at any number of steps."""
     torch.manual_seed(0)
     return FlowMapPolicy(NormalMap(), (1,))
 

@@ -11,7 +11,7 @@ FAST = {"batch_size": 64, "learning_rate": 1e-2, "ema_decay": 0.98}
 
 
 @pytest.mark.parametrize("jumps", [1, 3, 8])
-def test_at_the_tilted_velocity_of_a_normal_the_loss_is_zero(jumps, normal, first, generator):
+def test_at_the_tilted_velocity_of_a_normal_the_loss_is_zero(jumps, normal, first, generator, bind):
     """Reward x, N(0, 1): the adjoint knows no chance, and b + strength (1-t) / v is the target
     itself, at any number of jumps."""
     strength = 0.7
@@ -22,13 +22,19 @@ def test_at_the_tilted_velocity_of_a_normal_the_loss_is_zero(jumps, normal, firs
             return super().velocity(x, t) + strength * shift.reshape(-1, 1)
 
     exact = Tilted(normal.module, (1,))
-    loss = AdjointMatching(
-        exact, first, strength, base=normal, rollout=MemorylessRollout(jumps), generator=generator
+    loss = bind(
+        AdjointMatching,
+        exact,
+        first,
+        strength,
+        base=normal,
+        rollout=MemorylessRollout(jumps),
+        generator=generator,
     )
     assert loss(loss.sample_batch(50))["loss_adjoint"].item() < 1e-10
 
 
-def test_at_the_base_its_gradient_is_that_of_backprop_with_the_path_kl(normal, generator):
+def test_at_the_base_its_gradient_is_that_of_backprop_with_the_path_kl(normal, generator, bind):
     """Where both models agree the KL has no gradient yet, and the lean adjoint is the whole one.
     The same paths, a reward that is not linear."""
     bowl = reward(differentiable=True)(lambda x: -(x[:, 0] - 1).square())
@@ -37,7 +43,7 @@ def test_at_the_base_its_gradient_is_that_of_backprop_with_the_path_kl(normal, g
         policy = type(normal)(normal.module, (1,))
         policy.zero_grad()
         seeded = torch.Generator().manual_seed(3)
-        loss = tuner(policy, bowl, 0.5, rollout=MemorylessRollout(4), generator=seeded)
+        loss = bind(tuner, policy, bowl, 0.5, rollout=MemorylessRollout(4), generator=seeded)
         losses = loss(loss.sample_batch(64))
         names = {"loss_adjoint"} if tuner is AdjointMatching else {"loss_reward"}
         sum(losses[name] for name in names).backward()
@@ -69,7 +75,7 @@ def test_a_reward_without_a_graph_is_refused(normal):
         af.finetune(normal, constant, "adjoint_matching", steps=1, batch_size=4)
 
 
-def test_data_for_a_rollout_from_noise_is_refused(normal, first):
+def test_data_for_a_rollout_from_noise_is_refused(normal, first, bind):
     rollout = MemorylessRollout(2, start="noise")
     with pytest.raises(ValueError, match="data would do nothing"):
-        AdjointMatching(normal, first, 1.0, rollout=rollout, data=torch.ones(3, 1))
+        bind(AdjointMatching, normal, first, 1.0, rollout=rollout, data=torch.ones(3, 1))

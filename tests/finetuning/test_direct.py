@@ -82,10 +82,10 @@ def test_an_endpoint_distance_stops_a_reward_without_a_top(normal, first, genera
     assert moments(tuned, 2)[0] == pytest.approx(1, abs=0.1)
 
 
-def test_gradients_reach_the_policy_alone(normal, first, generator):
+def test_gradients_reach_the_policy_alone(normal, first, generator, bind):
     network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Flatten(0))
     scored = Reward(network, differentiable=True)
-    loss = Direct(normal, scored, 1.0, generator=generator)
+    loss = bind(Direct, normal, scored, 1.0, generator=generator)
     names = {name for name, p in loss.named_parameters() if p.requires_grad}
     assert len(names) == len(list(normal.parameters()))
     assert not any(p.requires_grad for p in loss.base.parameters())
@@ -95,21 +95,24 @@ def test_gradients_reach_the_policy_alone(normal, first, generator):
     assert [p.requires_grad for p in network.parameters()] == before
 
 
-def test_the_losses_are_those_it_names_under_the_keys_it_reads(normal, first, generator):
-    loss = Direct(normal, first, 1.0, generator=generator)
+def test_the_losses_are_those_it_names_under_the_keys_it_reads(normal, first, generator, bind):
+    loss = bind(Direct, normal, first, 1.0, generator=generator)
     loss.set_keys(state="x", time="s")
     batch = loss.sample_batch(9)
     assert {"x", "s"} == set(batch.keys()) and loss.in_keys[:2] == ["x", "s"]
     assert set(loss(batch).keys()) == set(loss.out_keys)
-    plain = Direct(normal, first, 1.0, regularizer=None, generator=generator)
+    plain = bind(Direct, normal, first, 1.0, regularizer=None, generator=generator)
     assert set(plain(plain.sample_batch(9)).keys()) == set(plain.out_keys)
 
 
 @pytest.mark.parametrize("kind", [MapRollout, MemorylessRollout])
-def test_states_on_the_path_lie_on_the_interpolant_to_the_data(kind, normal, first, generator):
+def test_states_on_the_path_lie_on_the_interpolant_to_the_data(
+    kind, normal, first, generator, bind
+):
     data = GaussianMixture(torch.ones(1), torch.full((1, 1), 5.0), 0.01 * torch.ones(1, 1, 1))
     regularizer = EndpointDistance()
-    loss = Direct(
+    loss = bind(
+        Direct,
         normal,
         first,
         1.0,
@@ -142,7 +145,7 @@ def test_a_constant_reward_with_a_graph_gives_the_base_back(normal, generator):
     assert (tuned.velocity(x, 0.3) - normal.velocity(x, 0.3)).abs().max() < 0.05
 
 
-def test_data_for_a_rollout_from_noise_is_refused(normal, first):
+def test_data_for_a_rollout_from_noise_is_refused(normal, first, bind):
     rollout = MemorylessRollout(2, start="noise")
     with pytest.raises(ValueError, match="data would do nothing"):
-        Direct(normal, first, 1.0, rollout=rollout, data=torch.ones(3, 1))
+        bind(Direct, normal, first, 1.0, rollout=rollout, data=torch.ones(3, 1))

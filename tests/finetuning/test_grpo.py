@@ -10,6 +10,7 @@ import alignflow as af
 from alignflow.envs import DenoisingEnv
 from alignflow.finetuning import GRPO
 from alignflow.flow_map import FlowMap
+from alignflow.modules import set_unregistered
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.precision import autocast
 from alignflow.transitions import SDE
@@ -69,14 +70,13 @@ def still(base, reward, jitter, **options):
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.5])
-def test_its_gradient_is_that_of_backprop_on_average(strength):
+def test_its_gradient_is_that_of_backprop_on_average(strength, bind):
     """A reward that is not linear, KLs that depend on the state: 60 batches of 2,000 episodes
     beside 500,000 reparametrized ones, five standard errors of the first. The last step has no
     density: its own parameter is not the score's to move."""
     policy, base = Nudged([0.2, -0.3, 0.4, 0.1]), Nudged([0.0] * STEPS)
     reward = af.reward(differentiable=True, name="bowl")(lambda x: -(x[:, 0] - 1).square())
-    loss = GRPO(
-        policy, reward, strength, environment=still, episodes=2000, base=base,
+    loss = bind(GRPO, policy, reward, strength, environment=still, episodes=2000, base=base,
         generator=torch.Generator().manual_seed(0),
     ).double()  # fmt: skip
     found = []
@@ -105,8 +105,8 @@ def test_a_normal_reaches_its_tilt_by_scores_alone(normal):
         assert drawn.std().item() == pytest.approx(1, abs=0.15)
 
 
-def test_a_constant_reward_moves_nothing(normal):
-    loss = GRPO(normal, lambda x: x[:, 0] * 0 + 3, 1.0, environment=DenoisingEnv, episodes=8)
+def test_a_constant_reward_moves_nothing(normal, bind):
+    loss = bind(GRPO, normal, lambda x: x[:, 0] * 0 + 3, 1.0, environment=DenoisingEnv, episodes=8)
     losses = loss(loss.sample_batch(8))
     assert losses["loss_objective"] == 0 and losses["loss_kl"] == 0
     assert losses["reward"] == 3
@@ -114,25 +114,24 @@ def test_a_constant_reward_moves_nothing(normal):
 
 @pytest.mark.parametrize("episodes", [2, 3, 45, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_constant_has_no_advantage_to_the_digit(normal, first, dtype, episodes):
+def test_any_constant_has_no_advantage_to_the_digit(normal, first, dtype, episodes, bind):
     """45 constants, of which sums in float32 miss several; nothing but the KLs is left then."""
-    held = GRPO(normal, first, 2.0, environment=DenoisingEnv, episodes=episodes).episodes
+    held = bind(GRPO, normal, first, 2.0, environment=DenoisingEnv, episodes=episodes).episodes
     kl, groups = torch.zeros(episodes, 3, dtype=dtype), torch.zeros(episodes, dtype=torch.int64)
     for value in [*(0.1 * k for k in range(1, 16)), *(-k / 7 for k in range(1, 16)),
                   *(3.0**k for k in range(-15, 15))][:45]:  # fmt: skip
         reward = torch.full((episodes,), value, dtype=dtype)
-        advantage, weight = held._worth(reward, kl, groups)
+        advantage, weight = held._advantages(reward, kl, groups)
         assert (advantage == 0).all() and (weight == 1).all()
 
 
-def test_constants_of_several_groups_have_no_advantage():
+def test_constants_of_several_groups_have_no_advantage(bind):
     """Beside a dropped episode, and a group in which all of them were."""
-    held = GRPO(
-        Nudged([0.0] * STEPS), lambda x: x[:, 0], 1.0, environment=still, episodes=9,
+    held = bind(GRPO, Nudged([0.0] * STEPS), lambda x: x[:, 0], 1.0, environment=still, episodes=9,
     ).episodes  # fmt: skip
     reward = torch.tensor([0.7, 1e6 / 3, 0.7, -torch.inf, 1e6 / 3, 0.7, 0.7, -torch.inf, 0.7])
     groups = torch.tensor([0, 1, 0, 2, 1, 0, 0, 0, 0])
-    advantage, weight = held._worth(reward, torch.zeros(9, 4), groups)
+    advantage, weight = held._advantages(reward, torch.zeros(9, 4), groups)
     assert (advantage == 0).all() and (weight == 1).all()
 
 
@@ -155,10 +154,10 @@ class Normalizing(torch.nn.Module):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("network", [Normalizing, lambda: MLP(2, width=64, depth=3)])
 @pytest.mark.filterwarnings("ignore:this processor has no arithmetic in bf16")
-def test_ratios_on_fresh_episodes_are_one_to_the_digit(network, precision, around, drawn):
+def test_ratios_on_fresh_episodes_are_one_to_the_digit(network, precision, around, drawn, bind):
     torch.manual_seed(0)
     policy = FlowMapPolicy(network(), (2,)).train()
-    loss = GRPO(policy, lambda x: x[:, 0], 1.0, environment=DenoisingEnv, episodes=64)
+    loss = bind(GRPO, policy, lambda x: x[:, 0], 1.0, environment=DenoisingEnv, episodes=64)
     loss.train()
     ratios = []
 
@@ -170,11 +169,11 @@ def test_ratios_on_fresh_episodes_are_one_to_the_digit(network, precision, aroun
             self.actor = actor
 
         def get_dist(self, steps):
-            law = self.actor.get_dist(steps)
-            ratios.append(law)
-            return law
+            distribution = self.actor.get_dist(steps)
+            ratios.append(distribution)
+            return distribution
 
-    loss._actor = (Noting(loss._actor[0]),)
+    set_unregistered(loss, actor=Noting(loss.actor))
     for _ in range(3):
         with autocast(precision if around == "both" else "fp32"):
             batch = loss.sample_batch(drawn)
@@ -189,14 +188,14 @@ def test_ratios_on_fresh_episodes_are_one_to_the_digit(network, precision, aroun
     assert policy.training and policy.module.training
 
 
-def test_dropped_episodes_count_for_nothing(normal):
+def test_dropped_episodes_count_for_nothing(normal, bind):
     """Half of the ends have no reward, and the others' mean and deviation are their own."""
 
     @af.reward(on_invalid="drop")
     def half(x):
         return torch.where(x[:, 0] > 0, x[:, 0], torch.nan)
 
-    loss = GRPO(normal, half, 1.0, environment=DenoisingEnv, episodes=400)
+    loss = bind(GRPO, normal, half, 1.0, environment=DenoisingEnv, episodes=400)
     batch = loss.sample_batch(400)
     kept = batch["action"][:, -1, 0] > 0
     advantage = batch["advantage"][:, 0]
@@ -208,7 +207,7 @@ def test_dropped_episodes_count_for_nothing(normal):
     assert all(torch.isfinite(value) for value in losses.values())
 
 
-def test_advantages_compare_episodes_of_one_condition():
+def test_advantages_compare_episodes_of_one_condition(bind):
     torch.manual_seed(0)
     policy = FlowMapPolicy(MLP(1, width=8, depth=1, classes=3), (1,))
 
@@ -216,8 +215,8 @@ def test_advantages_compare_episodes_of_one_condition():
     def labelled(x, condition=None):
         return x[:, 0] + 100 * condition
 
-    loss = GRPO(
-        policy, labelled, 1.0, environment=partial(DenoisingEnv, steps=2), episodes=400,
+    loss = bind(
+        GRPO, policy, labelled, 1.0, environment=partial(DenoisingEnv, steps=2), episodes=400,
         condition=torch.tensor([0, 2]),
     )  # fmt: skip
     batch = loss.sample_batch(400)
@@ -227,19 +226,19 @@ def test_advantages_compare_episodes_of_one_condition():
         assert advantage.mean(0).abs().max() < 1e-4 and advantage.abs().max() < 10
 
 
-def test_episodes_are_held_and_drawn_anew_when_due(normal, first):
-    loss = GRPO(normal, first, 1.0, environment=DenoisingEnv, episodes=16, refresh_every=2)
+def test_episodes_are_held_and_drawn_anew_when_due(normal, first, bind):
+    loss = bind(GRPO, normal, first, 1.0, environment=DenoisingEnv, episodes=16, refresh_every=2)
     states = [loss.sample_batch(16)["state"].flatten().sort().values for _ in range(3)]
     assert torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
     assert loss.sample_batch(5).batch_size == (5, 8)
 
 
-def test_a_ratio_is_clipped(normal, first):
-    loss = GRPO(normal, first, 1.0, environment=DenoisingEnv, episodes=64)
+def test_a_ratio_is_clipped(normal, first, bind):
+    loss = bind(GRPO, normal, first, 1.0, environment=DenoisingEnv, episodes=64)
     batch = loss.sample_batch(64)
-    assert loss(batch)["clipped_share"] == 0
+    assert loss(batch)["clipped_fraction"] == 0
     batch["action_log_prob"] = batch["action_log_prob"] - 1.0
-    assert loss(batch)["clipped_share"] == 1
+    assert loss(batch)["clipped_fraction"] == 1
 
 
 @pytest.mark.parametrize(
@@ -250,15 +249,14 @@ def test_a_ratio_is_clipped(normal, first):
         ({"clip": 1.0}, r"clip must be a fraction in \(0, 1\), got 1.0"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, message, normal, first):
+def test_options_that_make_no_sense_are_refused(options, message, normal, first, bind):
     with pytest.raises(ValueError, match=message):
-        GRPO(normal, first, 1.0, environment=DenoisingEnv, **options)
+        bind(GRPO, normal, first, 1.0, environment=DenoisingEnv, **options)
 
 
-def test_groups_of_one_are_refused():
+def test_groups_of_one_are_refused(bind):
     policy = FlowMapPolicy(MLP(1, width=8, depth=1, classes=30), (1,))
-    loss = GRPO(
-        policy, lambda x: x[:, 0], 1.0, environment=DenoisingEnv, episodes=2,
+    loss = bind(GRPO, policy, lambda x: x[:, 0], 1.0, environment=DenoisingEnv, episodes=2,
         condition=torch.arange(30), generator=torch.Generator().manual_seed(2),
     )  # fmt: skip
     with pytest.raises(ValueError, match="a condition of its own"):

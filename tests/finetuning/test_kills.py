@@ -32,9 +32,9 @@ CHILD = """
     policy = FlowMapPolicy(MLP(2, width=32, depth=2), (2,))
     print("begins", flush=True)
     tuned = af.finetune(
-        policy, ring_reward(), "tilt", 0.5, steps=steps, batch_size=64, levels=2, recentering=40,
-        generator=torch.Generator().manual_seed(1), folder=folder, checkpoint_every=20,
-        pool=256, held_out={"same": ring_reward()}, early_stop=20.0,
+        policy, ring_reward(), "tilt", 0.5, steps=steps, batch_size=64, annealing_stages=2,
+        recentering=40, generator=torch.Generator().manual_seed(1), folder=folder,
+        checkpoint_every=20, pool=256, held_out={"same": ring_reward()}, early_stop=20.0,
         progress=lambda step, steps, metrics: print(step, flush=True),
     )
     tuned.save(folder + "/tuned")

@@ -35,7 +35,7 @@ def test_samples_of_anything_become_the_tilt(generator):
     """4,000 chains from a point far off; five standard errors."""
     reward, law = slope(1.0, 0.5), NORMAL.tilted(slope(1.0, 0.5), 0.8)
     start = torch.full((N, 2), 6.0, dtype=torch.float64)
-    moved = Langevin(NORMAL, 200, 0.1)(start, reward, 0.8, NORMAL.decode, generator)
+    moved = Langevin(NORMAL, 200, 0.1)(start, af.Tilt(reward, 0.8), NORMAL.decode, generator)
     exact, covariance = law.components.means[0], law.components.covariances[0]
     error = (covariance.diagonal() / N).sqrt()
     assert ((moved.mean(0) - exact).abs() < 5 * error).all()
@@ -49,7 +49,7 @@ def test_samples_of_the_tilt_stay_its_samples(generator):
     standard errors."""
     reward, law = slope(0.7), MODES.tilted(slope(0.7), 1.0)
     start = law.sample(N, generator=generator)
-    moved = Langevin(MODES, 30, 0.5)(start, reward, 1.0, MODES.decode, generator)
+    moved = Langevin(MODES, 30, 0.5)(start, af.Tilt(reward, 1.0), MODES.decode, generator)
     assert (moved != start).double().mean() > 0.9
     fresh = law.sample(N, generator=generator)
     for moment in (lambda x: (x > 0).double(), lambda x: x, torch.square, torch.sin):
@@ -64,7 +64,7 @@ def test_overlapping_particles_are_led_apart(generator):
     law, cold = boltzmann("lj13", "hot"), boltzmann("lj13", "cold")
     start = 0.4 * torch.randn(200, 12, 3, generator=generator)
     assert cluster(from_relative(start)).median() > 1e4
-    moved = Langevin(law, 600)(start, reward, 0.5, from_relative, generator)
+    moved = Langevin(law, 600)(start, af.Tilt(reward, 0.5), from_relative, generator)
     energy = cluster(from_relative(moved))
     exact = cluster(from_relative(cold.samples)).mean()
     assert (energy.median() - exact).abs() < 5
@@ -87,17 +87,19 @@ def test_what_cannot_be_moved_is_refused(normal, first):
     options |= {"langevin": Langevin(law), "recentering": 1}
     with pytest.raises(ValueError, match="langevin needs a gradient, and reward .* is a black box"):
         af.finetune(normal, black_box, "tilt", **options)
-    with pytest.raises(ValueError, match="langevin has one law"):
+    with pytest.raises(ValueError, match="langevin has one distribution"):
         af.finetune(normal, slope(1.0), "tilt", condition=torch.tensor([0, 1]), **options)
     with pytest.raises(ValueError, match="has none"):
         Langevin(normal)
     with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         Langevin(law, 0)
     with pytest.raises(ValueError, match="black box"):
-        Langevin(law)(torch.zeros(2, 1), black_box, 1.0, law.decode, torch.Generator())
+        Langevin(law)(torch.zeros(2, 1), af.Tilt(black_box, 1.0), law.decode, torch.Generator())
 
 
 def test_moves_that_are_hardly_accepted_are_warned_of(generator):
     law = mixture([1.0], [[0.0]], [[[1e-8]]])
     with pytest.warns(UserWarning, match="Langevin moves were accepted"):
-        Langevin(law, 1, 1.0)(law.means.expand(50, 1), slope(1.0), 1.0, law.decode, generator)
+        Langevin(law, 1, 1.0)(
+            law.means.expand(50, 1), af.Tilt(slope(1.0), 1.0), law.decode, generator
+        )

@@ -11,17 +11,17 @@ from alignflow.distillation import LogitNormalTimes, UniformTimes
 from alignflow.finetuning import (
     METHODS,
     MMD,
-    AdaptiveLevels,
+    AdaptiveStages,
     EndpointDistance,
-    EqualLevels,
+    EqualStages,
     Langevin,
     MapRollout,
     MemorylessRollout,
     ODERollout,
-    Tuner,
 )
-from alignflow.finetuning.early_stop import EarlyStop
-from alignflow.finetuning.monitor import Monitor
+from alignflow.finetuning.runs.early_stop import EarlyStop
+from alignflow.finetuning.runs.monitor import Monitor
+from alignflow.finetuning.runs.options import RunOptions
 from alignflow.targets import GaussianMixture
 
 TINY = {"steps": 2, "batch_size": 8}
@@ -38,15 +38,6 @@ def numbers(function):
             yield name, "int" in kinds
 
 
-def numbers_of(tuner):
-    # a strength has a test below
-    found = {}
-    for kind in tuner.__mro__:
-        if issubclass(kind, Tuner):
-            found |= dict(numbers(kind.__init__))
-    return {name: whole for name, whole in found.items() if name != "strength"}
-
-
 def wrong(whole):
     return [*NO_NUMBERS, *([2.5] if whole else [])]
 
@@ -54,20 +45,19 @@ def wrong(whole):
 CASES = [
     (method, name, whole)
     for method in POOLED_AND_ROLLOUTS
-    for name, whole in numbers_of(METHODS[method]).items()
+    for name, whole in numbers(METHODS[method])
 ]
 
 
 @pytest.mark.parametrize(("method", "name", "whole"), CASES)
-def test_each_number_of_each_method_is_refused_by_name_where_it_is_none(
-    method, name, whole, normal, first
-):
+def test_each_number_of_each_method_is_refused_by_name_where_it_is_none(method, name, whole):
     for value in wrong(whole):
         with pytest.raises((ValueError, TypeError), match=name):
-            METHODS[method](normal, first, 1.0, **{name: value})
+            METHODS[method](**{name: value})
 
 
-COMMON = [*numbers(af.finetune), ("learning_rate", False), ("warmup", True), ("clip_norm", False)]
+TRAINING = [("learning_rate", False), ("warmup", True), ("clip_norm", False)]
+COMMON = list(dict.fromkeys([*numbers(af.finetune), *numbers(RunOptions), *TRAINING]))
 
 
 @pytest.mark.parametrize(("name", "whole"), COMMON)
@@ -101,7 +91,7 @@ PARTS = {
     ODERollout: ODERollout,
     MMD: MMD,
     EndpointDistance: EndpointDistance,
-    AdaptiveLevels: AdaptiveLevels,
+    AdaptiveStages: AdaptiveStages,
     UniformTimes: UniformTimes,
     Langevin: lambda **options: Langevin(law(), **options),
 }
@@ -120,7 +110,7 @@ def test_each_number_of_the_parts_of_a_method_is_refused_by_name(kind):
 @pytest.mark.parametrize("value", [math.nan, math.inf, "many", True])
 def test_so_are_those_with_names_of_their_own(value, normal, first, tmp_path):
     for name, build in {
-        "levels": lambda: EqualLevels(value),
+        "annealing_stages": lambda: EqualStages(value),
         "early_stop": lambda: EarlyStop(tmp_path, value),
         "steps": lambda: Monitor(normal, first, steps=value),
         "mean": lambda: LogitNormalTimes(mean=value),
@@ -144,7 +134,7 @@ def test_what_is_neither_true_nor_false_is_refused_by_name(name, value, normal, 
 
 
 def test_a_seed_stands_for_a_generator_and_a_float_for_a_count(normal, first):
-    one = af.finetune(normal, first, generator=3, steps=2.0, batch_size=8.0, levels=1.0)
+    one = af.finetune(normal, first, generator=3, steps=2.0, batch_size=8.0, annealing_stages=1.0)
     other = af.finetune(normal, first, generator=torch.Generator().manual_seed(3), **TINY)
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

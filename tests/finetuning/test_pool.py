@@ -5,9 +5,11 @@ import warnings
 import pytest
 import torch
 
-from alignflow.finetuning.pool import Pool, effective_share, normalize
+from alignflow.finetuning.pools.pool import Pool
+from alignflow.metrics.groups import ess_fraction, normalize_by_group
 from alignflow.reward_module import Reward
 from alignflow.targets import GaussianMixture
+from alignflow.tilt import Tilt
 
 
 @pytest.fixture
@@ -18,22 +20,22 @@ def standard():
 def pool(model, function, strength=1.0, size=4096, condition=None, **options):
     options = {"refresh_every": 10, "steps": 1, **options}
     generator = torch.Generator().manual_seed(0)
-    scored = function if isinstance(function, Reward) else Reward(function)
-    return Pool(model, scored, strength, size, generator=generator, condition=condition, **options)
+    tilt = Tilt(function, strength)
+    return Pool(model, tilt, size, generator=generator, condition=condition, **options)
 
 
 def test_weights_add_up_to_one_in_each_group():
     log_weight = torch.tensor([1.0, 2.0, 3.0, 700.0, 701.0]).double()
     groups = torch.tensor([0, 1, 0, 1, 1])
-    weight = normalize(log_weight, groups).exp()
+    weight = normalize_by_group(log_weight, groups).exp()
     torch.testing.assert_close(weight[groups == 0], log_weight[[0, 2]].softmax(0))
     torch.testing.assert_close(weight[groups == 1], log_weight[[1, 3, 4]].softmax(0))
 
 
-def test_the_effective_share_is_that_of_the_worst_group():
+def test_the_ess_fraction_is_that_of_the_worst_group():
     groups = torch.tensor([0, 0, 1, 1, 1, 1])
-    log_weight = normalize(torch.tensor([5.0, 5.0, 0.0, 0.0, -1e3, -1e3]).double(), groups)
-    assert effective_share(log_weight, groups).item() == pytest.approx(0.5)
+    log_weight = normalize_by_group(torch.tensor([5.0, 5.0, 0.0, 0.0, -1e3, -1e3]).double(), groups)
+    assert ess_fraction(log_weight, groups).item() == pytest.approx(0.5)
 
 
 def test_rows_are_drawn_by_the_weights_of_the_tilt(standard):
@@ -70,7 +72,7 @@ def test_a_constant_reward_keeps_every_candidate_in_full(standard):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         held.resample(4)
-    assert held.share.item() == pytest.approx(1)
+    assert held.ess_fraction.item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])

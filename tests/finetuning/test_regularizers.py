@@ -165,14 +165,14 @@ def test_the_endpoint_distance_is_beta_times_the_square(normal, generator):
     torch.testing.assert_close(EndpointDistance(3.0)(path, moved), expected)
 
 
-def test_a_path_kl_without_a_stochastic_path_is_refused(normal, first):
+def test_a_path_kl_without_a_stochastic_path_is_refused(normal, first, bind):
     with pytest.raises(ValueError, match="PathKL is not defined on a MapRollout"):
-        Direct(normal, first, 1.0, regularizer=PathKL(), rollout=MapRollout())
+        bind(Direct, normal, first, 1.0, regularizer=PathKL(), rollout=MapRollout())
 
 
-def test_an_endpoint_kl_without_the_ode_is_refused(normal, first):
+def test_an_endpoint_kl_without_the_ode_is_refused(normal, first, bind):
     with pytest.raises(ValueError, match="EndpointKL is not defined on a MemorylessRollout"):
-        Direct(normal, first, 1.0, regularizer=EndpointKL(), rollout=MemorylessRollout())
+        bind(Direct, normal, first, 1.0, regularizer=EndpointKL(), rollout=MemorylessRollout())
 
 
 @pytest.mark.parametrize("kind", [EndpointDistance, MMD])
@@ -182,11 +182,11 @@ def test_a_beta_that_is_no_cost_is_refused(beta, kind):
         kind(beta)
 
 
-def test_the_distance_holds_on_a_stochastic_path_too(normal):
+def test_the_distance_holds_on_a_stochastic_path_too(normal, bind):
     @reward(differentiable=True)
     def first(x):
         return x[:, 0]
 
     rollout = MemorylessRollout(2, start="noise")
-    loss = Direct(normal, first, 1.0, regularizer=EndpointDistance(), rollout=rollout)
+    loss = bind(Direct, normal, first, 1.0, regularizer=EndpointDistance(), rollout=rollout)
     assert loss(loss.sample_batch(7))["loss_regularizer"].item() == 0

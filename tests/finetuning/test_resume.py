@@ -55,11 +55,11 @@ def weigh(**options):
 
 
 def weigh_twice(**options):
-    return weigh(levels=2, **options)
+    return weigh(annealing_stages=2, **options)
 
 
 def weigh_and_recenter(**options):
-    return weigh(levels=2, recentering=3, **options)
+    return weigh(annealing_stages=2, recentering=3, **options)
 
 
 def weigh_and_redistil(**options):
@@ -74,7 +74,7 @@ def weigh_and_move(**options):
     return af.finetune(policy(), reward, "weighted", 0.5, generator=generator, **options)
 
 
-def walk_back(**options):
+def backpropagate(**options):
     generator = torch.Generator().manual_seed(1)
     options |= {"rollout": MemorylessRollout(2)}
     return af.finetune(policy(), first, "direct", 0.5, generator=generator, **options)
@@ -135,7 +135,7 @@ def same(a, b):
         weigh_and_recenter,
         weigh_and_redistil,
         weigh_and_move,
-        walk_back,
+        backpropagate,
         act,
     ],
 )
@@ -157,7 +157,7 @@ def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
 )
 def test_a_reward_that_fails_at_any_call_changes_no_bit(run, method, tmp_path):
     """Each call in turn fails, of a step or of the monitor, and the run is started again."""
-    settings = {"method": method, "steps": 6, "batch_size": 8, "levels": 1}
+    settings = {"method": method, "steps": 6, "batch_size": 8, "annealing_stages": 1}
     settings |= {"checkpoint_every": 2, "log_every": 1}
     reward = Flaky()
     whole = run(reward, folder=tmp_path / "whole", **settings)

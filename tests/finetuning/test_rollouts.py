@@ -4,28 +4,29 @@ import pytest
 import torch
 
 from alignflow.finetuning import MapRollout, MemorylessRollout
-from alignflow.finetuning.memoryless import kl_weight, memoryless_step
+from alignflow.finetuning.rollouts.memoryless import kl_weight
 from alignflow.flow_map import FlowMap
 from alignflow.policies import FlowMapPolicy
 from alignflow.targets import GaussianMixture
+from alignflow.transitions.memoryless import memoryless_step
 
 
-def of_deviation(deviation):
+def of_std(std):
     ones = torch.ones(1, 1, 1)
-    return GaussianMixture(ones[0, 0], torch.zeros(1, 1), deviation**2 * ones).double()
+    return GaussianMixture(ones[0, 0], torch.zeros(1, 1), std**2 * ones).double()
 
 
 @pytest.fixture
 def standard():
-    return of_deviation(1.0)
+    return of_std(1.0)
 
 
 @pytest.mark.parametrize("d", [1.0, 2.85])
 def test_every_marginal_of_the_memoryless_path_is_the_flows(d, generator):
     n = 40_000
     start = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-    rollout = MemorylessRollout(4, data_deviation=d)
-    path = rollout(of_deviation(d), start, start.new_zeros(n), generator=generator)
+    rollout = MemorylessRollout(4, data_std=d)
+    path = rollout(of_std(d), start, start.new_zeros(n), generator=generator)
     for node in path.nodes:
         variance = (d * node.time) ** 2 + (1 - node.time) ** 2
         white = node.state[:, 0].square() / variance
@@ -40,29 +41,30 @@ def test_a_memoryless_path_forgets_its_noise_at_the_first_step(standard, generat
     assert slope.abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("deviation", [1.0, 2.85])
-def test_short_steps_are_those_of_the_sde(deviation, generator):
+@pytest.mark.parametrize("data_std", [1.0, 2.85])
+def test_short_steps_are_those_of_the_sde(data_std, generator):
     x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     velocity = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     s = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]).double()
     length, time = 1e-6, s[:, None]
-    mean, spread = memoryless_step(x, velocity, s, s + length, deviation)
+    mean, std = memoryless_step(x, velocity, s, s + length, data_std)
     torch.testing.assert_close((mean - x) / length, 2 * velocity - x / time, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(spread**2 / length, 2 * (1 - time) / time, atol=1e-3, rtol=1e-3)
-    weight = kl_weight(s, s + length, deviation) / length
+    torch.testing.assert_close(std**2 / length, 2 * (1 - s) / s, atol=1e-3, rtol=1e-3)
+    weight = kl_weight(s, s + length, data_std) / length
     torch.testing.assert_close(weight, s / (1 - s), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("deviation", [1.0, 2.85])
-def test_the_weight_of_a_step_is_the_kl_of_its_gaussians(deviation):
-    s, t = torch.tensor([0.0, 0.2, 0.5]).double(), torch.tensor([0.3, 0.9, 1.0]).double()
+@pytest.mark.parametrize("data_std", [1.0, 2.85])
+def test_the_weight_of_a_step_is_the_kl_of_its_gaussians(data_std):
+    s, t = torch.tensor([0.0, 0.2, 0.5]).double(), torch.tensor([0.3, 0.9, 0.99]).double()
     x, base, tuned = (torch.full((3, 1), value).double() for value in (0.4, 0.1, -0.6))
-    mean, spread = memoryless_step(x, base, s, t, deviation)
-    moved, _ = memoryless_step(x, tuned, s, t, deviation)
+    mean, std = memoryless_step(x, base, s, t, data_std)
+    moved, _ = memoryless_step(x, tuned, s, t, data_std)
     kl = torch.distributions.kl_divergence(
-        torch.distributions.Normal(moved, spread), torch.distributions.Normal(mean, spread)
+        torch.distributions.Normal(moved, std[:, None]),
+        torch.distributions.Normal(mean, std[:, None]),
     )
-    torch.testing.assert_close(kl, kl_weight(s, t, deviation)[:, None] * (tuned - base).square())
+    torch.testing.assert_close(kl, kl_weight(s, t, data_std)[:, None] * (tuned - base).square())
 
 
 def test_the_weights_of_a_path_add_up_to_the_integral():

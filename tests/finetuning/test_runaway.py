@@ -6,18 +6,26 @@ import pytest
 import torch
 
 import alignflow as af
-from alignflow.finetuning import METHODS, TiltMatching
-from alignflow.finetuning.runaway import EVERY, Runaway, RunawayError
+from alignflow.finetuning import METHODS, VelocityMatching
+from alignflow.finetuning.pools.tilt_matching import WeightedVelocityTuner
+from alignflow.finetuning.runs.runaway import EVERY, Runaway, RunawayError
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.reward_module import reward
 from alignflow.targets import GaussianMixture
 
 
-class Published(TiltMatching):
+class PublishedTuner(WeightedVelocityTuner):
     """Implicit tilt matching as it is published: rows of the base, and the model in the target."""
 
-    def blend(self, direction, base, own, worth):
-        return own + worth * (direction - own) - (direction - base)
+    def blend(self, direction, base, model, weight):
+        return model + weight * (direction - model) - (direction - base)
+
+
+class Published(VelocityMatching):
+    """The settings of it."""
+
+    def bind(self, problem):
+        return PublishedTuner(problem, self)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,9 @@ SHORT: dict[str, Any] = {"steps": 1000, "batch_size": 128, "pool": 1024, "learni
 
 def test_where_half_of_the_base_weighs_nothing_the_published_target_runs_away(base, monkeypatch):
     monkeypatch.setitem(METHODS, "published", Published)
-    with pytest.raises(RunawayError, match=r"published ran away: at step \d+ .*weighted.*levels="):
+    with pytest.raises(
+        RunawayError, match=r"published ran away: at step \d+ .*weighted.*annealing_stages="
+    ):
         af.finetune(base, cut, "published", 1.0, **SHORT)
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import alignflow as af
-from alignflow.finetuning import ETM, ITM, AdaptiveLevels, Tilt
-from alignflow.finetuning.levels import largest_step
+from alignflow.finetuning import ETM, ITM, AdaptiveStages, TiltMatching
+from alignflow.finetuning.runs.annealing import largest_strength
 from alignflow.reward_module import reward
+from alignflow.tilt import Tilt
 
 FAST = {"batch_size": 256, "learning_rate": 3e-3, "ema_decay": 0.98}
-FAMILY = pytest.mark.parametrize("tuner", [ETM, ITM, Tilt])
+FAMILY = pytest.mark.parametrize("tuner", [ETM, ITM, TiltMatching])
 
 
 def conditional(x, t, strength, n, generator):
@@ -27,13 +28,13 @@ def conditional(x, t, strength, n, generator):
 @FAMILY
 @pytest.mark.parametrize("t", [0.2, 0.7])
 def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(
-    tuner, t, normal, first, generator
+    tuner, t, normal, first, generator, bind
 ):
     """Reward x, N(0, 1), strength 0.5: b* = b + 0.5 (1-t) / v at every x. For ETM, which is of
     first order, too: the gain of a linear reward of a normal has no higher order. 200,000 draws,
     five standard errors."""
     n, strength, x = 200_000, 0.5, 0.4
-    loss = tuner(normal, first, strength, pool=16, generator=generator)
+    loss = bind(tuner, normal, first, strength, pool=16, generator=generator)
     loss.pool.refresh()
     # rows of the base for ETM, of the tilt for the others
     x1, direction = conditional(x, t, 0 if tuner is ETM else strength, n, generator)
@@ -49,11 +50,11 @@ def test_the_mean_of_the_target_is_the_tilted_velocity_at_the_tilted_velocity(
 
 
 def test_the_estimated_control_variate_has_the_least_variance_of_the_family(
-    normal, first, generator
+    normal, first, generator, bind
 ):
     """At a weak and a strong tilt, over states: never more than that of either end."""
     for strength in (0.1, 1.5):
-        loss = Tilt(normal, first, strength, pool=16, memory=0.0, generator=generator)
+        loss = bind(TiltMatching, normal, first, strength, pool=16, memory=0.0, generator=generator)
         loss.pool.refresh()
         x0, noise = torch.randn(2, 50_000, 1, generator=generator, dtype=torch.float64)
         x1 = strength + noise
@@ -66,42 +67,44 @@ def test_the_estimated_control_variate_has_the_least_variance_of_the_family(
         ends = {c: direction - c * (direction - base) / weight for c in (0, 1)}
         spread = (best - own).square().mean()
         assert all(spread <= (end - own).square().mean() for end in ends.values())
-        assert 0 < loss.control.share < 1
+        assert 0 < loss.control.coefficient < 1
         if strength == 0.1:
             assert spread < (ends[0] - own).square().mean() / 50
 
 
-EMPTIED = pytest.mark.parametrize("tuner", [ITM, Tilt])
+EMPTIED = pytest.mark.parametrize("tuner", [ITM, TiltMatching])
 
 
 @EMPTIED
 def test_where_some_of_the_base_weighs_nothing_the_target_is_data_whatever_the_model_says(
-    tuner, normal, generator
+    tuner, normal, generator, bind
 ):
     """Half of the base has a weight of e^-40: weighted flow matching is all that holds there."""
     cut = reward(name="cut")(lambda x: -40.0 * (x[:, 0] < 0))
-    loss = tuner(normal, cut, 1.0, pool=256, generator=generator)
+    loss = bind(tuner, normal, cut, 1.0, pool=256, generator=generator)
     rows = loss.sample_batch(64)
     assert (rows["data"] > 0).all()
     direction, base, own = torch.randn(3, 64, 1, generator=generator)
-    target = loss.blend(direction, base, own, rows["worth"].unsqueeze(1))
+    target = loss.blend(direction, base, own, rows["weight"].unsqueeze(1))
     torch.testing.assert_close(target, direction)
 
 
 @EMPTIED
-def test_the_base_enters_the_target_no_more_than_four_times(tuner, normal, first, generator):
+def test_the_base_enters_the_target_no_more_than_four_times(tuner, normal, first, generator, bind):
     """However the model errs, which would be divided by the mean weight at a state."""
-    loss = tuner(normal, first, 3.0, pool=256, generator=generator)
-    worth = loss.sample_batch(64)["worth"].unsqueeze(1)
+    loss = bind(tuner, normal, first, 3.0, pool=256, generator=generator)
+    worth = loss.sample_batch(64)["weight"].unsqueeze(1)
     direction, base = torch.zeros(64, 1), torch.ones(64, 1)
     target = loss.blend(direction, base, torch.full((64, 1), 1e6), worth)
     assert (target.abs() <= 4).all() and (target > 0).any()
 
 
-def test_at_a_constant_reward_the_target_of_itm_is_the_base_whatever_is_drawn(normal, generator):
-    loss = ITM(normal, lambda x: 3.0 * torch.ones(len(x)), 2.0, pool=16, generator=generator)
+def test_at_a_constant_reward_the_target_of_itm_is_the_base_whatever_is_drawn(
+    normal, generator, bind
+):
+    loss = bind(ITM, normal, lambda x: 3.0 * torch.ones(len(x)), 2.0, pool=16, generator=generator)
     direction, base, own = torch.randn(3, 8, 1, generator=generator)
-    worth = loss.sample_batch(8)["worth"].unsqueeze(1)
+    worth = loss.sample_batch(8)["weight"].unsqueeze(1)
     torch.testing.assert_close(loss.blend(direction, base, own, worth), base)
 
 
@@ -124,7 +127,7 @@ def test_the_error_of_etm_falls_with_its_levels(normal, generator):
     errors = []
     for levels in (1, 8):
         tuned = af.finetune(
-            normal, bowl, "etm", 1.0, steps=640, levels=levels, pool=8192,
+            normal, bowl, "etm", 1.0, steps=640, annealing_stages=levels, pool=8192,
             refresh_every=40, generator=generator, **FAST,
         )  # fmt: skip
         drawn = tuned.sample(20_000, 16, generator=generator)
@@ -132,19 +135,20 @@ def test_the_error_of_etm_falls_with_its_levels(normal, generator):
     assert errors[1] < 0.05 < errors[0]
 
 
-def test_the_largest_step_leaves_the_share_that_was_asked_for(generator):
+def test_the_largest_strength_leaves_the_fraction_that_was_asked_for(first, generator):
     """Normal rewards: the share under weights e^{h r} is e^{-h^2}. 100,000 rewards."""
     rewards = torch.randn(100_000, generator=generator)
     groups = torch.zeros(100_000, dtype=torch.int64)
-    found = largest_step(rewards, groups, 0.5, 10.0)
+    found = largest_strength(Tilt(first, 10.0), rewards, groups, 0.5)
     assert found == pytest.approx(math.log(2) ** 0.5, abs=0.02)
-    assert largest_step(rewards, groups, 0.5, 0.1) == 0.1
+    assert largest_strength(Tilt(first, 0.1), rewards, groups, 0.5) == 0.1
 
 
 def test_adaptive_levels_reach_the_whole_strength_and_no_more(normal, first, tmp_path, generator):
     af.finetune(
         normal, first, "itm", 2.0, steps=40, batch_size=16, pool=256, generator=generator,
-        levels=AdaptiveLevels(0.5, candidates=4096), folder=tmp_path, checkpoint_every=100,
+        annealing_stages=AdaptiveStages(0.5, candidates=4096), folder=tmp_path,
+        checkpoint_every=100,
     )  # fmt: skip
     # of N(m, 1) every step is sqrt(log 2) = 0.83: two of them and a rest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["level_1", "level_2", "level_3"]
@@ -153,7 +157,7 @@ def test_adaptive_levels_reach_the_whole_strength_and_no_more(normal, first, tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"levels": 0}, "levels must be a whole number of at least 1, got 0"),
+        ({"annealing_stages": 0}, "annealing_stages must be a whole number of at least 1, got 0"),
         ({"diagonal_fraction": 1.0}, r"diagonal_fraction must lie in \(0, 1\), got 1.0"),
         ({"memory": 1.0}, r"memory must be a fraction in \[0, 1\), got 1.0"),
         ({"regularizer": None}, "tilt has no option regularizer; its own are .*memory.*pool"),

@@ -1,6 +1,5 @@
 """The front door: what `finetune` takes, leaves alone, logs and refuses."""
 
-import inspect
 import json
 from functools import partial
 from pathlib import Path
@@ -11,15 +10,14 @@ import yaml
 from hydra.utils import instantiate
 
 import alignflow as af
-from alignflow.distillation import FlowMapLoss
 from alignflow.envs import DenoisingEnv
-from alignflow.finetuning import METHODS, Tuner
-from alignflow.finetuning.monitor import Monitor
+from alignflow.finetuning import METHODS, Method, Problem, Tuner
+from alignflow.finetuning.runs.monitor import Monitor
 from alignflow.ode import integrate
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.targets import GaussianMixture, Linear
 
-TINY = {"steps": 2, "batch_size": 8, "levels": 1}
+TINY = {"steps": 2, "batch_size": 8, "annealing_stages": 1}
 NEEDED = {"grpo": {"environment": partial(DenoisingEnv, steps=2)}}
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetuner"
 
@@ -107,7 +105,7 @@ def test_a_folder_gets_metrics_of_the_reward_the_distance_and_the_diversity(
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     names = set().union(*rows)
     assert {"reward", "held_out_square", "diversity", "sliced_wasserstein", "displacement"} <= names
-    assert {"loss_diagonal", "loss_map", "effective_share", "gradient_norm", "mine"} <= names
+    assert {"loss_diagonal", "loss_map", "ess_fraction", "gradient_norm", "mine"} <= names
 
 
 def test_the_monitor_sees_a_shift_for_what_it_is(normal, first):
@@ -168,11 +166,17 @@ def test_without_a_fall_nothing_stops(normal, first, tmp_path):
     assert not torch.equal(tuned.module.change.first.weight, normal.module.change.first.weight)
 
 
-@pytest.mark.parametrize("levels", [1, 2])
-def test_recentering_learns_the_tuned_law_again(levels, normal, first, tmp_path):
-    options = {"steps": 4, "batch_size": 8, "recentering": 3, "folder": tmp_path, "levels": levels}
+@pytest.mark.parametrize("stages", [1, 2])
+def test_recentering_learns_the_tuned_distribution_again(stages, normal, first, tmp_path):
+    options = {
+        "steps": 4,
+        "batch_size": 8,
+        "recentering": 3,
+        "folder": tmp_path,
+        "annealing_stages": stages,
+    }
     tuned = af.finetune(normal, first, "tilt", 1.0, log_every=1, **options)
-    place = tmp_path / "level_2" if levels == 2 else tmp_path
+    place = tmp_path / "level_2" if stages == 2 else tmp_path
     lines = (place / "recentering" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3 and "loss_diagonal" in lines[0]
     assert all(p.requires_grad for p in tuned.parameters())
@@ -219,11 +223,10 @@ def test_each_config_holds_the_defaults_and_runs(method, normal, first, generato
     given = instantiate(config, _convert_="all")
     af.finetune(normal, first, generator=generator, **{**given, **tiny(method)})
     assert given.pop("method") == method
-    built = METHODS[method](normal, first, 1.0, **NEEDED.get(method, {}))
-    given.pop("environment", None)  # which has no default: it is handed in
-    defaults = {"learning_rate": 3e-4}
-    for function in (*(kind.__init__ for kind in METHODS[method].__mro__[::-1]), af.finetune):
-        defaults |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    # which is that of the import path, with steps that suit the data of this policy
+    given.pop("environment", None)
+    defaults = {name: option.default for name, option in af.finetune.options(method).items()}
+    built = METHODS[method]().bind(Problem(normal, af.Tilt(first, 1.0)))
     for name, value in given.items():
         # None stands for what the method chooses itself
         default = getattr(built, name) if value is not None is defaults[name] else defaults[name]
@@ -261,11 +264,13 @@ def test_what_would_do_nothing_is_refused(normal, first):
             "optimizer": torch.optim.SGD,
         },
         "batch_size must be a whole number of at least 1": {"batch_size": 0},
-        "levels must lie between 1 and steps=2": {"levels": 3},
-        "levels is for weighted, etm, itm, tilt, mfm": {"method": "direct", "levels": 2},
+        "annealing_stages must lie between 1 and steps=2": {"annealing_stages": 3},
+        "annealing_stages is for weighted, etm, itm, tilt, mfm": {
+            "method": "direct",
+            "annealing_stages": 2,
+        },
         "method must be one of direct, weighted, .*, got 'best'": {"method": "best"},
         "steps must be a whole number of at least 1": {"steps": 0},
-        "grpo acts in an environment: give environment=": {"method": "grpo"},
     }
     for message, options in refused.items():
         with pytest.raises(ValueError, match=message):
@@ -278,6 +283,9 @@ def test_a_policy_without_a_network_is_refused(first):
 
 
 def test_a_tuner_without_its_two_methods_says_so(normal, first, generator):
-    tuner = Tuner(normal, first, 1.0, distillation=FlowMapLoss(normal), generator=generator)
+    problem = Problem(normal, af.Tilt(first, 1.0), generator=generator)
+    with pytest.raises(NotImplementedError):
+        Method().bind(problem)
+    tuner = Tuner(problem, Method(), diagonal_fraction=0.5)
     with pytest.raises(NotImplementedError):
         tuner.sample_batch(1)

@@ -8,7 +8,7 @@ from torch import nn
 
 import alignflow as af
 from alignflow.distillation import learn_posterior, pretrain
-from alignflow.finetuning import AdaptiveLevels
+from alignflow.finetuning import AdaptiveStages
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.reward_module import as_reward
 
@@ -51,7 +51,7 @@ def check_untouched(module, before):
     "options",
     [
         {},
-        {"levels": AdaptiveLevels(most=2, candidates=64)},
+        {"annealing_stages": AdaptiveStages(most=2, candidates=64)},
         {"recentering": 2, "redistillation": 2},
         {"held_out": {"negative": lambda x: -x[:, 0]}, "early_stop": 3.0},
     ],

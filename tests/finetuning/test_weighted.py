@@ -91,7 +91,7 @@ def test_levels_reach_the_same_tilt_in_parts(normal, first, generator):
         "weighted",
         1.5,
         steps=300,
-        levels=3,
+        annealing_stages=3,
         pool=32_768,
         refresh_every=50,
         generator=generator,
@@ -103,18 +103,18 @@ def test_levels_reach_the_same_tilt_in_parts(normal, first, generator):
     assert drawn.std().item() == pytest.approx(1, abs=0.1)
 
 
-def test_the_losses_are_those_it_names_under_the_keys_it_reads(normal, first, generator):
-    loss = Weighted(normal, first, 1.0, pool=64, generator=generator)
+def test_the_losses_are_those_it_names_under_the_keys_it_reads(normal, first, generator, bind):
+    loss = bind(Weighted, normal, first, 1.0, pool=64, generator=generator)
     loss.set_keys(data="endpoint")
     batch = loss.sample_batch(8)
     assert set(batch.keys()) == {"endpoint"} and loss.in_keys[0] == "endpoint"
     assert set(loss(batch).keys()) == set(loss.out_keys)
 
 
-def test_options_of_sampled_candidates_are_refused_with_data(normal, first):
+def test_options_of_sampled_candidates_are_refused_with_data(normal, first, bind):
     for option in ({"candidate_steps": 2}, {"condition": 1}):
         with pytest.raises(ValueError, match="would do nothing with data"):
-            Weighted(normal, first, 1.0, data=torch.ones(4, 1), **option)
+            bind(Weighted, normal, first, 1.0, data=torch.ones(4, 1), **option)
 
 
 def test_candidates_that_all_lack_a_reward_are_refused(normal):

@@ -103,8 +103,11 @@ RUNS = [
     ([*TRAINED, "data=folder"], "leaves data.path open"),
     # of a training behind another stage
     ([*LATER, "finetuner.pool=0"], "pool must be a whole number"),
-    ([*LATER, "++finetuner.levels=x"], "levels must be"),
-    ([*LATER, "++finetuner.levels=9999"], "levels must lie between 1 and steps"),
+    ([*LATER, "++finetuner.annealing_stages=x"], "annealing_stages must be"),
+    (
+        [*LATER, "++finetuner.annealing_stages=9999"],
+        "annealing_stages must lie between 1 and steps",
+    ),
     ([*LATER, "+finetuner.poool=1"], "did you mean 'pool'"),
     ([*LATER, "+finetuner.warmup=-1"], "warmup must be"),
     ([*LATER, "training.loss=psdd"], "loss"),

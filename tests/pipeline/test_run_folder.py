@@ -396,7 +396,7 @@ def test_a_signal_between_two_stages_says_how_to_go_on(stop, status, cwd, monkey
 @pytest.mark.parametrize("steps", [1, 4, 5, 7])
 def test_a_tuning_that_is_cut_counts_each_call_of_its_reward_once(steps, cwd, monkeypatch):
     tuned = ["finetuner=weighted", "finetuner.steps=8", "finetuner.batch_size=4"]
-    tuned += ["++finetuner.pool=8", "++finetuner.levels=2", "++finetuner.recentering=3"]
+    tuned += ["++finetuner.pool=8", "++finetuner.annealing_stages=2", "++finetuner.recentering=3"]
     tuned += ["++finetuner.checkpoint_every=2", "stages=[finetune]"]
     config = composed(*TINY[:4], *tuned)
     whole = pipeline.run(config, cwd / "whole")

@@ -11,7 +11,7 @@ import pytest
 
 import alignflow as af
 from alignflow import finetuning
-from alignflow.finetuning.tune import Method as Tuner
+from alignflow.finetuning import MethodName as Tuner
 from alignflow.steering import METHODS, Method
 
 

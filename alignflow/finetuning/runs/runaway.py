@@ -1,15 +1,15 @@
-r"""A tuning that runs away is stopped, by what it samples beside what its base does.
+r"""A tuning that diverges is stopped, by what it samples beside what its base does.
 
 .. math:: q_{99}(\lvert x - m \rvert) > 10 \; q_{99}(\lvert x_{\rm base} - m \rvert), \qquad
     m = \mathbb{E}\, x_{\rm base}
 
-A tilt only weighs the base's samples anew, so that none of it lies where the base has nothing. A
-network does, once nothing holds it: what it says where no target reaches drifts, and takes the rest
-of it along. Both its jumps and its velocity are followed, from noise of this file's own.
+A tilt only reweighs the base's samples, so that no sample of it lies where the base has none. A
+diverging network has such samples: where no target constrains it its output drifts, and takes the
+rest along. Both its jumps and its velocity are followed, from a noise that no run draws.
 """
 
-from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,29 +22,27 @@ __all__ = ["Runaway", "RunawayError"]
 
 SAMPLES = 32, 256  # at least and at most; between them as many as a batch has rows
 STEPS = 4
-EVERY = 250  # steps of a tuning, of which a few cost about as much as a look
+EVERY = 250  # steps of a tuning, of which a few cost about as much as a check
 QUANTILE = 0.99
 FACTOR = 10.0
 TINY = 1e-12
 
 
 class RunawayError(FloatingPointError):
-    """A tuned model gives what its base never could."""
+    """A tuned model has diverged: it samples what no tilt of its base could."""
 
 
 class Runaway:
-    """Looks at a model as it is tuned.
+    """Checks a model as it is tuned.
 
     Args:
         method: Name of the tuner.
         base: The policy as it was.
         batch_size: Rows of a step of the tuning.
-        condition: Conditions (C, ...), taken in turn; None for none.
+        condition: Conditions, rows (C, ...), cycled; None for none.
     """
 
-    def __init__(
-        self, method: str, base: FlowMap, batch_size: int, condition: Tensor | None = None
-    ):
+    def __init__(self, method: str, base: FlowMap, batch_size: int, condition: Any = None):
         least, most = SAMPLES
         self.method, self.base = method, base
         self.samples = max(least, min(batch_size, most))
@@ -66,7 +64,7 @@ class Runaway:
         return max(self._reach(self._base_samples), TINY)
 
     def check(self, model: FlowMap, step: int) -> None:
-        """Refuse a model that has run away.
+        """Refuse a model that has diverged.
 
         Raises:
             RunawayError: With the step and what was measured.
@@ -76,27 +74,14 @@ class Runaway:
             raise RunawayError(
                 f"{self.method} ran away: at step {step} one sample in a hundred lies {ratio:.3g} "
                 "times as far out as those of the base, whose tilt has none there. Use "
-                "method='weighted', whose target is data; reach the tilt in parts with levels=, or "
-                "lower the strength or the learning rate"
+                "method='weighted', whose target is data; reach the tilt in parts with "
+                "annealing_stages=, or lower the strength or the learning rate"
             )
 
-    def after(
-        self, model: FlowMap, then: Callable[[int, int, dict], None] | None
-    ) -> Callable[[int, int, dict], None]:
-        """What a trainer calls after each step: a check now and then, and what was called before.
-
-        Args:
-            model: What changes with the steps, in evaluation mode.
-            then: Of (step, steps, metrics).
-        """
-
-        def progress(step: int, steps: int, metrics: dict[str, float]) -> None:
-            if step % EVERY == 0:
-                self.check(model, step)
-            if then is not None:
-                then(step, steps, metrics)
-
-        return progress
+    def watch(self, model: FlowMap, step: int) -> None:
+        """Check a model every so many steps; after each step of a tuning."""
+        if step % EVERY == 0:
+            self.check(model, step)
 
     @torch.no_grad()
     def _sample(self, model: FlowMap) -> Tensor:

@@ -15,10 +15,10 @@ __all__ = ["EarlyStop"]
 
 
 class EarlyStop:
-    """Stops when a held-out reward falls, and keeps the model from before.
+    """Stops when a held-out reward falls, and saves the model from before.
 
     Args:
-        folder: Where the kept model and the best means lie; a run that goes on finds them there.
+        folder: Where the saved model and the best means are; a resumed run finds them there.
         errors: How many standard errors below its best mean a held-out reward has fallen.
     """
 
@@ -29,19 +29,19 @@ class EarlyStop:
             self.best = fact(load_folder(self.folder)[1], "best", dict, self.folder)
 
     def begin(self, base: nn.Module, measure: Callable[[int, Any], dict[str, float]]) -> None:
-        """Keep the base until there is something better; a run that goes on keeps what it has."""
+        """Save the base, unless a resumed run has saved a model already."""
         if not self.best:
             self(base, measure(0, base))
 
     def __call__(self, model: nn.Module, metrics: dict[str, float]) -> bool:
-        """Whether to stop, by what the monitor has measured; if not, the model is kept."""
+        """Whether to stop, by what the monitor has measured; if not, the model is saved."""
         found = {name: metrics[name] for name in metrics if f"{name}_error" in metrics}
         for name, value in found.items():
             best, error = self.best.get(name, value), metrics[f"{name}_error"]
             if value < best - self.errors * error:
                 warnings.warn(
                     f"stopped: {name} has fallen from {best:.4g} to {value:.4g} (standard error "
-                    f"{error:.2g}); the model from before is handed back",
+                    f"{error:.2g}); the model from before is returned",
                     stacklevel=2,
                 )
                 return True
@@ -52,6 +52,6 @@ class EarlyStop:
         return False
 
     def restore(self, model: Any) -> Any:
-        """The model with the weights that were kept."""
+        """The model with the weights that were saved."""
         load_parameters(model, load_folder(self.folder)[0], str(self.folder))
         return model

@@ -1,4 +1,4 @@
-"""The ODE of the velocity, from noise, which gives the density of its endpoint too."""
+"""Rollouts by the ODE of the velocity, from noise, with the density of their endpoints."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from alignflow.flow_map import FlowMap
 from alignflow.likelihood import noise_log_density, push, rademacher
 from alignflow.ode import integrate
 
-from .rollouts import Path, kept
+from .paths import Path, recomputed
 
 __all__ = ["ODERollout"]
 
@@ -22,7 +22,7 @@ class ODERollout:
         jumps: Steps, of two forwards each.
         probes: Random probes of the divergence; 0 takes it exactly, at a vjp for each number of a
             state.
-        recompute: Whether the backward pass computes each velocity again instead of keeping it.
+        recompute: Whether the backward pass recomputes each velocity instead of storing it.
     """
 
     trains_velocity = True
@@ -46,7 +46,7 @@ class ODERollout:
         probes = rademacher(self.probes, x, generator)
 
         def velocity_of(model: FlowMap) -> Callable[..., Tensor]:
-            return kept(lambda x, t: model.velocity(x, t, condition), self.recompute)
+            return recomputed(lambda x, t: model.velocity(x, t, condition), self.recompute)
 
         def carried(model: FlowMap, x: Tensor, s: float, t: float) -> tuple[Tensor, Tensor]:
             return push(velocity_of(model), x, s, t, probes, steps=self.jumps)
@@ -54,10 +54,10 @@ class ODERollout:
         def replay(other: FlowMap) -> Tensor:
             return integrate(velocity_of(other), x, 0.0, 1.0, steps=self.jumps)
 
-        endpoint, spread = carried(model, x, 0.0, 1.0)
+        endpoint, integral = carried(model, x, 0.0, 1.0)
 
         def log_ratio(other: FlowMap) -> Tensor:
-            noise, gathered = carried(other, endpoint, 1.0, 0.0)
-            return noise_log_density(x) - spread - noise_log_density(noise) - gathered
+            noise, back = carried(other, endpoint, 1.0, 0.0)
+            return noise_log_density(x) - integral - noise_log_density(noise) - back
 
         return Path(endpoint, replay, log_ratio=log_ratio)

@@ -1,4 +1,4 @@
-"""What a tuning run tells of itself: the reward it trains on, and what that reward cannot see."""
+"""Metrics of a run: the reward it trains on, and what that reward does not see."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -25,7 +25,7 @@ class Monitor:
     """Metrics of a tuned policy beside its base, from the same noise every time.
 
     The mean `reward`, each `held_out_<name>` with its standard error (`..._error`), the `diversity`
-    of samples, and the distance to the base: of the laws (`sliced_wasserstein`, `mmd`,
+    of samples, and the distance to the base: of the distributions (`sliced_wasserstein`, `mmd`,
     `energy_distance`) and, as `displacement`, the mean square between the endpoints of one noise, a
     dimension. A reward that rises while a held-out one or the diversity falls is being exploited.
     Where the exact tilt is known, the same distances to it as `tilt_<distance>`.
@@ -35,9 +35,9 @@ class Monitor:
         reward: What is trained on.
         held_out: Rewards by name that are not.
         tilt: The exact tilt, whose `sample(n, generator=generator)` is exact; None if not known.
-        condition: Conditions (C, ...), taken in turn; None for none.
+        condition: Conditions, rows (C, ...), cycled; None for none.
         steps: Jumps of a sample.
-        also: Another call of (step, model) whose metrics are added.
+        also: Another callable `(step, model) -> metrics`, whose metrics are added.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Monitor:
         reward: Reward,
         held_out: Mapping[str, Any] | None = None,
         tilt: Any = None,
-        condition: Tensor | None = None,
+        condition: Any = None,
         steps: int = 4,
         also: Callable[[int, Any], dict[str, float]] | None = None,
     ):
@@ -96,5 +96,5 @@ class Monitor:
 
     @staticmethod
     def _generator() -> torch.Generator:
-        # its own leaves the run's untouched, and means the same noise at each call
+        # not the run's, which stays untouched; the same noise at each call
         return torch.Generator().manual_seed(0)

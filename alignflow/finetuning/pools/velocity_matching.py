@@ -1,30 +1,29 @@
-r"""Tuners that regress the velocity on a target of their own, at states of the base's own path.
+r"""Tuners that regress the velocity on a target of their own, at states of the base's path.
 
 .. math:: I_t = (1-t)\, x_0 + t\, x_1, \quad x_1 \sim \rho_1, \qquad
     \min_\theta \; \mathbb{E}\, \lvert b_\theta(I_t, t) - \text{target} \rvert^2
 
 Endpoints are drawn and scored in pools. Off the diagonal the policy's jumps follow its velocity by
-self-distillation, so that what comes out is a few-step map. They are learned on the path to the
-tilt, where the tuned map goes: elsewhere, where rewards are poor, no target holds the velocity, and
-jumps that teach themselves there run away with it.
+self-distillation, so that the result is a few-step map. They are learned on the path to the tilt,
+where the tuned map goes: off that path no target fixes the velocity, and self-distillation diverges
+there.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap
+from alignflow.finetuning.problem import Problem
 
-from .pooled import Pooled
+from .pooled import PooledMethod, PooledTuner
 
-__all__ = ["At", "VelocityMatching"]
+__all__ = ["PathBatch", "VelocityMatching", "VelocityMatchingTuner"]
 
 
 @dataclass(frozen=True)
-class At:
+class PathBatch:
     """What a target is made of, at N states of the path.
 
     Args:
@@ -32,7 +31,7 @@ class At:
         time: (N,).
         direction: d = x1 - x0, (N, *E).
         base: The base's velocity, (N, *E).
-        own: The tuned model's, (N, *E), without a graph.
+        model: The tuned model's, (N, *E), without a graph.
         condition: (N, ...), or None.
     """
 
@@ -40,22 +39,34 @@ class At:
     time: Tensor
     direction: Tensor
     base: Tensor
-    own: Tensor
+    model: Tensor
     condition: Any
 
 
-class VelocityMatching(Pooled):
-    """What these tuners share; one of them gives `target`. Arguments are those of `Pooled`."""
+@dataclass(frozen=True, kw_only=True)
+class VelocityMatching(PooledMethod):
+    """Settings of a tuner that regresses the velocity."""
 
-    def __init__(self, policy: FlowMap, reward: Any, strength: float, **options):
-        super().__init__(policy, reward, strength, **options)
-        self.diagonal_fraction = self.distillation.diagonal_fraction
+    def __post_init__(self):
+        super().__post_init__()
         if not 0 < self.diagonal_fraction < 1:
             raise ValueError(f"diagonal_fraction must lie in (0, 1), got {self.diagonal_fraction}")
-        # the jumps only; the diagonal is this loss's own
-        self.distillation.diagonal_fraction = 0.0
 
-    def target(self, rows: TensorDictBase, at: At) -> Tensor:
+
+class VelocityMatchingTuner(PooledTuner):
+    """What these tuners share; a subclass implements `target`.
+
+    Args:
+        problem: What is tuned.
+        method: How.
+    """
+
+    def __init__(self, problem: Problem, method: VelocityMatching):
+        # `distil` trains the jumps only: the diagonal is matched here
+        super().__init__(problem, method, diagonal_fraction=0.0)
+        self.diagonal_fraction = method.diagonal_fraction
+
+    def target(self, rows: TensorDictBase, at: PathBatch) -> Tensor:
         """What the velocity is regressed on, (N, *E), for rows of a batch."""
         raise NotImplementedError
 
@@ -64,10 +75,10 @@ class VelocityMatching(Pooled):
 
         The last of them, for the jumps, are drawn by their weights.
         """
-        return self.under_keys(self.drawn(n).exclude("weight", "gain"))
+        return self.renamed(self.draw(n).exclude("weight", "centered"))
 
-    def drawn(self, n: int) -> TensorDict:
-        """n rows of the pool with what each is worth, the last of them drawn by it."""
+    def draw(self, n: int) -> TensorDict:
+        """n rows of the pool with their weights, the last of them, for the jumps, drawn by them."""
         return self.pool.draw(n, n - self._diagonal(n))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
@@ -77,24 +88,22 @@ class VelocityMatching(Pooled):
         near, far = tensordict.split([diagonal, n - diagonal])
         losses: dict[str, Any] = {"loss_diagonal": diagonal / n * self._regression(near)}
         if len(far):
-            jumps = self.distil(far.get(self.tensor_keys.data), self._condition(far))
+            jumps = self.distil(self.read(far, "data"), self.read(far, "condition"))
             losses["loss_map"] = (1 - diagonal / n) * jumps["loss_map"]
-        return TensorDict({**losses, "effective_share": self.pool.share.clone()})
+        return TensorDict({**losses, "ess_fraction": self.pool.ess_fraction.clone()})
 
     def _diagonal(self, n: int) -> int:
         return n - round((1 - self.diagonal_fraction) * n)
 
-    def _condition(self, rows: TensorDictBase) -> Any:
-        return rows.get(self.tensor_keys.condition, None)
-
     def _regression(self, rows: TensorDictBase) -> Tensor:
         times, path = self.distillation.times, self.distillation.path
-        x1, condition = rows.get(self.tensor_keys.data), self._condition(rows)
+        x1, condition = self.read(rows, "data"), self.read(rows, "condition")
         t = times.diagonal(len(x1), self.generator).to(x1)
-        x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
+        x0 = self.policy.noise(len(x1), self.generator).to(x1)
         x, direction = path.state(x0, x1, t), path.velocity(x0, x1, t)
-        own = self.policy.velocity(x, t, condition)
-        with torch.no_grad():
+
+        def target(model: Tensor) -> Tensor:
             base = self.base.velocity(x, t, condition)
-            target = self.target(rows, At(x, t, direction, base, own.detach(), condition))
-        return (own - target).float().square().mean()
+            return self.target(rows, PathBatch(x, t, direction, base, model, condition))
+
+        return self.distillation.match(x, t, target, condition)

@@ -5,15 +5,16 @@ r"""Adjoint matching: the optimal control of the memoryless SDE, by regression a
     \min_\theta \sum_k w_k\, \Big\lvert b_\theta(x_k) - b(x_k) + \frac{f_k}{2 w_k} a_{k+1}
     \Big\rvert^2
 
-The paths are the tuned model's, without a graph; the lean adjoint a goes back along them through
-the base's steps, whose mean moves by f_k with the velocity. w_k is that of the path KL, so that the
-optimum is that of `direct` with it: the tilt. In short steps this is the continuous loss
+The paths are the tuned model's, without a graph; the lean adjoint a is backpropagated along them
+through the base's steps, whose mean moves by f_k with the velocity. w_k is that of the path KL, so
+that the optimum is that of `direct` with it: the tilt. In short steps this is the continuous loss
 |(2/g)(b_theta - b) + g a|^2.
 
 Source: Domingo-Enrich et al. 2024 (2409.08861).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -21,35 +22,40 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.finetuning.problem import Problem
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
+from alignflow.settings import option
+from alignflow.transitions.memoryless import memoryless_step
 
-from .memoryless import MemorylessRollout, memoryless_step, velocity_factor
-from .rollout_tuner import RolloutTuner
-from .rollouts import Node, Path
+from .memoryless import MemorylessRollout, velocity_factor
+from .paths import Node, Path
+from .rollout_tuner import RolloutMethod, RolloutTuner
 
-__all__ = ["AdjointMatching", "StepBack", "walk_back"]
+__all__ = ["AdjointMatching", "BackwardStep", "backward_steps"]
 
 
-class AdjointMatching(RolloutTuner):
-    """Regression on the lean adjoint of memoryless paths: reward gradients without backprop.
+def _memoryless(name: str, value: Any) -> MemorylessRollout:
+    if value is None:
+        return MemorylessRollout()
+    return checks.instance(name, value, MemorylessRollout, "a MemorylessRollout(...)")
 
-    Args:
-        rollout: The paths.
-    """
 
-    def __init__(
-        self,
-        policy: FlowMap,
-        reward: Any,
-        strength: float,
-        *,
-        rollout: MemorylessRollout | None = None,
-        **options,
-    ):
-        rollout = MemorylessRollout() if rollout is None else rollout
-        checks.instance("rollout", rollout, MemorylessRollout, "a MemorylessRollout(...)")
-        super().__init__(policy, reward, strength, rollout=rollout, **options)
+@dataclass(frozen=True, kw_only=True)
+class AdjointMatching(RolloutMethod):
+    """Regression on the lean adjoint of memoryless paths: reward gradients without backprop."""
+
+    rollout: MemorylessRollout = option(None, "the paths; None is MemorylessRollout()", _memoryless)
+
+    def bind(self, problem: Problem) -> "AdjointMatchingTuner":
+        return AdjointMatchingTuner(problem, self)
+
+
+class AdjointMatchingTuner(RolloutTuner):
+    """The loss of `AdjointMatching`."""
+
+    def __init__(self, problem: Problem, method: AdjointMatching):
+        super().__init__(problem, method, method.rollout)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -58,34 +64,33 @@ class AdjointMatching(RolloutTuner):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of starts: `state` (N, *E) at `time` (N,), and perhaps `condition` (N, ...)."""
-        keys = self.tensor_keys
-        state, time = tensordict.get(keys.state), tensordict.get(keys.time)
-        condition = tensordict.get(keys.condition, None)
+        state, time = self.read(tensordict, "state"), self.read(tensordict, "time")
+        condition = self.read(tensordict, "condition")
         with torch.no_grad():
             path = self.rollout(self.policy, state, time, condition, self.generator)
         reward, adjoint = self._end(path.endpoint, condition)
         costs = []
-        for node, end, velocity, at_end, _ in walk_back(self.base, path, adjoint, condition):
+        for node, end, velocity, at_end, _ in backward_steps(self.base, path, adjoint, condition):
             factor = velocity_factor(node.time, end) / (2 * node.weight)
             target = velocity - expand_time(factor, at_end) * at_end
-            own = self.policy.velocity(node.state, node.time, condition)
-            costs.append(node.weight * (own - target).square().flatten(1).sum(1))
+            model = self.policy.velocity(node.state, node.time, condition)
+            costs.append(node.weight * (model - target).square().flatten(1).sum(1))
         loss = torch.stack(costs).sum(0).mean() / state[0].numel()
-        kept = self.distil(path.endpoint, condition)
-        return TensorDict({"loss_adjoint": loss, **kept, "reward": reward.mean()})
+        consistency = self.distil(path.endpoint, condition)
+        return TensorDict({"loss_adjoint": loss, **consistency, "reward": reward.mean()})
 
     def _end(self, endpoint: Tensor, condition: Any) -> tuple[Tensor, Tensor]:
         """Rewards (N,) of endpoints, and the adjoint there, (N, *E)."""
         with torch.enable_grad():
             point = endpoint.detach().requires_grad_()
-            reward = self.reward.score(point, condition, self.policy.decode)
+            reward, log_weight = self.tilt.score(point, condition, self.policy.decode)
             self.check_graph(reward, point)
-            (gradient,) = torch.autograd.grad(reward.sum(), point)
-        return reward.detach(), -self.strength * gradient
+            (gradient,) = torch.autograd.grad(log_weight.sum(), point)
+        return reward.detach(), -gradient
 
 
-class StepBack(NamedTuple):
-    """A step of a path, seen from its end.
+class BackwardStep(NamedTuple):
+    """A step of a path, in the backward pass of the adjoint.
 
     Args:
         node: Where it starts.
@@ -102,13 +107,13 @@ class StepBack(NamedTuple):
     at_node: Tensor
 
 
-def walk_back(
+def backward_steps(
     base: FlowMap, path: Path, adjoint: Tensor, condition: Any = None
-) -> Iterator[StepBack]:
+) -> Iterator[BackwardStep]:
     """The steps of a memoryless path from the last to the first, with the lean adjoint at each.
 
     Args:
-        base: Whose steps the adjoint goes back through.
+        base: Through whose steps the adjoint is backpropagated.
         path: To time 1.
         adjoint: There, (N, *E).
         condition: (N, ...), or None.
@@ -118,7 +123,8 @@ def walk_back(
         with torch.enable_grad():
             state = node.state.detach().requires_grad_()
             velocity = base.velocity(state, node.time, condition)
-            mean, _ = memoryless_step(state, velocity, node.time, end)
+            # the data's standard deviation does not enter the mean
+            mean, _ = memoryless_step(state, velocity, node.time, end, 0.0)
             (before,) = torch.autograd.grad(mean, state, adjoint)
-        yield StepBack(node, end, velocity.detach(), adjoint, before)
+        yield BackwardStep(node, end, velocity.detach(), adjoint, before)
         adjoint, end = before, node.time

@@ -1,4 +1,4 @@
-"""Ways to an endpoint that a gradient can walk back; here by jumps of the few-step map."""
+"""Differentiable rollouts; here by jumps of the few-step map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from torch.utils.checkpoint import checkpoint
 from alignflow import checks
 from alignflow.flow_map import FlowMap
 
-__all__ = ["MapRollout", "Node", "Path", "check_rollout", "graph", "kept"]
+__all__ = ["MapRollout", "Node", "Path", "check_rollout", "graph", "recomputed"]
 
 
 @dataclass(frozen=True)
 class Node:
-    """One point of a stochastic path where the model chose its velocity.
+    """A state of a stochastic path at which the model was evaluated.
 
     Args:
         state: (N, *E), with a graph.
@@ -32,14 +32,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Path:
-    """What a rollout found.
+    """A rollout.
 
     Args:
         endpoint: States at time 1, (N, *E), with a graph through the last jumps.
         replay: The endpoint that another model reaches from the same start on the same noise.
         nodes: Of a stochastic path, those that carry a graph.
-        log_ratio: Of an ODE's path, a call of another model that gives log(density / its density)
-            at the endpoint, (N,), with a graph.
+        log_ratio: Of an ODE's path, a callable of another model: log(density / its density) at the
+            endpoint, (N,), with a graph.
     """
 
     endpoint: Tensor
@@ -53,10 +53,10 @@ class MapRollout:
 
     Args:
         jumps: Number of them.
-        truncation: Jumps that the gradient walks back, counted from the end; None is all.
+        truncation: Last jumps through which the gradient is backpropagated; None is all.
         start: "noise", or "path" for states x_t at random times of the path to the base's samples.
-        recompute: Whether the backward pass computes each jump again instead of keeping it, which
-            holds the memory of one jump.
+        recompute: Whether the backward pass recomputes each jump instead of storing it, which needs
+            the memory of one jump.
 
     Source: Clark et al. 2023 (2309.17400), DRaFT-K, for the truncation.
     """
@@ -87,7 +87,7 @@ class MapRollout:
             y = x
             for k in range(self.jumps):
                 with graph(self.jumps - k <= self.truncation):
-                    jump = kept(model.flow_map, self.recompute)
+                    jump = recomputed(model.flow_map, self.recompute)
                     y = jump(y, self._time(start, k), self._time(start, k + 1), condition)
             return y
 
@@ -99,7 +99,7 @@ class MapRollout:
 
 
 def check_rollout(jumps: int, truncation: int | None, start: str) -> tuple[int, int]:
-    """The jumps of a rollout that is possible, and how many of them a gradient walks back."""
+    """Jumps of a rollout, checked, and how many of them a gradient is backpropagated through."""
     checks.choice("start", start, ("noise", "path"))
     jumps = checks.count("jumps", jumps)
     if truncation is None:
@@ -112,8 +112,8 @@ def graph(live: bool):
     return torch.set_grad_enabled(live and torch.is_grad_enabled())
 
 
-def kept(function: Callable[..., Tensor], recompute: bool) -> Callable[..., Tensor]:
-    """The function, with its activations kept for the backward pass or computed again there."""
+def recomputed(function: Callable[..., Tensor], recompute: bool) -> Callable[..., Tensor]:
+    """The function, with its activations recomputed in the backward pass if that is wanted."""
     if not recompute:
         return function
     return lambda *arguments: checkpoint(function, *arguments, use_reentrant=False)

@@ -1,6 +1,6 @@
-r"""What holds a tuned model to its base; `None` in their place holds nothing.
+r"""Regularizers towards the base; None disables.
 
-Each is called with a rollout's path, the frozen base and the condition, and gives a cost (N,).
+Each is a callable `(path, base, condition) -> cost`, (N,), of a rollout's path and the frozen base.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from alignflow.flow_map import FlowMap
 from alignflow.metrics import default_bandwidths, gaussian_kernel
 
 from .memoryless import MemorylessRollout
-from .ode_rollout import ODERollout
-from .rollouts import MapRollout, Path
+from .ode import ODERollout
+from .paths import MapRollout, Path
 
 __all__ = ["MMD", "EndpointDistance", "EndpointKL", "PathKL", "Regularizer", "Rollout"]
 
@@ -23,16 +23,16 @@ Rollout = MapRollout | MemorylessRollout | ODERollout
 
 
 class Regularizer(Protocol):
-    """What `Direct` asks of one."""
+    """A cost of a path, beside which rewards are weighed."""
 
     @property
     def rollout(self) -> Callable[[], Rollout]:
-        """The class of rollouts that it is for."""
+        """The default class of rollouts."""
         ...
 
     @property
     def accepts(self) -> tuple[type, ...]:
-        """Those that it is defined on."""
+        """Classes of rollouts on which it is defined."""
         ...
 
     def __call__(self, path: Path, base: FlowMap, condition=None) -> Tensor:
@@ -48,10 +48,10 @@ class PathKL:
         = \mathbb{E}_{P_\theta} \int_0^1 \frac{\lvert b_\theta - b \rvert^2}{c_t}\, dt
 
     by Girsanov: the drifts differ by :math:`2(b_\theta - b)` and the noise is
-    :math:`g_t^2 = 2 c_t`. Maximizing :math:`\lambda E[r(x_1)] - KL` over path laws gives the base's
-    law times :math:`e^{\lambda r(x_1)}` up to a constant. Because the paths are memoryless that
-    factor leaves the noise alone, so the law is an SDE's from the same noise, its endpoint is the
-    tilt, and its velocity is :math:`b + c_t \nabla V_t`.
+    :math:`g_t^2 = 2 c_t`. Maximizing :math:`\lambda E[r(x_1)] - KL` over distributions of paths
+    gives the base's times :math:`e^{\lambda r(x_1)}` up to a constant. Because the paths are
+    memoryless that factor leaves the noise alone, so the optimum is an SDE's from the same noise,
+    its endpoint is the tilt, and its velocity is :math:`b + c_t \nabla V_t`.
     """
 
     rollout = MemorylessRollout
@@ -67,7 +67,7 @@ class PathKL:
 
 
 class EndpointKL:
-    r"""The KL of the tuned law to the base's, by the ODE's divergence: its optimum is the tilt.
+    r"""The KL of the tuned distribution to the base's, by the divergence; its optimum is the tilt.
 
     .. math:: \mathrm{KL}(\rho_\theta \,\|\, \rho) = \mathbb{E}\, \log
         \frac{\rho_\theta(x_1)}{\rho(x_1)}, \qquad
@@ -86,7 +86,7 @@ class EndpointKL:
 class MMD:
     r""":math:`\beta\,\mathrm{MMD}^2` between endpoints and the base's from the same starts.
 
-    It holds the law and lets single samples go where they like; its optimum is not the tilt. The
+    It constrains the distribution and not single samples; its optimum is not the tilt. The
     kernel is that of `metrics.mmd`; pairs of one start are left out, so that it is unbiased.
 
     Args:

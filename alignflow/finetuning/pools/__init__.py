@@ -1,0 +1,1 @@
+"""Tuners that learn from a pool of candidates of the base, scored once and reused."""

@@ -1,0 +1,1 @@
+"""Tuners that differentiate the reward at the end of rollouts."""

@@ -1,0 +1,1 @@
+"""The run of a tuning: its annealing stages, what distils the result, and what watches it."""

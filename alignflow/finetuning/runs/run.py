@@ -1,0 +1,192 @@
+"""One tuning from its base to its tilt: annealing stages, recentering, redistillation."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from alignflow.distillation import UniformTimes, pretrain, student
+from alignflow.finetuning.problem import Problem
+from alignflow.finetuning.tuner import Method, Tuner
+from alignflow.flow_map import FlowMap
+from alignflow.tilt import Tilt
+from alignflow.training import Trainer, TrainingOptions
+
+from .annealing import EqualStages
+from .early_stop import EarlyStop
+from .model_samples import ModelSamples
+from .options import RunOptions, Stages
+from .runaway import Runaway
+
+__all__ = ["Run"]
+
+WHOLE = 0.25  # fraction of redistilled jumps over all times, as samples in one step take
+ROUNDING = 1e-9  # of a strength: what is left below it is not another stage
+
+
+class Run:
+    """A tuning; called, it gives the tuned policy.
+
+    Args:
+        problem: What is tuned, and where to.
+        method: How.
+        options: How long, in which stages, and where it is logged.
+        training: Of the optimizer and what is logged.
+        runaway: Ends it where the model diverges.
+        early_stop: Ends it early.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        method: Method,
+        options: RunOptions,
+        training: TrainingOptions,
+        runaway: Runaway,
+        early_stop: EarlyStop | None = None,
+    ):
+        self.problem, self.method = problem, method
+        self.options, self.training = options, replace(training, stop=early_stop)
+        self.runaway, self.early_stop = runaway, early_stop
+        self.stages = stages_of(method, options)
+
+    def __call__(self) -> FlowMap:
+        tuned = self._tilted()
+        if self.options.redistillation:
+            tuned = _as_frozen_as(self.problem.policy, self._redistilled(tuned))
+        self.runaway.check(tuned, self.options.steps)
+        return tuned
+
+    def _tilted(self) -> FlowMap:
+        tilt, policy = self.problem.tilt, self.problem.policy
+        tuned, reached, stage = policy, 0.0, 0
+        while stage == 0 or tilt.strength - reached > ROUNDING * tilt.strength:
+            left = Tilt(tilt.reward, tilt.strength - reached)
+            part = self.stages.strength(stage, left, tuned, self.problem.condition)
+            steps = self._due(reached + part) - (self._due(reached) if stage else 0)
+            reached, stage = reached + part, stage + 1
+            tuned, stopped = self._stage(tuned, part, steps, self._place(stage))
+            if self.early_stop is not None and stopped:
+                return _as_frozen_as(policy, self.early_stop.restore(tuned))
+            tuned = _as_frozen_as(policy, tuned)
+            if self.options.recentering:
+                place = self._place(stage, "recentering")
+                tuned = _as_frozen_as(policy, self._recentered(tuned, reached, place))
+        return tuned
+
+    def _stage(
+        self, policy: FlowMap, strength: float, steps: int, folder: Path | None
+    ) -> tuple[FlowMap, bool]:
+        """The policy tilted by a part of the strength, and whether that was stopped early."""
+        trained = student(policy)
+        tilt = Tilt(self.problem.tilt.reward, strength)
+        loss = self.method.bind(replace(self.problem, policy=trained, tilt=tilt))
+        then = self.training.progress
+
+        def progress(step: int, steps: int, metrics: dict[str, float]) -> None:
+            self.runaway.watch(cast(FlowMap, trainer.average.module), step)
+            if then is not None:
+                then(step, steps, metrics)
+
+        trainer = Trainer(
+            loss,
+            trained,
+            partial(_draw, loss, self.options.batch_size),
+            steps=steps,
+            generator=self.problem.generator,
+            folder=folder,
+            options=replace(self.training, progress=progress),
+        )
+        if self.early_stop is not None and self.training.evaluate is not None:
+            self.early_stop.begin(policy, self.training.evaluate)
+        return cast(FlowMap, trainer.run()), trainer.stopped
+
+    def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
+        move = None
+        if self.options.langevin is not None:
+            move = partial(
+                self.options.langevin,
+                tilt=Tilt(self.problem.tilt.reward, reached),
+                decode=policy.decode,
+                generator=self.problem.generator,
+            )
+        return self._distilled(policy, self.options.recentering, folder, move)
+
+    def _redistilled(self, policy: FlowMap) -> FlowMap:
+        folder = None if self.folder is None else self.folder / "redistillation"
+        times = UniformTimes(boundary=WHOLE)
+        steps = self.options.redistillation
+        return self._distilled(policy, steps, folder, teacher=policy, times=times)
+
+    def _distilled(
+        self,
+        policy: FlowMap,
+        steps: int,
+        folder: Path | None,
+        move: Callable[[Tensor], Tensor] | None = None,
+        **options: Any,
+    ) -> FlowMap:
+        """The policy after so many steps on its own samples."""
+        place = None if folder is None else folder / "samples"
+        generator = self.problem.generator
+        samples = ModelSamples(policy, self.problem.condition, generator, move, place)
+        training = replace(self.training, evaluate=None, stop=None)
+        return pretrain(
+            policy,
+            samples,
+            steps=steps,
+            batch_size=self.options.batch_size,
+            generator=generator,
+            folder=folder,
+            **options,
+            **{name: getattr(training, name) for name in training.__dataclass_fields__},
+        )
+
+    def _due(self, reached: float) -> int:
+        """Gradient steps by the time that so much of the strength is reached."""
+        strength, steps = self.problem.tilt.strength, self.options.steps
+        return round(steps * reached / strength) if strength else steps
+
+    @property
+    def folder(self) -> Path | None:
+        """Where metrics and checkpoints go."""
+        return cast(Path | None, self.options.folder)
+
+    def _place(self, stage: int, *more: str) -> Path | None:
+        if self.folder is None:
+            return None
+        # the name of earlier versions, whose runs are continued
+        return self.folder.joinpath(*([f"level_{stage}"] if self.stages.number > 1 else []), *more)
+
+
+def stages_of(method: Method, options: RunOptions) -> Stages:
+    """The annealing stages of a run, by default as many as the method's own.
+
+    Raises:
+        ValueError: If the method cannot take them, or there are more than steps.
+    """
+    stages, steps = options.annealing_stages, options.steps
+    if stages is None:
+        return EqualStages(min(method.stages, steps))
+    assert not isinstance(stages, int)
+    if stages.number > steps:
+        raise ValueError(
+            f"annealing_stages must lie between 1 and steps={steps}, got {stages.number}"
+        )
+    return stages
+
+
+def _as_frozen_as(policy: FlowMap, tuned: FlowMap) -> FlowMap:
+    """Averages take no gradient: what is trained next is what was trained before."""
+    for parameter, original in zip(tuned.parameters(), policy.parameters(), strict=True):
+        parameter.requires_grad_(original.requires_grad)
+    return tuned
+
+
+def _draw(loss: Tuner, n: int, generator: Any) -> TensorDictBase:
+    # the loss holds the generator that the trainer offers
+    return loss.sample_batch(n)
