@@ -21,9 +21,9 @@ usage: alignflow run experiment=NAME [key=value ...] [--multirun] [--cfg job] [-
 Run a pipeline from a config: its stages in order, into a folder under outputs/.
 
   alignflow run experiment=avatars_glasses                   the demo: steer, tune, judge, report
-  alignflow run experiment=ring seed=1 steerer.strength=4    any key can be set
+  alignflow run experiment=ring seed=1 strength=4            any key can be set
   alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of your own
-  alignflow run experiment=ring steerer.strength=1,2,4 --multirun     a sweep, for `report`
+  alignflow run experiment=ring strength=1,2,4 --multirun             a sweep, for `report`
   alignflow run experiment=ring --cfg job --resolve          the config, and nothing run
 
 `alignflow list` shows what there is to choose from; --hydra-help has every flag of Hydra's.

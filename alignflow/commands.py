@@ -13,7 +13,12 @@ import alignflow as af
 from alignflow.by_hydra import by_hydra
 from alignflow.interrupts import resumable, terminable
 from alignflow.listing import names
-from alignflow.overrides import explained, offer_installed_rewards, without_old_arguments
+from alignflow.overrides import (
+    explained,
+    offer_installed_rewards,
+    with_one_strength,
+    without_old_arguments,
+)
 
 __all__ = [
     "benchmark",
@@ -78,7 +83,7 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
         _say_done(pipeline.run(config, folder, command))
 
     def start() -> int:
-        words = without_old_arguments(arguments)
+        words = without_old_arguments(with_one_strength(arguments))
         tell = partial(_tell, words=words)
         return by_hydra("run", "config", words, act, tell, resumed=check is not None)
 
@@ -210,10 +215,13 @@ def _steerer(options: Namespace) -> dict[str, Any]:
     for option in options.options:
         if not option.partition("=")[0].isidentifier() or "=" not in option:
             raise ValueError(f"--options must be KEY=VALUE, got {option!r}")
-    given = [
-        f"{key}={getattr(options, key)}"
-        for key in ("strength", "steps", "particles")
-        if getattr(options, key) is not None
-    ]
-    changes = [f"++steerer.{change}" for change in [*given, *options.options]]
-    return build(compose(f"steerer={options.method}", *changes).steerer)
+    changes = [f"++steerer.{change}" for change in options.options]
+    for key, name in (
+        ("strength", "strength"),
+        ("++steerer.steps", "steps"),
+        ("++steerer.particles", "particles"),
+    ):
+        if getattr(options, name) is not None:
+            changes.append(f"{key}={getattr(options, name)}")
+    config = compose(f"steerer={options.method}", *changes)
+    return {"strength": config.strength, **build(config.steerer)}

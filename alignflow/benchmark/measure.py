@@ -19,7 +19,7 @@ from .suite import Case
 
 __all__ = ["COSTS", "DISTANCES", "Truth", "measure", "reference_seed"]
 
-DISTANCES = ("sliced_w2", "mmd", "energy", "reward_error", "mode_error")
+DISTANCES = ("sliced_w2", "mmd", "energy_distance", "reward_error", "mode_error")
 """To the exact tilt; beside them the samples' mean `reward` is measured."""
 COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds", "megabytes")
 DRAWS = 100_000  # of the exact law, for its mean reward
@@ -71,7 +71,7 @@ class Truth:
         found = {
             "sliced_w2": float(sliced_wasserstein(states, exact, generator=generator)),
             "mmd": float(mmd(states, exact)),
-            "energy": float(energy_distance(states, exact)),
+            "energy_distance": float(energy_distance(states, exact)),
             "reward": reward,
             "reward_error": abs(reward - self.mean_reward),
         }

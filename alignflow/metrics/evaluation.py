@@ -18,11 +18,12 @@ from alignflow.reward_module import Reward, as_reward, own_copy
 
 from .distances import frechet_distance, sliced_wasserstein
 from .estimate import Estimate, mean
+from .names import current
 from .pairwise import diversity, energy_distance, mmd
 
 __all__ = ["Evaluation", "evaluate"]
 
-DISTANCES = ("sliced_wasserstein", "mmd", "energy_distance")
+DISTANCES = ("sliced_w2", "mmd", "energy_distance")
 MEASURES = ("samples", "reward", "diversity", *DISTANCES, "frechet_distance")
 """Names that no judge may have."""
 PAIRS = 2048
@@ -30,11 +31,20 @@ PAIRS = 2048
 
 
 class Evaluation(dict[str, Estimate]):
-    """Estimates by name, with the number of samples behind them; prints as a table."""
+    """Estimates by name, with the number of samples behind them; prints as a table.
+
+    A name of an earlier version leads to the present one.
+    """
 
     def __init__(self, estimates: Mapping[str, Estimate], count: int):
         super().__init__(estimates)
         self.count = count
+
+    def __missing__(self, name: str) -> Estimate:
+        present = current(name)
+        if present not in self:
+            raise KeyError(name)
+        return self[present]
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold: `samples`, and name to value and standard error."""
@@ -87,7 +97,7 @@ def evaluate(
         samples: States (N, *E), as a tensor, an array or the `state` of a TensorDict.
         reward: What was aligned to, or several by name: `reward`, `reward_<name>`.
         reference: States (M, *E), or a model or another source with `sample(n, generator=...)`, of
-            which as many as the samples are drawn: `sliced_wasserstein`, `mmd` (squared) and
+            which as many as the samples are drawn: `sliced_w2`, `mmd` (squared) and
             `energy_distance` to it.
         judges: By name, from decoded samples to (N,) or (N, A) numbers whose means are reported as
             `<name>`, or `<name>_<a>` with a from the judge's `names` or `labels` where it has them.
@@ -124,7 +134,7 @@ def evaluate(
                 if column in found or column in MEASURES:
                     raise ValueError(_taken(name, column))
                 found[column] = estimate
-        found["diversity"] = diversity(_spread(states))
+        found["diversity"] = diversity(_thinned(states))
         if reference is not None:
             others = _reference(reference, chunks, generator).to(states)
             found |= _distances(states, others, generator)
@@ -214,7 +224,7 @@ def _columns(name: str, judge, verdicts: Tensor) -> dict[str, Estimate]:
 
 
 def _distances(states: Tensor, others: Tensor, generator) -> dict[str, Estimate]:
-    x, y = _spread(states), _spread(others)
+    x, y = _thinned(states), _thinned(others)
     found = (
         sliced_wasserstein(states, others, generator=generator),
         mmd(x, y),
@@ -237,7 +247,7 @@ def _reference(reference: Any, chunks: list[tuple[Tensor, Any]], generator) -> T
     return _states("reference", reference.sample(n, generator=generator))
 
 
-def _spread(states: Tensor) -> Tensor:
+def _thinned(states: Tensor) -> Tensor:
     """At most `PAIRS` of them, evenly spaced, so that ordered conditions are all kept."""
     rows = torch.linspace(0, len(states) - 1, min(PAIRS, len(states)), dtype=torch.float64)
     return states[rows.round().long().to(states.device)]

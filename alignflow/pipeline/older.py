@@ -2,7 +2,9 @@
 
 from typing import Any
 
-__all__ = ["KEYS", "TARGETS", "modernized"]
+from .settings import ConfigError
+
+__all__ = ["KEYS", "TARGETS", "modernized", "modernized_bindings", "with_one_strength"]
 
 _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
 
@@ -20,3 +22,44 @@ def modernized(config: Any) -> Any:
     if isinstance(config, list):
         return [modernized(item) for item in config]
     return TARGETS.get(config, config) if isinstance(config, str) else config
+
+
+METHODS = ("steerer", "finetuner")
+
+
+def with_one_strength(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with the strength that stood in its methods at the top; changed in place.
+
+    Raises:
+        ConfigError: If the methods aim at different tilts.
+    """
+    if "strength" not in config:
+        strengths = {
+            f"{part}.strength": config[part].pop("strength")
+            for part in METHODS
+            if isinstance(config.get(part), dict) and "strength" in config[part]
+        }
+        if len(set(strengths.values())) > 1:
+            found = " and ".join(f"{key}={value}" for key, value in strengths.items())
+            raise ConfigError(
+                f"methods compared with one tilt must share its strength, got {found}"
+            )
+        config["strength"] = next(iter(strengths.values()), 1.0)
+    return config
+
+
+def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What a stage was recorded to depend on, by dotted keys of this version.
+
+    Args:
+        recorded: Values by dotted key.
+        now: The same of the present config: what was not recorded of the strength is taken from it.
+    """
+    was = {
+        ".".join(KEYS.get(part, part) for part in key.split(".")): modernized(value)
+        for key, value in recorded.items()
+    }
+    strengths = [was.pop(f"{part}.strength") for part in METHODS if f"{part}.strength" in was]
+    if "strength" in now:
+        was.setdefault("strength", next(iter(strengths), now["strength"]))
+    return was

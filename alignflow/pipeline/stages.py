@@ -12,67 +12,77 @@ from alignflow.distillation import learn_posterior, pretrain
 from alignflow.finetuning import finetune
 from alignflow.flow_map import FlowMap
 from alignflow.report import build_report
+from alignflow.results import (
+    FinetuneResult,
+    ReportResult,
+    SteerResult,
+    TrainingResult,
+    encode,
+)
 from alignflow.training import rehearsal
 
 from .build import build
 from .context import Context
 from .display import training_bar
-from .sampling import build_steerer, sample_steered
-from .tilt import kept_rewards
+from .sampling import build_steerer, sample_steered, valid_rewards
+from .steerer_graph import graph_of
 
 __all__ = [
+    "dry_run_training",
     "finetune_stage",
     "learn_posterior_stage",
     "pretrain_stage",
-    "rehearse_training",
     "report_stage",
     "steer_stage",
 ]
 
 
-def pretrain_stage(context: Context) -> dict[str, Any]:
+def pretrain_stage(context: Context) -> TrainingResult:
     """Learn the flow map of a data set."""
     train = partial(pretrain, context.initial_policy, context.data)
-    return _train(context, "pretrain", train, build(context.config.training))
+    return TrainingResult(**_train(context, "pretrain", train, build(context.config.training)))
 
 
-def learn_posterior_stage(context: Context) -> dict[str, Any]:
+def learn_posterior_stage(context: Context) -> TrainingResult:
     """Make the model a stochastic flow map, from the data or, without any, by GLASS."""
     train = partial(learn_posterior, context.pretrained, context.data)
-    return _train(context, "learn_posterior", train, build(context.config.training))
+    found = _train(context, "learn_posterior", train, build(context.config.training))
+    return TrainingResult(**found)
 
 
-def finetune_stage(context: Context) -> dict[str, Any]:
+def finetune_stage(context: Context) -> FinetuneResult:
     """Change the model for good, towards the tilt."""
     meter = Meter()
     train = partial(finetune, context.policy, MeteredReward(context.reward, meter), meter=meter)
     found = _train(context, "finetune", train, _tuning(context))
-    # with those of the monitor
-    calls = {"reward_calls": meter.total.reward_calls, "reward_vjps": meter.total.reward_vjps}
-    return found | calls
+    return FinetuneResult(
+        **found,
+        reward_calls=int(meter.total.reward_calls),
+        reward_vjps=int(meter.total.reward_vjps),
+    )
 
 
-def steer_stage(context: Context) -> dict[str, Any]:
+def steer_stage(context: Context) -> SteerResult:
     """Sample the frozen model, steered."""
-    steerer = build_steerer(context)
+    steerer = build_steerer(context, context.policy)
     folder = context.folder.stage("steer")
     (folder / "graph.txt").write_text(f"{steerer}\n")
-    (folder / "graph.mmd").write_text(f"{steerer.mermaid()}\n")
+    (folder / "graph.json").write_text(encode(graph_of(steerer)))
     drawn = sample_steered(context, steerer)
-    return {
-        "method": context.config.steerer.method,
-        "n": len(drawn["reward"]),
-        "mean_reward": kept_rewards(drawn["reward"], "the steerer").mean().item(),
-        "seconds": drawn["seconds"].sum().item(),
-    }
+    return SteerResult(
+        method=context.config.steerer.method,
+        n=len(drawn["reward"]),
+        mean_reward=valid_rewards(drawn["reward"], "the steerer").mean().item(),
+        seconds=drawn["seconds"].sum().item(),
+    )
 
 
-def report_stage(context: Context) -> dict[str, Any]:
+def report_stage(context: Context) -> ReportResult:
     """Write the page."""
-    return {"page": build_report(context.folder.path).name}
+    return ReportResult(page=build_report(context.folder.path).name)
 
 
-def rehearse_training(context: Context, stage: str, policy: FlowMap) -> None:
+def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
     """Refuse what a stage that trains would refuse before its first step.
 
     Args:
@@ -83,7 +93,7 @@ def rehearse_training(context: Context, stage: str, policy: FlowMap) -> None:
     config: Any = context.config
     start: dict[str, Callable[[], Any]] = {
         "pretrain": lambda: partial(pretrain, policy, context.data, **build(config.training)),
-        # its batch only measures here how wide the data is
+        # its batch is only used to measure the data's std
         "learn_posterior": lambda: partial(
             learn_posterior, policy, context.data, **build(config.training) | {"batch_size": 2}
         ),
@@ -99,8 +109,9 @@ def rehearse_training(context: Context, stage: str, policy: FlowMap) -> None:
 
 def _tuning(context: Context) -> dict[str, Any]:
     """Options of the finetuner, with what the run says for all of its stages."""
-    run = {"precision": context.config.precision, "compile": context.config.compile}
-    options, labels = run | build(context.config.finetuner), context.config.condition
+    config = context.config
+    run = {name: config[name] for name in ("precision", "compile", "strength")}
+    options, labels = run | build(config.finetuner), config.condition
     if labels is not None:
         options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
     if context.held_out:

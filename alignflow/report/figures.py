@@ -20,9 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from .reference import Histogram
-from .run_folder import Curve, Episodes, Model, Tilt
-from .value import Estimate
+from alignflow.metrics import Estimate
+from alignflow.metrics.names import label as label_of
+from alignflow.results import Histogram, ModelResult, TiltResult
+
+from .run_folder import Curve, Episodes
 from .words import plain
 
 __all__ = [
@@ -126,22 +128,22 @@ def plot(title: str, caption: str, figure: Figure, spoken: str | None = None) ->
     return Plot(title, caption, Markup(svg(figure, spoken or title)))
 
 
-def reward_histograms(models: list[Model], tilt: Tilt | None) -> Figure:
+def reward_histograms(models: list[ModelResult], tilt: TiltResult | None) -> Figure:
     """One row a model, in shared bins; its mean as a line, the exact tilt's mean through all."""
     edges = np.histogram_bin_edges(np.concatenate([m.rewards for m in models]), bins=32)
     with frame(WIDTH, 0.5 + 1.0 * len(models)) as figure:
         rows = figure.subplots(len(models), sharex=True, sharey=True, squeeze=False)[:, 0]
         for row, model, color in zip(rows, models, _colors(), strict=False):
             counts, _ = np.histogram(model.rewards, edges)
-            shares = 100 * counts / len(model.rewards)
-            row.stairs(shares, edges, fill=True, color=color, alpha=0.35)
-            row.stairs(shares, edges, color=color, linewidth=1.0)
+            percent = 100 * counts / len(model.rewards)
+            row.stairs(percent, edges, fill=True, color=color, alpha=0.35)
+            row.stairs(percent, edges, color=color, linewidth=1.0)
             row.axvline(model.mean_reward.value, color=color, linewidth=1.8)
             if tilt is not None:
                 row.axvline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
             row.grid(axis="y")
         rows[-1].set_xlabel("reward")
-        figure.supylabel("share of samples (%)", fontsize=8.5, color=MUTED)
+        figure.supylabel("% of samples", fontsize=8.5, color=MUTED)
     return figure
 
 
@@ -149,25 +151,27 @@ def reference_histograms(histogram: Histogram, reference: str, label: str) -> Fi
     """One row a model, the reference's outline in each.
 
     Args:
-        histogram: Shares by model.
+        histogram: Fractions by model.
         reference: The name of the reference among them.
         label: Of the axis.
     """
-    shares = {name: 100 * np.array(of) for name, of in histogram.shares.items()}
-    outline = shares.pop(reference)
-    with frame(WIDTH, 0.5 + 1.0 * len(shares)) as figure:
-        rows = figure.subplots(len(shares), sharex=True, sharey=True, squeeze=False)[:, 0]
-        for row, of, color in zip(rows, shares.values(), _colors(), strict=False):
+    percent = {name: 100 * np.array(of) for name, of in histogram.fractions.items()}
+    outline = percent.pop(reference)
+    with frame(WIDTH, 0.5 + 1.0 * len(percent)) as figure:
+        rows = figure.subplots(len(percent), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for row, of, color in zip(rows, percent.values(), _colors(), strict=False):
             row.stairs(of, histogram.edges, fill=True, color=color, alpha=0.35)
             row.stairs(of, histogram.edges, color=color, linewidth=1.0)
             row.stairs(outline, histogram.edges, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
             row.grid(axis="y")
         rows[-1].set_xlabel(label)
-        figure.supylabel("share (%)", fontsize=8.5, color=MUTED)
+        figure.supylabel("%", fontsize=8.5, color=MUTED)
     return figure
 
 
-def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) -> Figure:
+def attribute_rates(
+    models: list[ModelResult], tilt: TiltResult | None, targets: list[str]
+) -> Figure:
     """Dots with 95% whiskers, one row an attribute, the reward's own attributes on a band."""
     names = list(dict.fromkeys(name for model in models for name in model.rates))
     names.sort(key=lambda name: name not in targets)
@@ -177,7 +181,7 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
     ]
     if tilt is not None:
         series.append((tilt.rates, INK, "d"))
-    spread = 0.62 / len(series)
+    gap = 0.62 / len(series)
     with frame(WIDTH, 0.6 + (0.16 + 0.12 * len(series)) * len(names)) as figure:
         axes = figure.subplots()
         for row, name in enumerate(names):
@@ -185,12 +189,12 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
                 axes.axhspan(row - 0.5, row + 0.5, color=BAND, linewidth=0)
         for place, (rates, color, marker) in enumerate(series):
             shown = [(row, rates[name]) for row, name in enumerate(names) if name in rates]
-            offset = (place - (len(series) - 1) / 2) * spread
+            offset = (place - (len(series) - 1) / 2) * gap
             _whiskers(axes, shown, offset, color, marker)
         axes.set_yticks(range(len(names)), [plain(name) for name in names])
         for label, name in zip(axes.get_yticklabels(), names, strict=True):
             label.set(color=INK, fontweight="bold" if name in targets else "normal")
-        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="share of samples (%)")
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="% of samples")
         axes.set_xlim(left=0)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -198,7 +202,7 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
     return figure
 
 
-def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) -> Figure:
+def reward_vs_distance(models: list[ModelResult], tilt: TiltResult | None, distance: str) -> Figure:
     """Mean reward against one distance to the base, each with its standard error."""
     with frame(WIDTH, 3.1) as figure:
         axes = figure.subplots()
@@ -208,11 +212,17 @@ def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) ->
                 axes.axhline(y.value, color=color, linewidth=1.2)
                 continue
             axes.errorbar(
-                x.value, y.value, y.error, x.error, color=color, marker=marker, markersize=6
+                x.value,
+                y.value,
+                y.standard_error,
+                x.standard_error,
+                color=color,
+                marker=marker,
+                markersize=6,
             )
         if tilt is not None:
             axes.axhline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
-        axes.set(xlabel=f"distance to the base ({plain(distance)})", ylabel="mean reward")
+        axes.set(xlabel=f"distance to the base ({label_of(distance)})", ylabel="mean reward")
         axes.set_xlim(left=min(0, axes.get_xlim()[0]))
         axes.grid()
     return figure
@@ -238,7 +248,8 @@ def series(
             axes.axhline(level, color=MODELS[0], linewidth=1.2)
         for points, color, marker in zip(lines.values(), _colors(1), _markers(), strict=False):
             xs, ys, names = zip(*points, strict=True)
-            (x, dx), (y, dy) = zip(*xs, strict=True), zip(*ys, strict=True)
+            x, y = [found.value for found in xs], [found.value for found in ys]
+            dx, dy = ([found.standard_error for found in side] for side in (xs, ys))
             axes.errorbar(x, y, dy, dx, color=color, marker=marker, markersize=5, linewidth=1.2)
             for name, place in zip(names, zip(x, y, strict=True), strict=True):
                 axes.annotate(name, place, xytext=(5, -9), fontsize=7, color=MUTED,
@@ -340,6 +351,6 @@ def _markers() -> Iterator[str]:
 
 def _whiskers(axes: Axes, shown: list, offset: float, color: str, marker: str) -> None:
     rows = [row + offset for row, _ in shown]
-    values = np.array([rate for _, rate in shown]).reshape(-1, 3) * 100
+    values = np.array([[r.value, r.low, r.high] for _, r in shown]).reshape(-1, 3) * 100
     axes.hlines(rows, values[:, 1], values[:, 2], color=color, linewidth=1.3)
     axes.plot(values[:, 0], rows, linestyle="", marker=marker, markersize=4.5, color=color)

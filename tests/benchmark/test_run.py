@@ -84,7 +84,9 @@ def test_the_table_of_the_terminal_fits_80_columns_and_cuts_no_number(tmp_path):
     results = Results(tmp_path / "results.jsonl")
     for seed, value in enumerate((123.456, 134.567)):
         costs = {"nfe": 16384, "vjps": 9999, "reward_calls": 98304, "seconds": 12.34}
-        measured = dict.fromkeys(("sliced_w2", "energy", "mmd", "reward_error", "reward"), value)
+        measured = dict.fromkeys(
+            ("sliced_w2", "energy_distance", "mmd", "reward_error", "reward"), value
+        )
         for method in (FLOOR, "weighted_diamond, gradient, 64 draws, anchored"):
             results.add(Key("mixture in 64 dimensions, strength 12", 1000, method, seed),
                         measured | (costs if method != FLOOR else {}))  # fmt: skip
@@ -167,7 +169,7 @@ def test_a_suite_is_measured_in_parts(tmp_path):
 def filled(path, curves):
     """Results of cases "a" by method, then samples, then seed: sliced W2 and what goes with it."""
     results = Results(path / "results.jsonl")
-    rest = {"mmd": 0.1, "energy": 0.1, "reward": 1.0, "reward_error": 0.1}
+    rest = {"mmd": 0.1, "energy_distance": 0.1, "reward": 1.0, "reward_error": 0.1}
     cost = dict.fromkeys(("nfe", "vjps", "reward_calls", "reward_vjps"), 2.0)
     cost |= {"seconds": 1.0, "megabytes": 1.0}
     for method, curve in curves.items():
