@@ -5,8 +5,9 @@ from alignflow.resampling import effective_sample_size
 from .clusters import cluster_wasserstein
 from .distances import frechet_distance, histogram_kl, sampling_floor, sliced_wasserstein
 from .estimate import Estimate, Interval, jackknife, mean
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation
 from .fractions import mode_weights_error, novelty, total_variation, wilson_interval
+from .judging import evaluate
 from .pairwise import default_bandwidths, diversity, energy_distance, gaussian_kernel, mmd
 from .reweighting import reweighted_mean
 

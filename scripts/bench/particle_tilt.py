@@ -64,7 +64,8 @@ def main() -> None:
     reference = cast(ReferenceResult, result.reference)
     stages = len(list((run / "stages" / "finetune").glob("level_*")))
     about = (
-        f"{config.training.steps:,} steps learn the hot samples ({pretrained.seconds / 60:.0f} min), "
+        f"{config.training.steps:,} steps learn the hot samples "
+        f"({pretrained.seconds / 60:.0f} min), "
         f"{config.finetuner.steps:,} tilt them at strength {config.strength:g} "
         f"({tuned.seconds / 60:.0f} min, {stages} stages; {tuned.reward_calls:,} energies and "
         f"{tuned.reward_vjps:,} gradients, and one more of each for a Langevin move, of the hot "
