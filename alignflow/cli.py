@@ -22,7 +22,7 @@ Run a pipeline from a config: its stages in order, into a folder under outputs/.
 
   alignflow run experiment=avatars_glasses                   the demo: steer, tune, judge, report
   alignflow run experiment=ring seed=1 strength=4            any key can be set
-  alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of your own
+  alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of yours
   alignflow run experiment=ring strength=1,2,4 --multirun             a sweep, for `report`
   alignflow run experiment=ring --cfg job --resolve          the config, and nothing run
 
@@ -46,7 +46,7 @@ _BY_HYDRA = {"run": (commands.run, _RUN), "benchmark": (commands.benchmark, _BEN
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # a reward of the user's own lies where the user is
+    # a reward of the user's lies in the working directory
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     if arguments and arguments[0] in _BY_HYDRA:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "--trust-config",
         action="store_true",
-        help="run code that its config names and the run did not record as its own",
+        help="run code that its config names and the run did not record",
     )
     report = add(commands.report, "write the report of a run, or of a sweep, anew", f"report {run}")
     report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
@@ -141,7 +141,7 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument("policy", help="name of a shipped model, or a folder that holds one")
     command.add_argument("-n", type=int, default=64, help="number of samples")
     command.add_argument(
-        "--condition", type=int, nargs="+", metavar="LABEL", help="dealt out in turn"
+        "--condition", type=int, nargs="+", metavar="LABEL", help="one for all, or several in turn"
     )
     command.add_argument("--seed", type=int, default=0, help="of the noise")
     command.add_argument("-o", "--output", default="grid.png", help="the picture, a PNG")

@@ -32,7 +32,7 @@ __all__ = [
     "steer",
 ]
 
-# what a user can mend, in words of its own; anything else is told with its type
+# what a user can mend; the message of anything else begins with its type
 MENDABLE = (ValueError, ImportError, OSError, NotImplementedError, FloatingPointError)
 
 
@@ -72,7 +72,7 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
 
     Args:
         arguments: Of the command line.
-        check: Of a sweep that is resumed, a call of (config, folder) that may refuse a run.
+        check: Of a sweep that is resumed, a callable `(config, folder)` that may refuse a run.
     """
 
     def act(config: Any, folder: Path, command: str) -> None:
@@ -207,7 +207,7 @@ def _condition(options: Namespace):
 
 
 def _steerer(options: Namespace) -> dict[str, Any]:
-    """The method's own config with what the command line sets."""
+    """The method's config with what the command line sets."""
     from alignflow import checks
     from alignflow.pipeline import build, compose
 

@@ -36,8 +36,8 @@ def config_flags(words: Sequence[str]) -> list[str]:
 
 def overrides_first(words: Sequence[str]) -> list[str]:
     """The words in the order that Hydra's parser needs, which loses overrides behind a flag."""
-    taken = {i + 1 for i, word in enumerate(words) if word in _TAKES}
-    rank = [not _is_override(word) or i in taken for i, word in enumerate(words)]
+    consumed = {i + 1 for i, word in enumerate(words) if word in _TAKES}
+    rank = [not _is_override(word) or i in consumed for i, word in enumerate(words)]
     return [word for _, word in sorted(zip(rank, words, strict=True), key=lambda pair: pair[0])]
 
 

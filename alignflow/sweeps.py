@@ -17,7 +17,7 @@ PLACES = ("hydra.run.dir=", "hydra.sweep.dir=")
 
 
 def record(folder: Path, command: str, config: Any) -> None:
-    """Keep the command of a sweep, and what each of its configs would import."""
+    """Record the command of a sweep, and what each of its configs would import."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "command.txt").exists():
         write_atomically(folder / "command.txt", command + "\n")
@@ -58,8 +58,10 @@ def check_trusted(config: Any, folder: Path, trust_config: bool = False) -> None
     """
     if trust_config:
         return
-    kept = RunFolder(folder)
-    known = kept.targets() if kept.is_run else _recorded(folder.parent) | shipped_targets()
+    run_folder = RunFolder(folder)
+    known = (
+        run_folder.targets() if run_folder.is_run else _recorded(folder.parent) | shipped_targets()
+    )
     check_targets(config, known, f"{folder}: its config")
 
 

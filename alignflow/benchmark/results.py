@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON lines, and its means over seeds."""
+"""What was measured, as JSON lines, and its means over seeds."""
 
 import csv
 import json
@@ -84,7 +84,7 @@ class Results:
         return key in self.found
 
     def add(self, key: Key, measured: dict[str, float]) -> None:
-        """Keep a measurement."""
+        """Record a measurement."""
         entry = key._asdict() | measured
         self.found[key] = entry
         with self.path.open("a") as file:

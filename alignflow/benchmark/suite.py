@@ -18,7 +18,7 @@ __all__ = ["Case", "Suite", "build_suite"]
 
 @dataclass(frozen=True)
 class Case:
-    """A model, a reward, a strength, and the law that methods aim at.
+    """A model, a reward, a strength, and the distribution that methods aim at.
 
     Args:
         name: With the strength, what tables call it.
@@ -26,7 +26,7 @@ class Case:
         target: What has the exact tilt; the policy itself in a closed form.
         reward: What is maximized.
         strength: lambda of the tilt.
-        samples: Of each method, and of the exact law beside it.
+        samples: Of each method, and of the exact tilt beside it.
     """
 
     name: str
@@ -127,7 +127,7 @@ def _named(nodes: dict[str, Any], only: Collection[str]) -> dict[str, Any]:
 
 def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:
     target = build(node.target)
-    # a policy that is trained here draws its first weights from torch's own generator
+    # a policy that is trained here draws its first weights from torch's global generator
     with torch.random.fork_rng():
         torch.manual_seed(0)
         policy = build(node.policy) if "policy" in node else target

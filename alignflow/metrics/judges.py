@@ -30,12 +30,12 @@ def check_judges(judges: Any) -> dict[str, Any]:
         if not callable(judge):
             raise ValueError(f"judge {name!r} must be callable, got {checks.shown(judge)}")
         if name in MEASURES:
-            raise ValueError(_taken(name, name))
+            raise ValueError(_in_use(name, name))
     return dict(judges or {})
 
 
 def judged(
-    name: str, judge: Any, parts: Iterable[tuple[Any, int]], taken: Mapping[str, Estimate]
+    name: str, judge: Any, parts: Iterable[tuple[Any, int]], before: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """Means of a judge's answers, by column.
 
@@ -43,20 +43,20 @@ def judged(
         name: Of the judge.
         judge: From decoded samples to (n,) or (n, A) numbers.
         parts: Decoded samples, so many at a time, and how many these are.
-        taken: What was measured before, whose names it may not take.
+        before: What was measured before, whose names it may not use.
 
     Raises:
-        ValueError: If it does not answer with finite numbers, or a name is taken.
+        ValueError: If it does not answer with finite numbers, or a name is in use.
     """
     verdicts = torch.cat([_verdict(name, judge(part), n) for part, n in parts])
     columns = _columns(name, judge, verdicts)
     for column in columns:
-        if column in taken or column in MEASURES:
-            raise ValueError(_taken(name, column))
+        if column in before or column in MEASURES:
+            raise ValueError(_in_use(name, column))
     return columns
 
 
-def _taken(judge: str, column: str) -> str:
+def _in_use(judge: str, column: str) -> str:
     return f"judge {judge!r} would replace the measure {column!r}: give it another name"
 
 

@@ -42,7 +42,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge samples, each number with its standard error.
 
-    Modules run in evaluation mode, and are left in their own.
+    Modules run in evaluation mode, and are left in the mode they were in.
 
     Args:
         samples: States (N, *E), as a tensor, an array or the `state` of a TensorDict.
@@ -155,7 +155,7 @@ def _reference(reference: Any, chunks: Chunks, generator) -> Tensor:
 
 
 def _thinned(states: Tensor) -> Tensor:
-    """At most `PAIRS` of them, evenly spaced, so that ordered conditions are all kept."""
+    """At most `PAIRS` of them, evenly spaced, so that ordered conditions all count."""
     rows = torch.linspace(0, len(states) - 1, min(PAIRS, len(states)), dtype=torch.float64)
     return states[rows.round().long().to(states.device)]
 

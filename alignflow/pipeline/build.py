@@ -1,4 +1,4 @@
-"""From a config to its parts: all by Hydra, but rewards by a rule of their own."""
+"""From a config to its parts: all by Hydra, but for rewards, which `build_reward` makes."""
 
 import inspect
 import re
@@ -28,7 +28,7 @@ __all__ = [
     "find_reward",
 ]
 
-OWN_MODULE = ". A module of your own must lie in the working directory or be installed"
+LOCAL_MODULE = ". A module of yours must lie in the working directory or be installed"
 
 
 def build(node: DictConfig) -> Any:
@@ -52,7 +52,7 @@ def _in_short(error: InstantiationException) -> str:
     if cause is None or not target:
         return where + text.partition("\nfull_key: ")[0]
     if "Error locating" in text:
-        return f"{where}{target} cannot be imported: {cause.__cause__ or cause}{OWN_MODULE}"
+        return f"{where}{target} cannot be imported: {cause.__cause__ or cause}{LOCAL_MODULE}"
     if isinstance(cause, ValueError):
         return f"{where}{cause}"
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
@@ -102,11 +102,11 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor | None:
-    """Labels of the rows of a larger set of samples: one for all, or several dealt out in turn."""
+    """Labels of the rows of a larger set of samples: one for all, or several in turn."""
     if labels is None:
         return None
-    dealt = torch.tensor([labels] if isinstance(labels, int) else list(labels))
-    return dealt[torch.arange(rows.start or 0, rows.stop) % len(dealt)]
+    cycled = torch.tensor([labels] if isinstance(labels, int) else list(labels))
+    return cycled[torch.arange(rows.start or 0, rows.stop) % len(cycled)]
 
 
 def _make(node: Any) -> Any:
@@ -171,5 +171,5 @@ def _locate(name: str) -> Any:
         return get_object(path.replace(":", "."))
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"{name} cannot be imported: {error.__cause__ or error}{OWN_MODULE}"
+            f"{name} cannot be imported: {error.__cause__ or error}{LOCAL_MODULE}"
         ) from error

@@ -39,7 +39,7 @@ class Context:
     @cached_property
     def initial_policy(self) -> FlowMap:
         """The policy that the config describes, as it is before any stage."""
-        # networks draw their first weights from torch's own generator
+        # networks draw their first weights from torch's global generator
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             return build(self.config.policy).to(self.config.device)

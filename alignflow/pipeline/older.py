@@ -53,7 +53,7 @@ def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[s
 
     Args:
         recorded: Values by dotted key.
-        now: The same of the present config: what was not recorded of the strength is taken from it.
+        now: The same of the present config: a strength that was not recorded is that of it.
     """
     was = {
         ".".join(KEYS.get(part, part) for part in key.split(".")): modernized(value)

@@ -55,7 +55,7 @@ def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
 
     Raises:
         ConfigError: If the config is no sound run, or the folder holds another one.
-        RewardError: If the reward fails; what was done is kept.
+        RewardError: If the reward fails; what was done is saved.
     """
     run_folder = RunFolder(folder)
     config = check_config(without_remnants(config))
@@ -137,7 +137,7 @@ def with_classes(context: Context) -> Context:
 
 
 def resume(folder: str | Path, trust_config: bool = False) -> Path:
-    """Continue a run from its own config, where it was cut.
+    """Continue a run from its recorded config, where it was cut.
 
     Args:
         folder: Of the run.

@@ -172,7 +172,7 @@ def reference_histograms(histogram: Histogram, reference: str, label: str) -> Fi
 def attribute_rates(
     models: list[ModelResult], tilt: TiltResult | None, targets: list[str]
 ) -> Figure:
-    """Dots with 95% whiskers, one row an attribute, the reward's own attributes on a band."""
+    """Dots with 95% whiskers, one row an attribute, the reward's attributes on a band."""
     names = list(dict.fromkeys(name for model in models for name in model.rates))
     names.sort(key=lambda name: name not in targets)
     series = [

@@ -82,7 +82,7 @@ def _distribution(run: Run) -> list[Plot]:
         targets = words.targets(run)
         caption = "What the judge sees, with 95% intervals."
         if run.tilt:
-            caption += f" {words.plain(run.tilt.name).capitalize()}: the base's own samples"
+            caption += f" {words.plain(run.tilt.name).capitalize()}: the base's samples"
             caption += f" reweighted (effective sample {run.tilt.ess:,.0f})."
         if targets:
             caption += f" The reward asks for {words.listed([words.plain(t) for t in targets])}."

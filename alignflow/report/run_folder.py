@@ -49,7 +49,7 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The tuned model's folder, and the name of its network; None for one of the user's own."""
+    """The tuned model's folder, and the name of its network; None for the user's."""
 
     folder: Path
     network: str | None

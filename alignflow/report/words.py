@@ -75,7 +75,7 @@ def cautions(run: Run) -> list[str]:
     if run.tilt is not None and run.tilt.ess < FEW_SAMPLES:
         found.append(
             f"The exact tilt is estimated from an effective sample of {run.tilt.ess:.0f}, "
-            "so its own numbers are rough."
+            "so its numbers are rough."
         )
     return found
 
@@ -162,7 +162,7 @@ def _tilted_outcome(run: Run) -> Interval | None:
 
 
 def subject(run: Run) -> str:
-    """What the headline compares: the target attribute's share, or the mean reward."""
+    """What the headline compares: the target attribute's rate, or the mean reward."""
     target = _target(run)
     return "mean reward" if target is None else f"share of samples with {plain(target)}"
 
@@ -225,7 +225,7 @@ def _cost(run: Run) -> str:
 
 
 def _side_effect(run: Run, model: ModelResult) -> list[str]:
-    """The attribute beside the target that misses its exact share by most, if it clearly does."""
+    """The attribute beside the target that misses its exact rate by most, if it clearly does."""
     if run.tilt is None:
         return []
     beside = [
