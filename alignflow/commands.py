@@ -14,6 +14,7 @@ from alignflow.by_hydra import by_hydra
 from alignflow.interrupts import resumable, terminable
 from alignflow.listing import names
 from alignflow.overrides import (
+    check_chosen,
     explained,
     offer_installed_rewards,
     with_one_strength,
@@ -78,6 +79,7 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
     def act(config: Any, folder: Path, command: str) -> None:
         from alignflow import pipeline
 
+        check_chosen(arguments, config)
         if check is not None:
             check(config, folder)
         _say_done(pipeline.run(config, folder, command))

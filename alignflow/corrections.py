@@ -4,10 +4,10 @@ r"""Corrections: how a value gradient g moves the base velocity, b* = b + correc
     c_t \, g,\; c_t = \frac{1-t}{t} \qquad \kappa (1-t) \, g \qquad
     \frac{\eta}{t'-t} \, g \qquad \eta \, g
 
-The first is the tilt's own, if g is grad V_t. The second is the first for a value that is ramped by
-t, for proposals whose particles are weighed. The third adds eta g in every step and the fourth
-eta g over the whole path: they seek reward. `Normalized` and `Clipped` come after another one and
-change its length; what is sampled then is not the tilt.
+The first gives the tilted velocity, if g is grad V_t. The second is the first for a value that is
+ramped by t, for proposals of weighted particles. The third adds eta g in every step and the fourth
+eta g over the whole path: they ascend the reward. `Normalized` and `Clipped` come after another one
+and change its length; what is sampled then is not the tilt.
 """
 
 import torch
@@ -23,7 +23,7 @@ __all__ = [
     "Drift",
     "Normalized",
     "Ramped",
-    "Tilt",
+    "TiltCorrection",
     "normalized",
     "tilt_coefficient",
 ]
@@ -49,15 +49,19 @@ def normalized(move: Tensor, velocity: Tensor, scale: float) -> Tensor:
     return torch.where(length > 0, scale * _length(velocity) * move / length, 0.0)
 
 
-class Tilt(Node):
-    """c_t g: what turns b_t into the tilted velocity when g is the gradient of the value."""
+class TiltCorrection(Node):
+    """c_t g, which makes b_t the tilted velocity if g is the gradient of the value.
+
+    For times above 0, which a steerer sees to by its t_min.
+    """
 
     reads = ("time", "value_gradient")
     writes = ("correction",)
 
     def forward(self, tensordict):
         gradient = self.read(tensordict, "value_gradient")
-        coefficient = tilt_coefficient(self.read(tensordict, "time"))
+        time = self.read(tensordict, "time")
+        coefficient = (1 - time) / time
         return self.write(tensordict, correction=expand_time(coefficient, gradient) * gradient)
 
 
@@ -141,9 +145,9 @@ class Drift(_Stepped):
 
 
 class Normalized(_Scaled):
-    """A correction as long as a set share of the base's velocity: its direction alone counts.
+    """A correction with the length of a fraction of the velocity, whatever its own length was.
 
-    Whatever the strength, it is as long; a stabilizer, not a way to the tilt.
+    A stabilizer: the strength cancels, so that it does not target the tilt.
 
     Args:
         scale: kappa, without unit.
@@ -157,7 +161,7 @@ class Normalized(_Scaled):
 
 
 class Clipped(Normalized):
-    """A correction that is never longer than a set share of the base's velocity."""
+    """A correction that is never longer than a fraction of the velocity."""
 
     def forward(self, tensordict):
         correction, velocity = (self.read(tensordict, k) for k in ("correction", "velocity"))

@@ -1,7 +1,9 @@
 """What a result cost: network forwards and reward calls, counted where they happen.
 
 A meter is handed to a flow map and a reward by wrapping them; whatever then uses the two, however
-it is composed, is counted: forwards as they run, gradients as they come back through them.
+it is composed, is counted: forwards as they run, gradients as they come back through them. What
+something will cost is counted in the same way, in a dry run: the wrapped model and reward then
+answer at once, with a stand-in for the network.
 
 A meter belongs to a call, not to what is called: two threads that call one steerer have two.
 """
@@ -10,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap, Guided
+from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
 
-__all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "forwards_of_call", "metered"]
+__all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "dry_run", "metered"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,21 @@ class Cost:
     reward_vjps: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(**{name: value + getattr(other, name) for name, value in self.items()})
+        return Cost(
+            self.nfe + other.nfe,
+            self.vjps + other.vjps,
+            self.reward_calls + other.reward_calls,
+            self.reward_vjps + other.reward_vjps,
+        )
 
     def __sub__(self, other: "Cost") -> "Cost":
         return self + other * -1
 
     def __mul__(self, times: int) -> "Cost":
         return Cost(**{name: times * value for name, value in self.items()})
+
+    def __floordiv__(self, samples: int) -> "Cost":
+        return Cost(**{name: value // samples for name, value in self.items()})
 
     def items(self) -> list[tuple[str, int]]:
         """Names and numbers, in the order of the fields."""
@@ -67,6 +78,7 @@ class Meter:
 
 
 _OF_CALL: ContextVar[Meter | None] = ContextVar("meter_of_call", default=None)
+_DRY: ContextVar[bool] = ContextVar("dry_run", default=False)
 
 
 @contextmanager
@@ -78,6 +90,19 @@ def metered() -> Iterator[Meter]:
         yield meter
     finally:
         _OF_CALL.reset(token)
+
+
+@contextmanager
+def dry_run() -> Iterator[None]:
+    """Inside, in its own thread, metered models and rewards count and do not compute.
+
+    A jump and a velocity are then the state itself, a reward the sum of it.
+    """
+    token = _DRY.set(True)
+    try:
+        yield
+    finally:
+        _DRY.reset(token)
 
 
 class MeteredFlowMap(FlowMap):
@@ -92,31 +117,50 @@ class MeteredFlowMap(FlowMap):
     def __init__(self, model: FlowMap, meter: Meter | None = None):
         super().__init__(model.event_shape)
         self.model = model
+        self.data_std = model.data_std
         self.meter = meter
 
     def velocity(self, x, t, condition=None):
-        return self._count(self.model.velocity(x, t, condition))
+        return self._count(self._asked.velocity(x, t, condition))
 
     def denoiser(self, x, t, condition=None):
-        return self._count(self.model.denoiser(x, t, condition))
+        return self._count(self._asked.denoiser(x, t, condition))
 
     def flow_map(self, x, s, t, condition=None):
-        return self._count(self.model.flow_map(x, s, t, condition), self.model.evaluations)
+        asked = self._asked
+        return self._count(asked.flow_map(x, s, t, condition), asked.evaluations)
 
     @property
     def has_posterior_flow(self):
         return self.model.has_posterior_flow
 
     def posterior_flow(self, noise, x, t, condition=None):
-        draws = self.model.posterior_flow(noise, x, t, condition)
+        draws = self._asked.posterior_flow(noise, x, t, condition)
         return self._count(draws.flatten(0, 1)).unflatten(0, draws.shape[:2])
 
     def decode(self, x):
         return self.model.decode(x)
 
+    @property
+    def _asked(self) -> FlowMap:
+        return _StandIn(self.event_shape) if _DRY.get() else self.model
+
     def _count(self, out: Tensor, evaluations: int = 1) -> Tensor:
         _counting(self.meter).count(out, "nfe", "vjps", len(out) * evaluations)
         return out
+
+
+class _StandIn(FlowMap):
+    """Has a gradient, and no network."""
+
+    def velocity(self, x, t, condition=None):
+        return 1.0 * x
+
+    def flow_map(self, x, s, t, condition=None):
+        return 1.0 * x
+
+    def posterior_flow(self, noise, x, t, condition=None):
+        return noise + x.unsqueeze(1)
 
 
 class MeteredReward(Reward):
@@ -134,18 +178,19 @@ class MeteredReward(Reward):
         self.reward = reward
         self.meter = meter
 
-    def score(self, states, condition=None, decode=lambda x: x, step=None):
-        return self.score_terms(states, condition, decode, step)[0]
+    def score(self, states, condition=None, decode=lambda x: x):
+        return self.score_terms(states, condition, decode)[0]
 
-    def score_terms(self, states, condition=None, decode=lambda x: x, step=None):
-        rewards, terms = self.reward.score_terms(states, condition, decode, step)
+    def score_terms(self, states, condition=None, decode=lambda x: x):
+        rewards, terms = self._asked(states, condition, decode)
         _counting(self.meter).count(rewards, "reward_calls", "reward_vjps", len(states))
         return rewards, terms
 
-
-def forwards_of_call(model: FlowMap) -> int:
-    """Network forwards behind one call of a map: guidance needs two."""
-    return 2 if isinstance(model, Guided) else 1
+    def _asked(self, states: Tensor, condition: Any, decode: Any) -> tuple[Tensor, dict]:
+        if not _DRY.get():
+            return self.reward.score_terms(states, condition, decode)
+        total = states.flatten(1).sum(1)
+        return total if self.differentiable else total.detach(), {}
 
 
 def _counting(meter: Meter | None) -> Meter:

@@ -1,4 +1,4 @@
-"""Nodes of the steering graph: TensorDict modules that know their keys and their cost.
+"""Nodes of the steering graph: TensorDict modules that know their keys.
 
 A node reads and writes keys of a flat batch (B rows; with M particles a system, B is n M). Keys:
 `state` (B, *E), `time`, `target_time` and `step_length` (B,), `condition`, `endpoint` (B, K, *E),
@@ -17,9 +17,8 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from alignflow.conditions import as_given
-from alignflow.cost import Cost
 
-__all__ = ["MAKERS", "Node", "standard_normal"]
+__all__ = ["MAKERS", "Node", "noise_like"]
 
 # who writes a key, for the node that lacks it
 MAKERS = {
@@ -38,7 +37,7 @@ MAKERS = {
     "endpoint_reward": "a value estimator (Value, Gradient, GradientFree)",
     "value": "a value estimator (Value, Gradient, GradientFree)",
     "value_gradient": "a gradient estimator (Gradient)",
-    "correction": "GradientFree, EndpointAscent or a correction (Tilt, Ramped, Ascent, ...)",
+    "correction": "GradientFree, EndpointAscent or a correction (TiltCorrection, Ramped, ...)",
     "start_state": "Heun",
     "log_ratio": "a transition with a density (SDE, Anchored)",
     "tilted_velocity": "Euler or Heun",
@@ -53,8 +52,8 @@ class Node(TensorDictModuleBase):
         optional: Keys it uses where they are there.
         writes: Keys it makes.
         noise: Keys it draws for itself, before it runs.
-        differentiates: Whether it takes a gradient back to the state, through the nodes before it.
-        climbs: Whether it needs the gradient of the reward.
+        differentiates: Whether it backpropagates to the state, through the nodes before it.
+        needs_reward_gradient: Whether it needs the gradient of the reward.
         whole_batch: Whether its rows depend on each other, so that it is never cut into
             micro-batches.
     """
@@ -64,7 +63,7 @@ class Node(TensorDictModuleBase):
     writes: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     differentiates = False
-    climbs = False
+    needs_reward_gradient = False
     whole_batch = False
 
     def __init__(self):
@@ -89,11 +88,6 @@ class Node(TensorDictModuleBase):
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         """Write the random numbers that it will read, for every row."""
-
-    @property
-    def cost(self) -> Cost:
-        """Of one row; of one draw of it in a value estimator."""
-        return Cost()
 
     def rename(self, **names: str) -> "Node":
         """Read or write other keys: `node.rename(endpoint="lookahead")`. Returns the node."""
@@ -121,7 +115,7 @@ class Node(TensorDictModuleBase):
         return value
 
     def write(self, tensordict: TensorDictBase, **values: Any) -> TensorDictBase:
-        """Set keys, and give the TensorDict back."""
+        """Set keys and return the TensorDict."""
         for key, value in values.items():
             tensordict.set(self._names.get(key, key), value)
         return tensordict
@@ -134,8 +128,8 @@ class Node(TensorDictModuleBase):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-def standard_normal(state: Tensor, *draws: int, generator: torch.Generator | None = None) -> Tensor:
-    """Noise (B, *draws, *E) for states (B, *E), of their dtype and on their device."""
+def noise_like(state: Tensor, *draws: int, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal (B, *draws, *E) for states (B, *E), of their dtype and on their device."""
     shape = (state.shape[0], *draws, *state.shape[1:])
     source = state.device if generator is None else generator.device
     noise = torch.randn(shape, generator=generator, dtype=state.dtype, device=source)

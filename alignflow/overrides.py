@@ -8,6 +8,7 @@ from typing import Any
 from alignflow.listing import installed_rewards, names
 
 __all__ = [
+    "check_chosen",
     "config_flags",
     "explained",
     "offer_installed_rewards",
@@ -16,6 +17,8 @@ __all__ = [
     "without_old_arguments",
 ]
 
+# parts that go by a method, whose options are their keys
+OPEN_PARTS = ("steerer", "finetuner")
 # flags that take the next word, in both of their forms
 _TAKES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 _TARGET = re.compile(r"([\w.]+)\._target_=")
@@ -90,6 +93,18 @@ def without_old_arguments(words: Sequence[str], config_name: str = "config") -> 
             for word in words
         ]
     return [*words, *dropped]
+
+
+def check_chosen(words: Sequence[str], config: Any) -> None:
+    """Refuse words that set an option of a method where none is chosen.
+
+    Raises:
+        ValueError: Naming the word and what is lacking.
+    """
+    for word in words:
+        part = word.lstrip("+").partition(".")[0]
+        if part in OPEN_PARTS and not word.startswith("~") and "method" not in config[part]:
+            raise ValueError(f"{word} would do nothing: choose a {part}, {part}=NAME")
 
 
 def offer_installed_rewards() -> None:

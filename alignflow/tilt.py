@@ -16,7 +16,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.reward_module import Reward, as_reward
 
-__all__ = ["Tilt", "check_strength"]
+__all__ = ["DefaultStrength", "Tilt", "as_tilt", "check_strength"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,31 @@ class Tilt:
     def with_reward(self, reward: Reward) -> "Tilt":
         """The tilt at the same strength by another reward, such as one that counts its calls."""
         return Tilt(reward, self.strength)
+
+
+class DefaultStrength(float):
+    """The default of an argument `strength`: a number by which one sees that none was given."""
+
+
+def as_tilt(reward: "Tilt | Reward | Callable[..., Any]", strength: float) -> Tilt:
+    """A tilt as it is, or that of a reward and a strength.
+
+    Args:
+        reward: A tilt, a reward, or any callable as a black box.
+        strength: lambda of a reward; beside a tilt, which has its own, the default only.
+
+    Raises:
+        TypeError: If the reward is not callable.
+        ValueError: If a strength is given beside a tilt, or is negative or not finite.
+    """
+    if not isinstance(reward, Tilt):
+        return Tilt(reward, strength)
+    if not isinstance(strength, DefaultStrength):
+        raise ValueError(
+            f"strength={checks.shown(strength)} beside a tilt of strength {reward.strength:g}: "
+            "say it once, in the Tilt"
+        )
+    return reward
 
 
 def check_strength(strength: float) -> float:

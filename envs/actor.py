@@ -12,7 +12,7 @@ from torch.distributions.distribution import Distribution
 from torchrl.modules import ProbabilisticActor
 
 from alignflow.flow_map import FlowMap, check_flow_map
-from alignflow.steering.parts import Choice, build_transition
+from alignflow.steering.registry import Choice, build_transition
 
 __all__ = ["StepDistribution", "StepMoments", "denoising_actor"]
 

@@ -10,7 +10,7 @@ from torchrl.envs import EnvBase
 
 from alignflow import checks
 from alignflow.flow_map import FlowMap, check_flow_map
-from alignflow.steering.parts import Choice
+from alignflow.steering.registry import Choice
 
 from .actor import StepDistribution, StepMoments, denoising_actor
 from .process import DenoisingProcess

@@ -20,7 +20,7 @@ from alignflow.checkpoint import (
     save_folder,
 )
 from alignflow.conditions import repeat_rows
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import TrainablePolicy
 from alignflow.interpolants import (
     as_time,
     average_velocity_from_mean_denoiser,
@@ -55,7 +55,7 @@ def _image(x: Tensor) -> Tensor:
 DECODERS = {"identity": _identity, "image": _image, "particles": from_relative}
 
 
-class FlowMapPolicy(FlowMap):
+class FlowMapPolicy(TrainablePolicy):
     """A flow map given by a network of two times.
 
     Args:
@@ -69,8 +69,7 @@ class FlowMapPolicy(FlowMap):
         stochastic: Whether the network was trained in a context too, as `context=(t, x_t)`, and
             gives posterior draws, by an `InnerLook`; an empty context is then the unconditional
             map.
-        data_deviation: Standard deviation of the data, which the looks of a stochastic map weigh
-            by.
+        data_std: Standard deviation of the data along a coordinate.
         facts: Anything JSON can hold that travels with the saved model (its card).
     """
 
@@ -82,7 +81,7 @@ class FlowMapPolicy(FlowMap):
         decode: str = "identity",
         invertible: bool = False,
         stochastic: bool = False,
-        data_deviation: float = 1.0,
+        data_std: float = 1.0,
         facts: dict | None = None,
     ):
         if isinstance(event_shape, str) or not isinstance(event_shape, Sequence):
@@ -96,7 +95,7 @@ class FlowMapPolicy(FlowMap):
         self.decoder = checks.choice("decode", decode, DECODERS)
         self.invertible = checks.flag("invertible", invertible)
         self.stochastic = checks.flag("stochastic", stochastic)
-        self.data_deviation = checks.positive("data_deviation", data_deviation)
+        self.data_std = checks.positive("data_std", data_std)
         if not isinstance(facts, dict | None):
             raise ValueError(f"facts must be a dict, got {checks.shown(facts)}")
         self.facts = facts or {}
@@ -110,16 +109,6 @@ class FlowMapPolicy(FlowMap):
     def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition=None) -> Tensor:
         """delta_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
         return self._mean_denoiser(x, s, t, condition)
-
-    def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
-        self.check_state(x)
-        t = as_time(t, x)
-        return self.average_velocity(x, t, t, condition)
-
-    def denoiser(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
-        self.check_state(x)
-        t = as_time(t, x)
-        return self.mean_denoiser(x, t, t, condition)
 
     def flow_map(self, x: Tensor, s: float | Tensor, t: float | Tensor, condition=None) -> Tensor:
         self.check_state(x)
@@ -175,13 +164,13 @@ class FlowMapPolicy(FlowMap):
         look, context = self._look(x, t, t, context)
         return self._mean_denoiser(look.state, look.start, look.start, condition, context)
 
-    def with_context(self, data_deviation: float = 1.0) -> "FlowMapPolicy":
+    def with_context(self, data_std: float | None = None) -> "FlowMapPolicy":
         """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
 
-        Its draws are exact already where the data is normal, of the deviation given.
+        Its draws are exact already where the data is normal, of the standard deviation given.
 
         Args:
-            data_deviation: Standard deviation of the data.
+            data_std: Standard deviation of the data; the policy's where it is None.
 
         Raises:
             ValueError: If the network is not a registered one.
@@ -204,7 +193,7 @@ class FlowMapPolicy(FlowMap):
             self.decoder,
             self.invertible,
             stochastic=True,
-            data_deviation=data_deviation,
+            data_std=self.data_std if data_std is None else data_std,
             facts=self.facts,
         )
 
@@ -261,7 +250,7 @@ class FlowMapPolicy(FlowMap):
             "decode": self.decoder,
             "invertible": self.invertible,
             "stochastic": self.stochastic,
-            "data_deviation": self.data_deviation,
+            "data_std": self.data_std,
             "facts": self.facts,
         }
         return save_folder(folder, tensors, facts, allow_nonfinite=allow_nonfinite)
@@ -295,7 +284,7 @@ class FlowMapPolicy(FlowMap):
         time, state = context
         # at time 0 the state says nothing, and the map is the unconditional one
         state = torch.where(expand_time(time > 0, state), state, 0.0)
-        return InnerLook(x, s, t, state, time, self.data_deviation), (time, state)
+        return InnerLook(x, s, t, state, time, self.data_std), (time, state)
 
     def _call(self, x: Tensor, s: Tensor, t: Tensor, condition, context=None) -> Tensor:
         if self.stochastic and context is None:
@@ -355,8 +344,9 @@ def _network(facts: dict[str, Any], folder: str | Path) -> Callable[[], nn.Modul
 
 def _described(network: nn.Module, facts: dict[str, Any], folder: str | Path) -> FlowMapPolicy:
     """The policy of a network as the facts have it."""
-    # what older versions did not write
-    facts = {"dtype": None, "stochastic": False, "data_deviation": 1.0} | facts
+    # what older versions did not write, or called otherwise
+    older = {"dtype": None, "stochastic": False, "data_std": facts.get("data_deviation", 1.0)}
+    facts = older | facts
     event_shape = fact(facts, "event_shape", list, folder)
     if facts["dtype"] is not None and fact(facts, "dtype", str, folder) not in DTYPES:
         raise CheckpointError(f"{folder} names a dtype that is none of {', '.join(DTYPES)}")
@@ -368,7 +358,7 @@ def _described(network: nn.Module, facts: dict[str, Any], folder: str | Path) ->
             decode=fact(facts, "decode", str, folder),
             invertible=fact(facts, "invertible", bool, folder),
             stochastic=fact(facts, "stochastic", bool, folder),
-            data_deviation=fact(facts, "data_deviation", float, folder),
+            data_std=fact(facts, "data_std", float, folder),
             facts=fact(facts, "facts", dict, folder),
         )
     except CheckpointError:

@@ -10,7 +10,7 @@ from alignflow.corrections import (
     Drift,
     Normalized,
     Ramped,
-    Tilt,
+    TiltCorrection,
     tilt_coefficient,
 )
 from alignflow.targets.gaussian_mixture import GaussianMixture
@@ -41,7 +41,7 @@ def test_the_exact_value_gradient_times_the_tilts_coefficient_gives_the_tilted_v
         },
         batch_size=[6],
     )
-    steered = model.velocity(state, time) + Tilt()(tensordict)["correction"]
+    steered = model.velocity(state, time) + TiltCorrection()(tensordict)["correction"]
     torch.testing.assert_close(steered, model.tilted(reward, 2.0).velocity(state, time))
 
 
@@ -95,7 +95,7 @@ def test_a_ramped_correction_is_the_tilt_s_of_a_value_that_grows_with_time(gener
     tensordict["time"] = torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
     ramped = Ramped(0.7)(tensordict.clone())["correction"]
     tensordict["value_gradient"] = tensordict["time"][:, None] * tensordict["value_gradient"]
-    torch.testing.assert_close(ramped, 0.7 * Tilt()(tensordict)["correction"])
+    torch.testing.assert_close(ramped, 0.7 * TiltCorrection()(tensordict)["correction"])
 
 
 @pytest.mark.parametrize("number", [-1.0, float("nan"), float("inf")])

@@ -5,7 +5,14 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from alignflow.flow_map import FlowMap, Guided, check_flow_map
+from alignflow.flow_map import (
+    FlowMap,
+    Guided,
+    TrainablePolicy,
+    check_flow_map,
+    check_trainable,
+)
+from alignflow.policies import FlowMapPolicy
 from alignflow.targets import GaussianMixture
 
 
@@ -205,3 +212,16 @@ NOT_A_MODEL = {
 def test_what_is_no_flow_map_is_refused_with_the_way_to_one(value, message):
     with pytest.raises(ValueError, match=message):
         check_flow_map("policy", value)
+
+
+def test_the_standard_deviation_of_the_data_is_the_models(generator):
+    model = Shift()
+    assert model.data_std == 1.0
+    model.data_std = 0.4
+    assert Guided(model, 2.0).data_std == 0.4
+
+
+def test_a_flow_map_without_a_network_is_not_trained():
+    with pytest.raises(ValueError, match=r"tune needs a policy with a network, .*; Shift has none"):
+        check_trainable(Shift(), "tune")
+    assert issubclass(FlowMapPolicy, TrainablePolicy)

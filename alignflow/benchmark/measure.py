@@ -1,6 +1,5 @@
 """One measurement: a method's samples against exact ones, and what they cost."""
 
-import inspect
 import math
 import time
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from alignflow.metrics import energy_distance, mmd, mode_weights_error, sliced_wasserstein
 from alignflow.resampling import systematic
-from alignflow.steering import METHODS, steer
+from alignflow.steering import options as options_of
+from alignflow.steering import steer
 from alignflow.targets import Empirical, GaussianMixture
 
 from .suite import Case
@@ -118,7 +118,7 @@ def _resolved(options: Mapping[str, Any], case: Case) -> dict[str, Any]:
     chosen = dict(options)
     if chosen.get("particles") == "all":
         chosen["particles"] = case.samples
-    takes_target = "target" in inspect.signature(METHODS[chosen["method"]]).parameters
+    takes_target = "target" in options_of(chosen["method"])
     if takes_target and case.target is not case.policy:
         chosen["target"] = case.target
     return chosen

@@ -156,9 +156,7 @@ def learn_posterior(
     own = cast(Any, policy)
     # not 0, where no look would weigh anything; what was trained already keeps its looks
     deviation = (
-        own.data_deviation
-        if own.has_posterior_flow
-        else max(draw(generator)["data"].std().item(), 1e-2)
+        own.data_std if own.has_posterior_flow else max(draw(generator)["data"].std().item(), 1e-2)
     )
     trained = student(own.with_context(deviation))
     by_glass = cast(Any, GLASSTeacher(base)) if teacher == "glass" else None

@@ -109,10 +109,8 @@ class Context:
         return build_reward(self.config.reward).to(self.config.device)
 
     @cached_property
-    def tilt(self) -> Tilt | None:
-        """What the run's methods aim at; None if it has no method."""
-        if not (self.config.get("steerer") or self.config.get("finetuner")):
-            return None
+    def tilt(self) -> Tilt:
+        """What the run's methods aim at."""
         return Tilt(self.reward, self.config.strength)
 
     @cached_property

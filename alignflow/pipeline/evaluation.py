@@ -40,7 +40,8 @@ def evaluate_stage(context: Context) -> EvaluationResult:
     samples = _draw(context, models)
     verdicts = {name: judge_samples(context, drawn["state"]) for name, drawn in samples.items()}
     save_episodes(context, models)
-    tilt = context.tilt
+    has_method = context.config.get("steerer") or context.config.get("finetuner")
+    tilt = context.tilt if has_method else None
     return EvaluationResult(
         models=[_model(context, name, samples, verdicts) for name in samples],
         tilt=_reweighted(samples[BASE]["reward"], verdicts[BASE].held, tilt) if tilt else None,

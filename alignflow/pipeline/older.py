@@ -11,7 +11,7 @@ _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs imag
 TARGETS: dict[str, str] = {f"alignflow.targets.{name}": f"alignflow.data.{name}" for name in _DATA}
 """Import paths that have moved, old to new."""
 
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {"data_deviation": "data_std"}
 """Keys that were renamed wherever they stand, old to new."""
 
 

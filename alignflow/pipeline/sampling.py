@@ -91,8 +91,7 @@ def sample_model(
 
 def build_steerer(context: Context, policy: FlowMap) -> Steerer:
     """The steerer that the config describes, of a policy."""
-    config = context.config
-    return steer(policy, context.reward, strength=config.strength, **build(config.steerer))
+    return steer(policy, context.tilt, **build(context.config.steerer))
 
 
 def sample_steered(context: Context, steerer: Steerer) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from alignflow import checks
 from alignflow.precision import PRECISIONS, check_precision
 
+from .method_keys import METHOD_KEYS, completed
+
 __all__ = ["ConfigError", "settled"]
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -104,6 +106,13 @@ def settled(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: Naming the key, what was wanted and what came.
     """
+    config = config.copy()
+    for part in METHOD_KEYS:
+        if config.get(part):
+            try:
+                config[part] = completed(part, config[part])
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
     config = OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # pyright: ignore
     _settle(config, SETTINGS)
     if unknown := sorted(set(map(str, config.evaluation)) - EVALUATION.keys()):

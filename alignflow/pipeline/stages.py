@@ -14,9 +14,11 @@ from alignflow.flow_map import FlowMap
 from alignflow.report import build_report
 from alignflow.results import (
     FinetuneResult,
+    Graph,
     ReportResult,
     SteerResult,
     TrainingResult,
+    convert,
     encode,
 )
 from alignflow.training import rehearsal
@@ -25,7 +27,6 @@ from .build import build
 from .context import Context
 from .display import training_bar
 from .sampling import build_steerer, sample_steered, valid_rewards
-from .steerer_graph import graph_of
 
 __all__ = [
     "dry_run_training",
@@ -67,7 +68,7 @@ def steer_stage(context: Context) -> SteerResult:
     steerer = build_steerer(context, context.policy)
     folder = context.folder.stage("steer")
     (folder / "graph.txt").write_text(f"{steerer}\n")
-    (folder / "graph.json").write_text(encode(graph_of(steerer)))
+    (folder / "graph.json").write_text(encode(convert(steerer.graph(), Graph, folder)))
     drawn = sample_steered(context, steerer)
     return SteerResult(
         method=context.config.steerer.method,

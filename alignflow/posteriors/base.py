@@ -1,8 +1,8 @@
 r"""Posteriors: draws from p(x1 | x_t), the lookahead of a steerer.
 
 A node writes K draws of each row as `endpoint` (B, K, *E), and `endpoint_log_weight` (B, K) where
-the draws are weighted. Draws come from noise (B, K, *E) that is a key of its own, so that they are
-functions of the state, and may be taken in parts.
+the draws are weighted. The noise (B, K, *E) of the draws is a key too, so that they are functions
+of the state, and may be taken in parts.
 """
 
 from typing import Any
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import repeat_rows
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
-from alignflow.graph import Node, standard_normal
+from alignflow.graph import Node, noise_like
 
 __all__ = ["DrawnPosterior", "Posterior", "Rows"]
 
@@ -44,35 +43,19 @@ class Posterior(Node):
         self.model = model
         self.draws = checks.count("draws", draws)
 
-    def forwards(self, draws: int) -> int:
-        """Calls of the network behind so many draws of one row."""
-        return draws
-
-    def backwards(self, draws: int) -> int:
-        """Of these, the ones that a gradient to the state comes back through."""
-        return self.forwards(draws)
-
-    @property
-    def cost(self) -> Cost:
-        return self.cost_of(self.draws)
-
-    def cost_of(self, draws: int) -> Cost:
-        """Of so many draws of one row, taken at once."""
-        return Cost(nfe=self.forwards(draws) * forwards_of_call(self.model))
-
     def extra_repr(self) -> str:
         return f"draws={self.draws}" if self.draws > 1 else ""
 
 
 class DrawnPosterior(Posterior):
-    """Endpoints from noise, one number of it for one of the endpoint."""
+    """Endpoints as functions of the state and of noise (B, K, *E)."""
 
     reads = ("state", "time", "endpoint_noise")
     noise = ("endpoint_noise",)
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         state = self.read(tensordict, "state")
-        noise = standard_normal(state, self.draws, generator=generator)
+        noise = noise_like(state, self.draws, generator=generator)
         self.write(tensordict, endpoint_noise=noise)
 
     def rows(self, tensordict: TensorDictBase) -> Rows:

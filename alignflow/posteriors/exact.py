@@ -1,4 +1,4 @@
-"""Draws of a target that can give its own: a closed form, or a stored data set."""
+"""Exact draws of the posterior of a target: a closed form, or a stored data set."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ __all__ = ["ExactPosterior"]
 class ExactPosterior(Posterior):
     """Exact draws of p(x1 | x_t) of a target, which needs no forward of a network.
 
-    They are no smooth function of the state (a mixture's component, a stored row), so they are made
-    when random numbers are; the gradient-free estimator takes them.
+    They are no smooth function of the state (a mixture's component, a stored row), so they are
+    drawn when random numbers are; the gradient-free estimator takes them.
 
     Args:
         model: The frozen flow map.
@@ -36,9 +36,6 @@ class ExactPosterior(Posterior):
                 f"{type(target).__name__} has none: give one as target="
             )
         self.target = target
-
-    def forwards(self, draws):
-        return 0
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         state, time = tensordict["state"], tensordict["time"]

@@ -11,7 +11,7 @@ are one look at it at a later time: with a = t (1-w), b = (1-t) w / c and d = \s
 The inner flow carries noise y_0 to a draw c y_1 of p(x1 | x_t), exactly as its steps get short. The
 unit c does not matter to that, but to how many steps it takes: in one of the size of the posterior
 the inner flow looks the same at every t, while with c = 1 late posteriors, which are narrow, come
-out of the last step with too little spread.
+out of the last step too narrow.
 
 Source: GLASS Flows (2509.25170) for c = 1, here in a form that divides by nothing that vanishes.
 """
@@ -29,30 +29,29 @@ from .base import DrawnPosterior
 
 __all__ = ["INNER_SOLVERS", "GLASSPosterior", "check_inner", "combined_look", "inner_flow"]
 
-# forwards of so many inner steps
-INNER_SOLVERS = {"euler": lambda steps: steps, "heun": lambda steps: 2 * steps - 1}
+INNER_SOLVERS = ("euler", "heun")
 
 
 def combined_look(
-    x: Tensor, t: Tensor, y: Tensor, signal: Tensor, spread: Tensor
+    x: Tensor, t: Tensor, y: Tensor, signal: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The one look (x*, t*), (N, *E) and (N,), that two independent ones amount to.
 
     Args:
         x: t x_1 + (1-t) eps, (N, *E).
         t: (N,).
-        y: signal x_1 + spread eps', (N, *E).
+        y: signal x_1 + std eps', (N, *E).
         signal: (N,).
-        spread: (N,), positive.
+        std: (N,), positive.
     """
-    a, b = t * spread, signal * (1 - t)
+    a, b = t * std, signal * (1 - t)
     d = torch.hypot(a, b)
-    # at the very start neither look knows anything: then the second stands for both
+    # at the very start neither look holds any signal: then the second stands for both
     start = d == 0
     d_safe = torch.where(start, 1.0, d)
-    of_x = torch.where(start, 0.0, a / d_safe) * spread
+    of_x = torch.where(start, 0.0, a / d_safe) * std
     of_y = torch.where(start, 1.0, b / d_safe) * (1 - t)
-    total = d + (1 - t) * spread
+    total = d + (1 - t) * std
     state = (expand_time(of_x, x) * x + expand_time(of_y, y) * y) / expand_time(total, x)
     return state, d / total
 
@@ -63,12 +62,12 @@ def inner_flow(
     t: Tensor,
     noise: Tensor,
     signal: Tensor,
-    spread: Tensor,
+    std: Tensor,
     condition: Any = None,
     steps: int = 4,
     solver: str = "heun",
 ) -> Tensor:
-    """Draws of signal x_1 + spread eps given x_t, (N, *E).
+    """Draws of signal x_1 + std eps given x_t, (N, *E).
 
     Args:
         model: Gives the denoiser.
@@ -76,14 +75,14 @@ def inner_flow(
         t: (N,).
         noise: Standard normal, (N, *E).
         signal: (N,), positive.
-        spread: (N,), at least 0; with signal 1 and spread 0 the draws are of the posterior.
+        std: (N,), at least 0; with signal 1 and std 0 the draws are of the posterior.
         condition: Of the model.
         steps: Of the flow.
         solver: One of INNER_SOLVERS.
     """
     gap = (1 - t).clamp_min(torch.finfo(t.dtype).eps)
-    unit = gap / torch.hypot(t, gap)  # the posterior's deviation if data were standard normal
-    end = unit * signal / (unit * signal + spread)
+    unit = gap / torch.hypot(t, gap)  # std of the posterior if data were standard normal
+    end = unit * signal / (unit * signal + std)
 
     def velocity(y: Tensor, w: Tensor) -> Tensor:
         state, time = combined_look(x, t, y, w / unit, 1 - w)
@@ -97,7 +96,7 @@ def inner_flow(
         if solver == "heun" and k < steps - 1:  # at the end of a posterior's flow it is 0/0
             moved = y + step * (first + velocity(moved, end * (k + 1) / steps)) / 2
         y = moved
-    return y * expand_time(spread + unit * signal, x)
+    return y * expand_time(std + unit * signal, x)
 
 
 def check_inner(steps: int, solver: str) -> tuple[int, str]:
@@ -120,9 +119,6 @@ class GLASSPosterior(DrawnPosterior):
     def __init__(self, model: FlowMap, draws: int = 1, inner_steps: int = 4, solver: str = "heun"):
         super().__init__(model, draws)
         self.inner_steps, self.solver = check_inner(inner_steps, solver)
-
-    def forwards(self, draws):
-        return draws * INNER_SOLVERS[self.solver](self.inner_steps)
 
     def forward(self, tensordict):
         noise = self.read(tensordict, "endpoint_noise")

@@ -1,4 +1,4 @@
-r"""Points in place of draws: what the flow, or its mean, says of the end.
+r"""Points in place of draws: the endpoint of the flow, or the denoiser.
 
 .. math:: z = D_t(x_t) = E[x_1 | x_t] \qquad\text{or}\qquad z = X_{t,1}(x_t)
 
@@ -30,7 +30,7 @@ class FlowMapPosterior(Posterior):
 
 
 class DenoiserPosterior(Posterior):
-    """The point D_t(x_t): the posterior's mean. Writes the velocity too, which it holds.
+    """The point D_t(x_t): the posterior's mean. It writes the velocity too, which follows from it.
 
     Args:
         model: The frozen flow map.

@@ -34,8 +34,8 @@ class RenoisedPosterior(DrawnPosterior):
         model: The frozen flow map.
         draws: K, endpoints of each row.
         snr_ratio: By how much the signal-to-noise ratio falls from t to t', above 1. The larger,
-            the wider the draws spread, and the fewer of them count.
-        log_density: log rho_t(x) as a call of (x, t), for models that know it; None takes the
+            the wider the draws, and the lower their effective sample size.
+        log_density: A callable (x, t) -> log rho_t(x), for models that know it; None takes the
             trapezoid.
     """
 
@@ -53,20 +53,14 @@ class RenoisedPosterior(DrawnPosterior):
         if self.snr_ratio <= 1:
             raise ValueError(f"snr_ratio must be above 1, or nothing is renoised, got {snr_ratio}")
 
-    def forwards(self, draws):
-        return 2 * draws + 1 if self.log_density is None else 2 * draws
-
-    def backwards(self, draws):
-        return draws
-
     def forward(self, tensordict):
         noise = self.read(tensordict, "endpoint_noise")
         state, time, condition = self.rows(tensordict)
         draws, shrink = noise.shape[1], 1 / (time + self.snr_ratio**0.5 * (1 - time))  # t'/t
         lower = shrink * time
-        spread = ((1 - lower).square() - (shrink * (1 - time)).square()).sqrt()
+        std = ((1 - lower).square() - (shrink * (1 - time)).square()).sqrt()
         renoised = expand_time(shrink, noise) * state.unsqueeze(1)
-        renoised = renoised + expand_time(spread, noise) * noise
+        renoised = renoised + expand_time(std, noise) * noise
 
         flat, when = renoised.flatten(0, 1), lower.repeat_interleave(draws)
         labels = repeat_rows(condition, draws)

@@ -1,6 +1,5 @@
-"""The base velocity, for a graph whose posterior does not give it."""
+"""The velocity of the model, for a graph whose posterior does not write it."""
 
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
 
@@ -21,10 +20,6 @@ class Velocity(Node):
     def __init__(self, model: FlowMap):
         super().__init__()
         self.model = model
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(nfe=forwards_of_call(self.model))
 
     def forward(self, tensordict):
         state, time = self.read(tensordict, "state"), self.read(tensordict, "time")

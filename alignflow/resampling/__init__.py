@@ -1,4 +1,4 @@
-"""Particles: their log-weights, how many they are worth, and which of them are kept."""
+"""Particles: log-weights, effective sample size and resampling."""
 
 from .adaptive import AdaptiveResampling
 from .potentials import KINDS, Potential, Work

@@ -1,31 +1,32 @@
-"""Sequential Monte Carlo: particles weighed on their way, and resampled when few of them count."""
+"""Sequential Monte Carlo: particles weighted at every step, and resampled at a low ESS."""
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.reward_module import log_tilt
+from alignflow.tilt import Tilt
 
 from .potentials import Potential, Work
 from .resamplers import Resampler
-from .schemes import SCHEMES, effective_sample_size, normalize_weights, systematic, uniforms
+from .schemes import SCHEMES, systematic, uniforms
 
 __all__ = ["AdaptiveResampling"]
 
 
 class AdaptiveResampling(Resampler):
-    """Weighs particles by a potential, and resamples the systems whose ESS falls too low.
+    """Weights particles by a potential, and resamples the systems whose ESS falls too low.
 
-    The weights that resampling spends are kept as the mean that all particles go on with, and those
-    of the end are returned, never dropped.
+    Resampled particles go on with the mean weight of their system, which estimates its normalizer;
+    the final weights are returned.
 
     Args:
-        strength: lambda of the tilt.
+        tilt: Gives the final weights.
         particles: M, of each system.
-        potential: What they are weighed by.
+        potential: What they are weighted by.
         scheme: "systematic", "residual", "ssp" or "multinomial".
-        threshold: A system is resampled when its ESS is below this share of M; 0 never, 1 always.
+        threshold: A system is resampled when its ESS is below this fraction of M; 0 never, 1
+            always.
     """
 
     reads = ("time", "value", "resampling_noise")
@@ -36,14 +37,14 @@ class AdaptiveResampling(Resampler):
 
     def __init__(
         self,
-        strength: float,
+        tilt: Tilt,
         particles: int,
         potential: Potential | Work | None = None,
         scheme: str = "systematic",
         threshold: float = 0.5,
     ):
         super().__init__()
-        self.strength = checks.nonnegative("strength", strength)
+        self.tilt = tilt
         self.particles = checks.count("particles", particles)
         self.potential = Potential() if potential is None else potential
         self.scheme = checks.choice("scheme", scheme, SCHEMES)
@@ -60,20 +61,22 @@ class AdaptiveResampling(Resampler):
         log_weight = self._weighed(tensordict, self.potential.weigh(tensordict, value))
         self.write(tensordict, log_weight=log_weight)
         systems = log_weight.unflatten(0, (-1, self.particles))
-        low = effective_sample_size(systems) < self.threshold * self.particles
+        # NaN for a system whose particles were all dropped, which is refused at the end
+        ess = 1 / systems.softmax(-1).square().sum(-1)
+        low = ess < self.threshold * self.particles
         if self.threshold == 1:
-            low = torch.ones_like(low)  # even where all weights are equal
-        if not low.any():
+            low = torch.isfinite(ess)  # even where all weights are equal
+        # a GPU would wait for the answer
+        if low.device.type == "cpu" and not low.any():
             return tensordict
         chosen = self._chosen(systems, self.read(tensordict, "resampling_noise"), low)
         tensordict = tensordict[chosen]
-        # their weights are spent: each goes on with the mean, which the normalizer is made of
         mean = systems.logsumexp(-1, keepdim=True) - torch.tensor(self.particles).log()
-        kept = torch.where(low.unsqueeze(-1), mean.expand_as(systems), systems)
-        return self.write(tensordict, log_weight=kept.flatten())
+        weights = torch.where(low.unsqueeze(-1), mean.expand_as(systems), systems)
+        return self.write(tensordict, log_weight=weights.flatten())
 
     def finish(self, tensordict):
-        exponent = log_tilt(self.read(tensordict, "reward"), self.strength)
+        exponent = self.tilt.log_weight(self.read(tensordict, "reward"))
         increment = self.potential.finish(tensordict, exponent)
         return self.write(tensordict, log_weight=self._weighed(tensordict, increment))
 
@@ -91,7 +94,7 @@ class AdaptiveResampling(Resampler):
 
     def _chosen(self, systems: Tensor, uniform: Tensor, low: Tensor) -> Tensor:
         """Rows (B,) of the batch, those of systems with enough particles left in place."""
-        weights = normalize_weights(systems.double())
+        weights = systems.double().softmax(-1)
         drawn = SCHEMES[self.scheme](weights, uniform.unflatten(0, (-1, self.particles)))
         same = torch.arange(self.particles, device=drawn.device).expand_as(drawn)
         start = torch.arange(len(systems), device=drawn.device).unsqueeze(-1) * self.particles

@@ -4,13 +4,12 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow import checks
 from alignflow.graph import Node
-from alignflow.reward_module import log_tilt
+from alignflow.tilt import Tilt
 
 from .schemes import normalize_weights, systematic
 
-__all__ = ["BestOfN", "Importance", "Resampler", "Single"]
+__all__ = ["BestOfN", "Importance", "Resampler", "Single", "equal_weight"]
 
 
 class Resampler(Node):
@@ -21,8 +20,8 @@ class Resampler(Node):
 
     Attributes:
         carries: Keys of a particle that it needs in the next step.
-        weighs_moves: Whether its weights count what each move deviates from the base's, so that a
-            move without a density must not be corrected.
+        weighs_moves: Whether its weights hold the density ratio of each move, so that a move
+            without a density must not be corrected.
     """
 
     carries: tuple[str, ...] = ()
@@ -44,12 +43,17 @@ class Resampler(Node):
         raise NotImplementedError
 
 
+def equal_weight(reward: Tensor) -> Tensor:
+    """Log-weights (B,) of particles that all count the same, but for those that were dropped."""
+    return torch.where(reward == -torch.inf, reward, 0.0)
+
+
 class Single(Resampler):
     """One particle a system, which is the system's sample."""
 
     def finish(self, tensordict):
         reward = self.read(tensordict, "reward")
-        return self.write(tensordict, log_weight=log_tilt(reward, 0.0))
+        return self.write(tensordict, log_weight=equal_weight(reward))
 
     def choose(self, reward, log_weight, generator=None):
         if reward.shape[-1] != 1:
@@ -61,23 +65,23 @@ class _OfTheBase(Resampler):
     """Independent particles of the base model: their importance weights under the tilt are known.
 
     Args:
-        strength: lambda of the tilt: a finished sample's log-weight is lambda r.
+        tilt: Weighs a finished sample by exp(lambda r).
     """
 
-    def __init__(self, strength: float):
+    def __init__(self, tilt: Tilt):
         super().__init__()
-        self.strength = checks.nonnegative("strength", strength)
+        self.tilt = tilt
 
     def finish(self, tensordict):
         reward = self.read(tensordict, "reward")
-        return self.write(tensordict, log_weight=log_tilt(reward, self.strength))
+        return self.write(tensordict, log_weight=self.tilt.log_weight(reward))
 
     def extra_repr(self) -> str:
-        return f"strength={self.strength:g}"
+        return f"strength={self.tilt.strength:g}"
 
 
 class BestOfN(_OfTheBase):
-    """The particle with the highest reward: the law of a maximum of M, not the tilt."""
+    """The particle with the highest reward: the distribution of a maximum of M, not the tilt."""
 
     def choose(self, reward, log_weight, generator=None):
         normalize_weights(log_weight)  # refuses a system without a valid particle

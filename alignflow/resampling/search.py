@@ -1,11 +1,10 @@
-"""Search: the best of all lookaheads is kept, and everybody goes on from there."""
+"""Search: all particles go on from the best lookahead."""
 
 import torch
 
 from alignflow import checks
-from alignflow.reward_module import log_tilt
 
-from .resamplers import BestOfN, Resampler
+from .resamplers import BestOfN, Resampler, equal_weight
 
 __all__ = ["Search"]
 
@@ -13,14 +12,14 @@ SCOPES = ("system", "particle")
 
 
 class Search(Resampler):
-    """Keeps the endpoint of the highest reward, for a transition that renoises it.
+    """Selects the endpoint of the highest reward, for a transition that renoises it.
 
-    It seeks reward: what it samples is not the tilt.
+    It maximizes reward: what it samples is not the tilt.
 
     Args:
         particles: M, of each system.
-        scope: "system" keeps the best of all M K draws for all particles, "particle" the best of
-            its own K for each.
+        scope: "system" selects the best of all M K draws for all particles, "particle" the best
+            of the K draws of each.
 
     Source: MFM-Search of Meta Flow Maps (2601.14430), algorithm 4.
     """
@@ -43,8 +42,8 @@ class Search(Resampler):
         return self.write(tensordict, endpoint=chosen.repeat_interleave(group, 0).unsqueeze(1))
 
     def finish(self, tensordict):
-        # every particle has been chosen for its reward: they carry no weights
-        return self.write(tensordict, log_weight=log_tilt(self.read(tensordict, "reward"), 0.0))
+        # every particle has been chosen for its reward: they have no weights
+        return self.write(tensordict, log_weight=equal_weight(self.read(tensordict, "reward")))
 
     choose = BestOfN.choose
 

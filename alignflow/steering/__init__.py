@@ -1,9 +1,69 @@
-"""Steering: a frozen model sampled towards the tilt, by a graph of nodes run over a time grid."""
+"""Steering: a frozen model sampled towards the tilt, by a graph of nodes run over a time grid.
 
-from .build import steer
-from .methods import METHODS, Method, methods
+A method is a value, `FMTT(particles=16)`: a recipe of nodes, with its options as fields.
+"""
+
+from alignflow.settings import Option
+
+from .entry import steer
+from .methods import METHODS, Method, keywords, methods, options
 from .nodes import Nodes
-from .options import Option, options
+from .recipes import (
+    DPS,
+    FK,
+    FMRGE,
+    FMRGJ,
+    FMTT,
+    GLASS,
+    LGD,
+    MFMG,
+    MFMGF,
+    BestOfN,
+    Custom,
+    DiamondSMC,
+    Exact,
+    Importance,
+    Lookahead,
+    LookaheadNormalized,
+    LookaheadWeighted,
+    Recipe,
+    ReNO,
+    Search,
+    TwistedSMC,
+    WeightedDiamond,
+)
 from .steerer import Steerer
 
-__all__ = ["METHODS", "Method", "Nodes", "Option", "Steerer", "methods", "options", "steer"]
+__all__ = [
+    "DPS",
+    "FK",
+    "FMRGE",
+    "FMRGJ",
+    "FMTT",
+    "GLASS",
+    "LGD",
+    "METHODS",
+    "MFMG",
+    "MFMGF",
+    "BestOfN",
+    "Custom",
+    "DiamondSMC",
+    "Exact",
+    "Importance",
+    "Lookahead",
+    "LookaheadNormalized",
+    "LookaheadWeighted",
+    "Method",
+    "Nodes",
+    "Option",
+    "ReNO",
+    "Recipe",
+    "Search",
+    "Steerer",
+    "TwistedSMC",
+    "WeightedDiamond",
+    "keywords",
+    "methods",
+    "options",
+    "steer",
+]

@@ -1,7 +1,11 @@
 """The steerer: the nodes of a method run over a time grid, with the model frozen."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -9,17 +13,18 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import repeat_rows
-from alignflow.cost import Cost, MeteredFlowMap, MeteredReward, metered
+from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward, dry_run, metered
 from alignflow.flow_map import FlowMap, Guided
-from alignflow.graph import Node
 from alignflow.modes import frozen
 from alignflow.posteriors import Velocity
-from alignflow.reward_module import Reward
+from alignflow.tilt import Tilt
 
 from .drawing import draw_html, draw_mermaid, draw_table
-from .nodes import FinishedReward, Group, Nodes, check_keys, step_groups
-from .run import naming_step, run_group
+from .execution import naming_step, run_group
+from .graph_data import edges_of, node_costs, reads_of
+from .nodes import Nodes
 from .samples import Samples
+from .step import FinishedReward, Group, check_keys, step_groups
 
 __all__ = ["Steerer"]
 
@@ -29,8 +34,9 @@ class Steerer:
 
     Args:
         policy: The model. Its parameters get no gradients, and it runs in evaluation mode.
-        reward: What is to be high.
-        build: `build(model, reward)` gives the nodes; the two it is handed are counted.
+        tilt: What the samples are steered to.
+        build: A callable `(model, tilt) -> Nodes`, such as `recipe.nodes`; calls of the model and
+            the reward that it is given are counted.
         times: The grid, (steps + 1,), increasing from 0 to 1.
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows (particles of all systems) that go through the model at a time; all
@@ -45,8 +51,8 @@ class Steerer:
     def __init__(
         self,
         policy: FlowMap,
-        reward: Reward,
-        build: Callable[[FlowMap, Reward], Nodes],
+        tilt: Tilt,
+        build: Callable[[FlowMap, Tilt], Nodes],
         times: Tensor,
         *,
         guidance: float = 1.0,
@@ -54,18 +60,18 @@ class Steerer:
         title: str = "",
     ):
         self.policy = policy
-        self.reward = reward
+        self.tilt = tilt
         model: FlowMap = MeteredFlowMap(policy)
         if checks.finite("guidance", guidance) != 1.0:
             model = Guided(model, guidance)
-        metered_reward = MeteredReward(reward)
-        self.nodes = build(model, metered_reward)
+        reward = MeteredReward(tilt.reward)
+        self.nodes = build(model, tilt.with_reward(reward))
         self.velocity = Velocity(model)
-        self.finished = FinishedReward(model, metered_reward)
+        self.finished = FinishedReward(model, reward)
         self.times: list[float] = times.tolist()
         # in the precision that the steps themselves will have
         exact = times.to(policy.device, policy.dtype)
-        self.noisy = (self.nodes.transition.spread(exact[:-1], exact[1:]) > 0).tolist()
+        self.noisy = (self.nodes.transition.std(exact[:-1], exact[1:]) > 0).tolist()
         self.micro_batch_size = (
             None if micro_batch_size is None else checks.count("micro_batch_size", micro_batch_size)
         )
@@ -90,16 +96,12 @@ class Steerer:
         started = time >= t_min or math.isclose(time, t_min, rel_tol=1e-6)
         return started and time < t_max and self.nodes.ascent is None
 
-    @property
+    @cached_property
     def cost(self) -> Cost:
-        """What one system will cost, by what the nodes say of themselves."""
-        groups = [group for step in range(self.steps) for group in self.groups(step)]
-        nodes = [self.finished, *(node for group in groups for node in group)]
-        return sum(map(self.cost_of, nodes), Cost()) * self.nodes.particles
-
-    def cost_of(self, node: Node) -> Cost:
-        """What a node costs for one row."""
-        return self.nodes.cost_of(node, self.micro_batch_size)
+        """What one system will cost, counted in a dry run."""
+        with self._dry_run() as meter:
+            self._run(self._dry_start(), torch.Generator().manual_seed(0))
+            return meter.total
 
     def sample(
         self,
@@ -135,48 +137,76 @@ class Steerer:
             checks.called("callback", callback, "(step, tensordict)")
         with (
             metered() as meter,
-            frozen(self.policy, self.reward),
+            frozen(self.policy, self.tilt.reward),
             torch.inference_mode(False),
             torch.no_grad(),
         ):
-            tensordict = self._start(n, condition, generator, return_trajectory)
-            for step in range(self.steps):
-                tensordict = self._step(tensordict, step, generator)
-                if return_trajectory:
-                    path = (tensordict["trajectory"], tensordict["state"].unsqueeze(1))
-                    tensordict["trajectory"] = torch.cat(path, dim=1)
-                if callback is not None:
-                    callback(step, tensordict)
-            with naming_step(self.steps, 1.0):
-                tensordict = run_group((self.finished,), tensordict, self.micro_batch_size)
-            tensordict = self.nodes.resampler.finish(tensordict)
+            tensordict = self._start(n, condition, generator)
+            if return_trajectory:
+                tensordict["trajectory"] = tensordict["state"].unsqueeze(1)
+            tensordict = self._run(tensordict, generator, callback)
             return self._collect(tensordict, n, meter.total, generator)
 
-    def _start(self, n: int, condition, generator, keep_path: bool) -> TensorDict:
+    def _start(self, n: int, condition: Any, generator: torch.Generator | None) -> TensorDict:
         rows = n * self.nodes.particles
-        state = self.policy.noise(rows, generator)
-        tensordict = TensorDict({"state": state}, batch_size=[rows])
+        tensordict = TensorDict({"state": self.policy.noise(rows, generator)}, batch_size=[rows])
         if condition is not None:
             condition = self.policy.condition_rows(condition, n)
             tensordict.set("condition", repeat_rows(condition, self.nodes.particles))
-        if keep_path:
-            tensordict["trajectory"] = state.unsqueeze(1)
         return tensordict
+
+    def _dry_start(self) -> TensorDict:
+        """Of one system, with a condition where guidance must have one."""
+        tensordict = self._start(1, None, torch.Generator().manual_seed(0))
+        if isinstance(self.velocity.model, Guided):
+            tensordict["condition"] = torch.zeros(
+                len(tensordict), device=tensordict["state"].device
+            )
+        return tensordict
+
+    def _run(
+        self,
+        tensordict: TensorDictBase,
+        generator: torch.Generator | None,
+        callback: Callable[[int, TensorDictBase], None] | None = None,
+    ) -> TensorDictBase:
+        """All steps, and the rewards and weights of what they end in."""
+        for step in range(self.steps):
+            tensordict = self._step(tensordict, step, generator)
+            if "trajectory" in tensordict.keys():
+                path = (tensordict["trajectory"], tensordict["state"].unsqueeze(1))
+                tensordict["trajectory"] = torch.cat(path, dim=1)
+            if callback is not None:
+                callback(step, tensordict)
+        with naming_step(self.steps, 1.0):
+            tensordict = run_group((self.finished,), tensordict, self.micro_batch_size)
+        return self.nodes.resampler.finish(tensordict)
+
+    @contextmanager
+    def _dry_run(self) -> Iterator[Meter]:
+        """Calls of the model and the reward inside are counted, and not made."""
+        with dry_run(), metered() as meter, torch.inference_mode(False), torch.no_grad():
+            yield meter
 
     def _step(
         self, tensordict: TensorDictBase, step: int, generator: torch.Generator | None
     ) -> TensorDictBase:
+        tensordict = self._at(tensordict, step)
+        with naming_step(step, self.times[step]):
+            for group in self.groups(step):
+                tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
+        return tensordict
+
+    def _at(self, tensordict: TensorDictBase, step: int) -> TensorDictBase:
+        """A batch at the start of a step."""
         # what the last step wrote holds for another state; only what belongs to a particle stays
-        kept = ("state", "condition", "trajectory", *self.nodes.resampler.carries)
-        tensordict = tensordict.select(*kept, strict=False)
+        carried = ("state", "condition", "trajectory", *self.nodes.resampler.carries)
+        tensordict = tensordict.select(*carried, strict=False)
         start, end = self.times[step : step + 2]
         state = tensordict["state"]
         times = {"time": start, "target_time": end, "step_length": end - start}
         for key, time in times.items():
             tensordict[key] = state.new_full(state.shape[:1], time)
-        with naming_step(step, start):
-            for group in self.groups(step):
-                tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
         return tensordict
 
     def _collect(self, tensordict, n: int, cost: Cost, generator) -> Samples:
@@ -198,15 +228,46 @@ class Steerer:
             out[name] = torch.tensor(count / n if count % n else count // n)
         return out
 
+    def graph(self) -> dict[str, Any]:
+        """The graph of a guided step as data that JSON can hold.
+
+        Returns:
+            `title` and `about`; `nodes`, each with its `name`, the keys that it `reads` and
+            `writes`, and its `cost` for one row; `edges`, with the index of the `source` (None is
+            the steerer itself) and of the `target`, and the `keys` between them; and the `cost` of
+            one system over all steps.
+        """
+        guided = (k for k in range(self.steps) if self.guides(self.times[k]))
+        step = next(guided, 0)
+        with self._dry_run() as meter:
+            start = self._at(self._dry_start(), step)
+            costs = node_costs(self.groups(step), start, self.micro_batch_size, meter)
+        nodes = list(costs)
+        return {
+            "title": self.title,
+            "about": self._about(),
+            "nodes": [
+                {"name": repr(node), "reads": reads, "writes": node.makes, "cost": asdict(cost)}
+                for (node, cost), reads in zip(costs.items(), reads_of(nodes), strict=True)
+            ],
+            "edges": edges_of(nodes),
+            "cost": asdict(self.cost),
+        }
+
     def __repr__(self) -> str:
-        return draw_table(self)
+        return draw_table(self.graph())
 
     def _repr_html_(self) -> str:
-        return draw_html(self)
+        return draw_html(self.graph())
 
     def mermaid(self) -> str:
         """The graph of a guided step as a Mermaid flowchart."""
-        return draw_mermaid(self)
+        return draw_mermaid(self.graph())
+
+    def _about(self) -> str:
+        when = f", guided from t = {self.nodes.t_min:g}" if self.nodes.t_min > 0 else ""
+        steps, particles = _count(self.steps, "step"), _count(self.nodes.particles, "particle")
+        return f"{steps} from noise to data{when}; {particles} a system"
 
     def _check(self) -> None:
         first, last, t_min = self.times[0], self.times[-1], self.nodes.t_min
@@ -220,3 +281,7 @@ class Steerer:
             )
         for step in range(self.steps):
             check_keys(self.groups(step))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,8 +2,9 @@
 
 from .base import Transition
 from .deterministic import Euler, FlowMapTransition, Heun, HeunCorrector, Straight
+from .memoryless import memoryless_std, memoryless_step, step_coefficients
 from .posterior import Bridge, GLASSTransition, Renoise, bridge
-from .stochastic import SDE, Anchored, memoryless_spread
+from .stochastic import SDE, Anchored
 
 __all__ = [
     "SDE",
@@ -18,5 +19,7 @@ __all__ = [
     "Straight",
     "Transition",
     "bridge",
-    "memoryless_spread",
+    "memoryless_std",
+    "memoryless_step",
+    "step_coefficients",
 ]

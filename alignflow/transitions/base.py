@@ -1,14 +1,13 @@
 """Transitions: one step of the sampler, from `time` to `target_time`, with the correction added.
 
-Without a correction in the graph they are the base sampler. The tilted velocity is asked for at
-times below 1 only.
+Without a correction in the graph they are samplers of the base model.
 """
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.graph import Node, standard_normal
+from alignflow.graph import Node, noise_like
 
 __all__ = ["NoisyTransition", "Transition"]
 
@@ -34,13 +33,13 @@ class Transition(Node):
         and time it led to; None for a transition that needs no second look."""
         return None
 
-    def spread(self, time: Tensor, target: Tensor) -> Tensor:
-        """Standard deviation (N,) of the base's own step from times (N,) to times (N,).
+    def std(self, time: Tensor, target: Tensor) -> Tensor:
+        """Standard deviation (N,) of the base's step from times (N,) to times (N,).
 
         A transition with a density says it, for where it is 0 no move can be weighed.
         """
         if self.has_density:
-            raise NotImplementedError(f"{self!r} has a density and does not say its spread")
+            raise NotImplementedError(f"{self!r} has a density and does not say its std")
         return torch.zeros_like(time)
 
     def tilted_velocity(self, tensordict: TensorDictBase) -> Tensor:
@@ -51,11 +50,11 @@ class Transition(Node):
 
 
 class NoisyTransition(Transition):
-    """A step that takes `step_noise`, one number of it for one of the state."""
+    """A step that takes `step_noise`, (B, *E)."""
 
     reads = ("state", "time", "target_time", "step_noise")
     noise = ("step_noise",)
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
-        noise = standard_normal(self.read(tensordict, "state"), generator=generator)
+        noise = noise_like(self.read(tensordict, "state"), generator=generator)
         self.write(tensordict, step_noise=noise)

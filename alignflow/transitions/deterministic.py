@@ -8,7 +8,6 @@ velocity from a denoiser is 0/0; one Euler step of length h costs h^2, the order
 all steps together.
 """
 
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 
@@ -29,10 +28,6 @@ class FlowMapTransition(Transition):
     def __init__(self, model: FlowMap):
         super().__init__()
         self.model = model
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(nfe=forwards_of_call(self.model))
 
     def forward(self, tensordict):
         state, time, target, length = (self.read(tensordict, key) for key in self.reads)
@@ -59,7 +54,8 @@ class Euler(Transition):
 class Heun(Euler):
     """Heun's step: Euler's, then again with the mean of the velocities at both ends; second order.
 
-    Called, it takes the Euler step and keeps where it came from; `corrector` does the rest.
+    `forward` takes the Euler step and stores the state that it started from; `corrector` does the
+    rest.
     """
 
     writes = ("state", "time", "tilted_velocity", "start_state")
@@ -91,7 +87,7 @@ class HeunCorrector(Transition):
 
 
 class Straight(Transition):
-    """On the straight line to the lookahead's endpoint, which is at hand: no forward of its own.
+    """On the straight line to the lookahead's endpoint, without a forward.
 
     Source: FMRG with v_{t,1} reused (2604.27147); at the last step it is the flow map's jump.
     """
@@ -102,8 +98,8 @@ class Straight(Transition):
         state, time, target, length, endpoint = (self.read(tensordict, key) for key in self.reads)
         if endpoint.shape[1] != 1:
             raise ValueError(f"{self!r} goes to one endpoint a row, got {endpoint.shape[1]}")
-        share = expand_time(length / (1 - time), state)
-        moved = state + share * (endpoint[:, 0] - state)
+        fraction = expand_time(length / (1 - time), state)
+        moved = state + fraction * (endpoint[:, 0] - state)
         correction = self.read(tensordict, "correction")
         if correction is not None:
             moved = moved + expand_time(length, state) * correction

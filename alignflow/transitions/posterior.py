@@ -1,4 +1,4 @@
-r"""Steps by draws of the posterior: the base's own stochastic transition, with nothing to correct.
+r"""Steps by draws of the posterior: the model's stochastic transition, without corrections.
 
 .. math:: p(x_{t'} | x_t) = \int p(x_{t'} | x_t, x_1)\, p(x_1 | x_t)\, dx_1
 
@@ -13,24 +13,23 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.posteriors import DrawnPosterior
-from alignflow.posteriors.glass import INNER_SOLVERS, check_inner, inner_flow
+from alignflow.posteriors.glass import check_inner, inner_flow
 
 from .base import NoisyTransition
-from .stochastic import memoryless_spread
+from .memoryless import memoryless_std, noise_weight
 
 __all__ = ["Bridge", "GLASSTransition", "Renoise", "bridge"]
 
 
 def bridge(x: Tensor, t: Tensor, endpoint: Tensor, target: Tensor, noise: Tensor) -> Tensor:
     """x_{t'} given x_t and x_1 on a memoryless path, (N, *E), from standard normal noise."""
-    spread = memoryless_spread(t, target)
-    rest = ((1 - target).square() - spread.square()).clamp_min(0).sqrt()
-    t, target, spread, rest = (expand_time(value, x) for value in (t, target, spread, rest))
-    return target * endpoint + rest * (x - t * endpoint) / (1 - t) + spread * noise
+    std = memoryless_std(t, target)
+    rest = noise_weight(target, std)
+    t, target, std, rest = (expand_time(value, x) for value in (t, target, std, rest))
+    return target * endpoint + rest * (x - t * endpoint) / (1 - t) + std * noise
 
 
 class PosteriorTransition(NoisyTransition):
@@ -55,10 +54,6 @@ class Bridge(PosteriorTransition):
         posterior.rename(endpoint="step_endpoint", endpoint_noise="step_endpoint_noise")
         self.posterior = posterior
 
-    @property
-    def cost(self) -> Cost:
-        return self.posterior.cost_of(1)
-
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         super().draw(tensordict, generator)
         self.posterior.draw(tensordict, generator)
@@ -76,8 +71,10 @@ class Bridge(PosteriorTransition):
 class GLASSTransition(PosteriorTransition):
     r"""The inner flow of GLASS from noise straight to x_{t'}.
 
-    .. math:: x_{t'} = (t' - \gamma t)\, x_1 + \gamma\, x_t + (1-t') \sqrt{1 - \rho^2}\, \epsilon,
-        \qquad \rho = \frac{t (1-t')}{t' (1-t)}, \quad \gamma = \rho\, \frac{1-t'}{1-t}
+    .. math:: x_{t'} = (t' - \gamma t)\, x_1 + \gamma\, x_t + \sigma \epsilon, \qquad
+        \gamma = \frac{\sqrt{(1-t')^2 - \sigma^2}}{1-t}
+
+    with sigma of `memoryless_std`.
 
     Args:
         model: The frozen flow map.
@@ -89,19 +86,13 @@ class GLASSTransition(PosteriorTransition):
         super().__init__()
         self.model, (self.inner_steps, self.solver) = model, check_inner(inner_steps, solver)
 
-    @property
-    def cost(self) -> Cost:
-        forwards = INNER_SOLVERS[self.solver](self.inner_steps)
-        return Cost(nfe=forwards * forwards_of_call(self.model))
-
     def forward(self, tensordict):
         x, t, target, noise = (self.read(tensordict, key) for key in self.reads)
         condition = self.read(tensordict, "condition")
-        rho = t * (1 - target) / (target * (1 - t))
-        gamma = rho * (1 - target) / (1 - t)
-        spread = (1 - target) * (1 - rho.square()).clamp_min(0).sqrt()
+        std = memoryless_std(t, target)
+        gamma = noise_weight(target, std) / (1 - t)
         how = (condition, self.inner_steps, self.solver)
-        rest = inner_flow(self.model, x, t, noise, target - gamma * t, spread, *how)
+        rest = inner_flow(self.model, x, t, noise, target - gamma * t, std, *how)
         return self.write(tensordict, state=rest + expand_time(gamma, x) * x, time=target)
 
     def extra_repr(self) -> str:
@@ -109,7 +100,7 @@ class GLASSTransition(PosteriorTransition):
 
 
 class Renoise(PosteriorTransition):
-    """The endpoint that was chosen, noised to the target time; what led to it is forgotten."""
+    """The chosen endpoint noised to the target time, independent of the state."""
 
     reads = ("target_time", "endpoint", "step_noise")
     optional = ()
@@ -118,6 +109,6 @@ class Renoise(PosteriorTransition):
         target, endpoint, noise = (self.read(tensordict, key) for key in self.reads)
         if endpoint.shape[1] != 1:
             raise ValueError(f"{self!r} renoises one endpoint a row, got {endpoint.shape[1]}")
-        share = expand_time(target, noise)
-        moved = share * endpoint[:, 0] + (1 - share) * noise
+        target_time = expand_time(target, noise)
+        moved = target_time * endpoint[:, 0] + (1 - target_time) * noise
         return self.write(tensordict, state=moved, time=target)

@@ -16,22 +16,13 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.cost import Cost, forwards_of_call
 from alignflow.flow_map import FlowMap
-from alignflow.interpolants import denoiser_from_velocity, expand_time
+from alignflow.interpolants import expand_time
 
 from .base import NoisyTransition
+from .memoryless import memoryless_std, step_coefficients, step_mean
 
-__all__ = ["SDE", "Anchored", "memoryless_spread"]
-
-
-def memoryless_spread(t: Tensor, target: Tensor) -> Tensor:
-    """Standard deviation (N,) of x_{t'} given x_t and x_1 on a memoryless path.
-
-    It is s (1-t') / (1-t) with s^2 = (1-t)^2 - (t/t')^2 (1-t')^2, and 1-t' for a start at time 0.
-    """
-    kept = (t / target * (1 - target)).square()
-    return ((1 - t).square() - kept).clamp_min(0).sqrt() * (1 - target) / (1 - t)
+__all__ = ["SDE", "Anchored"]
 
 
 class GaussianTransition(NoisyTransition):
@@ -41,21 +32,21 @@ class GaussianTransition(NoisyTransition):
     has_density = True
 
     def moments(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (B, *E) and standard deviation (B,) of the base's step, and what a correction of
-        the velocity moves the mean by, as a factor (B,)."""
+        """Mean (B, *E) and standard deviation (B,) of the model's step, and the factor (B,) by
+        which a correction of the velocity moves the mean."""
         raise NotImplementedError
 
     def forward(self, tensordict):
         noise, target = (self.read(tensordict, key) for key in ("step_noise", "target_time"))
-        mean, spread, factor = self.moments(tensordict)
-        moved, log_ratio = mean + expand_time(spread, noise) * noise, torch.zeros_like(spread)
+        mean, std, factor = self.moments(tensordict)
+        moved, log_ratio = mean + expand_time(std, noise) * noise, torch.zeros_like(std)
         correction = self.read(tensordict, "correction")
         if correction is not None:
             shift = (expand_time(factor, noise) * correction).flatten(1)
             moved, still = moved + shift.view_as(moved), (shift == 0).all(1)
-            shift = shift / torch.where(spread > 0, spread, 1.0).unsqueeze(1)
+            shift = shift / torch.where(std > 0, std, 1.0).unsqueeze(1)
             log_ratio = -(noise.flatten(1) * shift).sum(1) - shift.square().sum(1) / 2
-            log_ratio = log_ratio.masked_fill((spread == 0) & ~still, -torch.inf)
+            log_ratio = log_ratio.masked_fill((std == 0) & ~still, -torch.inf)
         return self.write(tensordict, state=moved, time=target, log_ratio=log_ratio)
 
 
@@ -69,60 +60,53 @@ class SDE(GaussianTransition):
     In short steps it is dx = [b + g^2/2 score + (c_t + g^2/2) grad V] dt + g dW with
     g^2 = 2 eta^2 c_t; eta = 0 is Euler's step, and a corrected velocity is a corrected D.
 
-    Long steps lack the spread of x_1 about D, and what they draw is too narrow. For normal data of
-    deviation d it is known, and with it such data keep their marginals at any step length.
+    Long steps lack the std of x_1 about D, and what they draw is too narrow. For normal data it is
+    known, and with `data_std` such data keep their marginals at any step length.
 
     Args:
-        noise: eta, a share of the memoryless noise; "memoryless" is 1. A call of times (N,) that
-            gives g_t (N,) is any other schedule, as far as the noise stays below 1-t'. It may
+        noise: eta, a fraction of the memoryless noise; "memoryless" is 1. A callable from times
+            (N,) to g_t (N,) is any other schedule, as far as the noise stays below 1-t'. It may
             diverge at time 0, as the memoryless sqrt(2 c_t) does.
-        data_deviation: d, with 0 for none. The step to time 1 stays without noise.
+        data_std: Standard deviation of the data; 0 holds x_1 at D. The step to time 1 has no noise.
+
+    Source: `memoryless_step`, which it is with the noise 1.
     """
 
     reads = ("state", "time", "target_time", "step_noise", "velocity")
 
     def __init__(
         self,
-        noise: float | str | Callable[[Tensor], Tensor] = "memoryless",
-        data_deviation: float = 0.0,
+        noise: float | str | Callable[[Tensor], Tensor | float] = "memoryless",
+        data_std: float = 0.0,
     ):
         super().__init__()
         if not callable(noise) and noise != "memoryless":
             if isinstance(noise, str):
-                raise ValueError(f"noise must be a number, 'memoryless' or a call, got {noise!r}")
+                raise ValueError(
+                    f"noise must be a number, 'memoryless' or a callable, got {noise!r}"
+                )
             noise = checks.nonnegative("noise", noise)
-        self.share = 1.0 if noise == "memoryless" else noise
-        self.data_deviation = checks.nonnegative("data_deviation", data_deviation)
+        self.noise_fraction = 1.0 if noise == "memoryless" else noise
+        self.data_std = checks.nonnegative("data_std", data_std)
 
-    def spread(self, time, target):
-        return self._moments(time, target)[0]
+    def std(self, time, target):
+        self._check_noise(time)
+        return self._coefficients(time, target)[0]
 
     def moments(self, tensordict):
         keys = ("state", "time", "target_time", "velocity")
         x, t, target, velocity = (self.read(tensordict, key) for key in keys)
-        spread, rest, factor = self._moments(t, target)
-        denoiser = denoiser_from_velocity(x, t, velocity)
-        # x - t D over 1 - t is x - t b: the noise that the state is taken to hold
-        noise = x - expand_time(t, x) * velocity
-        mean = expand_time(target, x) * denoiser + expand_time(rest, x) * noise
-        return mean, spread, factor
+        std, rest, factor = self._coefficients(t, target)
+        return step_mean(x, velocity, t, target, rest), std, factor
 
-    def _moments(self, t: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The spread, what is left of the noise in the state, and what a correction counts."""
-        spread = self._share(t) * memoryless_spread(t, target)
-        spread = torch.minimum(spread, 1 - target)
-        rest = ((1 - target).square() - spread.square()).clamp_min(0).sqrt()
-        factor = target * (1 - t) - rest * t
-        if self.data_deviation:
-            # of x_1 about D it is d (1-t) / hypot(d t, 1-t), and x_1 has the weight factor / (1-t)
-            about = self.data_deviation * factor / torch.hypot(self.data_deviation * t, 1 - t)
-            spread = torch.hypot(spread, torch.where(target < 1, about, 0.0))
-        return spread, rest, factor
+    def _coefficients(self, t: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        noise_std = self._fraction(t) * memoryless_std(t, target)
+        return step_coefficients(t, target, torch.minimum(noise_std, 1 - target), self.data_std)
 
-    def _share(self, t: Tensor) -> Tensor:
+    def _fraction(self, t: Tensor) -> Tensor:
         """g_t / sqrt(2 c_t), with its limit at time 0."""
-        if not callable(self.share):
-            return torch.full_like(t, self.share)
+        if not callable(self.noise_fraction):
+            return torch.full_like(t, self.noise_fraction)
         noise = self._noise(t)
         # where c_t and the noise both diverge, a time at which neither does stands for 0
         tiny = torch.finfo(t.dtype).tiny
@@ -132,17 +116,22 @@ class SDE(GaussianTransition):
         return noise * (t / (2 * (1 - t))).sqrt()
 
     def _noise(self, t: Tensor) -> Tensor:
-        assert callable(self.share)
-        noise = torch.as_tensor(self.share(t)).to(t).expand_as(t)
-        if not (noise >= 0).all():
-            worst = t[~(noise >= 0)][0].item()
-            raise ValueError(f"the noise g_t must not be negative or NaN, and is at t = {worst:g}")
-        return noise
+        assert callable(self.noise_fraction)
+        return torch.as_tensor(self.noise_fraction(t)).to(t).expand_as(t)
+
+    def _check_noise(self, t: Tensor) -> None:
+        """Refuse a schedule that is negative or NaN: once, at the times of a grid."""
+        if callable(self.noise_fraction):
+            noise = self._noise(t)
+            if not (noise >= 0).all():
+                worst = t[~(noise >= 0)][0].item()
+                raise ValueError(
+                    f"the noise g_t must not be negative or NaN, and is at t = {worst:g}"
+                )
 
     def extra_repr(self) -> str:
-        noise = "g_t" if callable(self.share) else f"noise={self.share:g}"
-        deviation = f", data_deviation={self.data_deviation:g}" if self.data_deviation else ""
-        return noise + deviation
+        noise = "g_t" if callable(self.noise_fraction) else f"noise={self.noise_fraction:g}"
+        return noise + (f", data_std={self.data_std:g}" if self.data_std else "")
 
 
 class Anchored(GaussianTransition):
@@ -153,7 +142,7 @@ class Anchored(GaussianTransition):
 
     Args:
         model: The frozen flow map.
-        anchor: How far beyond, as a share of what is left: a = t' + anchor (1-t'). With 1 it is
+        anchor: How far beyond, as a fraction of what is left: a = t' + anchor (1-t'). With 1 it is
             plain renoising of the endpoint.
 
     Source: anchored stochastic composition of Flow-Map GRPO (2607.00535).
@@ -165,18 +154,14 @@ class Anchored(GaussianTransition):
         super().__init__()
         self.model, self.anchor = model, checks.fraction("anchor", anchor, zero=False)
 
-    @property
-    def cost(self) -> Cost:
-        return Cost(nfe=forwards_of_call(self.model))
-
     def moments(self, tensordict):
         x, t, target = (self.read(tensordict, key) for key in self.reads[:3])
         anchor = self._anchor(target)
         moved = self.model.flow_map(x, t, anchor, self.read(tensordict, "condition"))
         kept = target / anchor
-        return expand_time(kept, x) * moved, self.spread(t, target), kept * (anchor - t)
+        return expand_time(kept, x) * moved, self.std(t, target), kept * (anchor - t)
 
-    def spread(self, time, target):
+    def std(self, time, target):
         anchor = self._anchor(target)
         kept = target / anchor * (1 - anchor)
         return ((1 - target).square() - kept.square()).clamp_min(0).sqrt()

@@ -1,10 +1,10 @@
-"""Value estimators: what the tilt's value is at a state, or where it grows, from endpoint draws."""
+"""Value estimators: the tilt's value at a state, or its gradient, from endpoint draws."""
 
 from .endpoint_ascent import EndpointAscent
 from .estimator import Estimator, Running, Value
 from .gradient import Gradient, RewardSoftmaxGradient
 from .gradient_free import GradientFree
-from .tilt import score_endpoints, tilted_value
+from .tilted_value import score_endpoints, tilted_value
 
 __all__ = [
     "EndpointAscent",

@@ -1,9 +1,7 @@
-r"""Ascent on the endpoint itself: the reward's gradient is followed where the sample would end.
+r"""Gradient ascent of the reward on the endpoint, without a gradient through the network.
 
 .. math:: z' = z + \eta \nabla_z \lambda r(z) + \dots, \qquad
     x_{t'} = X_{t,t'}(x_t) + (1-t)\, t'\, (z' - z)
-
-No gradient goes through the network.
 
 Source: FMRG-E (2604.27147). It seeks reward, and what it samples is not the tilt.
 """
@@ -11,10 +9,9 @@ Source: FMRG-E (2604.27147). It seeks reward, and what it samples is not the til
 import torch
 
 from alignflow import checks
-from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
-from alignflow.reward_module import Reward, log_tilt
+from alignflow.tilt import Tilt
 
 from .estimator import Estimator, Running, no_gradient
 
@@ -26,31 +23,25 @@ class EndpointAscent(Estimator):
 
     Args:
         model: Decodes the endpoints.
-        reward: A differentiable one.
-        strength: lambda of the tilt, per unit of reward.
+        tilt: Of a differentiable reward.
         step_size: eta, squared units of state (per unit of lambda r).
         inner_steps: Steps of ascent on one endpoint.
     """
 
     reads = ("time", "target_time", "step_length", "endpoint")
     writes = ("endpoint_reward", "value", "correction")
-    climbs = True
+    needs_reward_gradient = True
 
     def __init__(
         self,
         model: FlowMap,
-        reward: Reward,
-        strength: float,
+        tilt: Tilt,
         step_size: float = 0.1,
         inner_steps: int = 4,
     ):
-        super().__init__(model, reward, strength)
+        super().__init__(model, tilt)
         self.step_size = checks.nonnegative("step_size", step_size)
         self.inner_steps = checks.count("inner_steps", inner_steps)
-
-    @property
-    def cost(self):
-        return Cost(reward_calls=self.inner_steps, reward_vjps=self.inner_steps)
 
     def forward(self, tensordict):
         start = self.read(tensordict, "endpoint").detach()
@@ -59,14 +50,14 @@ class EndpointAscent(Estimator):
             with torch.enable_grad():
                 leaf = endpoint.clone().requires_grad_()
                 tried = tensordict.copy().set("endpoint", leaf)
-                # what is written is the worth of the endpoint itself, before any ascent
+                # what is written is the value of the endpoint itself, before any ascent
                 rewards, _ = self.score(running if k == 0 else Running(), tried)
-                worth = log_tilt(rewards, self.strength).nan_to_num(neginf=0.0)
+                log_weight = self.tilt.log_weight(rewards).nan_to_num(neginf=0.0)
                 gradient = None
-                if worth.requires_grad:
-                    (gradient,) = torch.autograd.grad(worth.sum(), leaf, allow_unused=True)
+                if log_weight.requires_grad:
+                    (gradient,) = torch.autograd.grad(log_weight.sum(), leaf, allow_unused=True)
                 if gradient is None:
-                    raise no_gradient(self.reward)
+                    raise no_gradient(self.tilt.reward)
             endpoint = endpoint + self.step_size * gradient
         time, target, length = (
             expand_time(self.read(tensordict, key), start[:, 0])

@@ -9,21 +9,19 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow import checks
-from alignflow.cost import Cost
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
-from alignflow.posteriors import Posterior
 from alignflow.reward_module import Reward, RewardError
+from alignflow.tilt import Tilt
 
-from .tilt import SoftmaxMean, score_endpoint_terms, tilted_value
+from .tilted_value import SoftmaxMean, score_endpoint_terms, tilted_value
 
 __all__ = ["Estimator", "Running", "Value", "no_gradient"]
 
 
 @dataclass
 class Running:
-    """What an estimator knows of the draws that it has taken in."""
+    """Sums over the draws that an estimator has seen so far."""
 
     rewards: list[Tensor] = field(default_factory=list)  # (B, k) of each part
     log_weights: list[Tensor] = field(default_factory=list)
@@ -34,15 +32,14 @@ class Running:
 
 
 class Estimator(Node):
-    """A node that reads endpoints and writes what they say of the value.
+    """A node that reads endpoints and writes an estimate of the value or its gradient.
 
     Args:
         model: Decodes the endpoints.
-        reward: Scores them.
-        strength: lambda of the tilt, per unit of reward.
+        tilt: Its reward scores them.
 
     Attributes:
-        least_draws: Below this many draws it has nothing to say.
+        least_draws: How many draws it needs.
 
     Raises:
         ValueError: If it needs the gradient of a black box.
@@ -52,21 +49,12 @@ class Estimator(Node):
     optional = ("condition", "endpoint_log_weight")
     least_draws = 1
 
-    def __init__(self, model: FlowMap, reward: Reward, strength: float):
+    def __init__(self, model: FlowMap, tilt: Tilt):
         super().__init__()
-        if self.climbs and not reward.differentiable:
-            raise ValueError(f"reward {reward.name!r} is a black box: it has no gradient to follow")
+        if self.needs_reward_gradient and not tilt.reward.differentiable:
+            raise ValueError(f"reward {tilt.reward.name!r} is a black box: it has no gradient")
         self.model = model
-        self.reward = reward
-        self.strength = checks.nonnegative("strength", strength)
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(reward_calls=1)
-
-    def backwards(self, posterior: Posterior, parts: list[int]) -> int:
-        """Forwards of a row that a gradient comes back through, for draws in such parts."""
-        return 0
+        self.tilt = tilt
 
     def forward(self, tensordict):
         running = Running()
@@ -78,19 +66,19 @@ class Estimator(Node):
         self.score(running, tensordict)
 
     def finish(self, running: Running, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write what all draws say."""
+        """Write the estimate of all draws."""
         for name, term in running.terms.items():
             tensordict.set(f"endpoint_reward_{name}", torch.cat(term, dim=1))
         rewards = torch.cat(running.rewards, dim=1)
         log_weight = torch.cat(running.log_weights, dim=1) if running.log_weights else None
-        value = tilted_value(rewards, self.strength, log_weight)
+        value = tilted_value(rewards, self.tilt, log_weight)
         return self.write(tensordict, endpoint_reward=rewards, value=value)
 
     def score(self, running: Running, tensordict: TensorDictBase) -> tuple[Tensor, Tensor | None]:
         """Rewards (B, k) of the draws and their log-weights, with a graph where there is one."""
         endpoint, condition = self.read(tensordict, "endpoint"), self.read(tensordict, "condition")
         given = endpoint, condition, self.model.decode
-        rewards, terms = score_endpoint_terms(self.reward, *given)
+        rewards, terms = score_endpoint_terms(self.tilt.reward, *given)
         running.rewards.append(rewards.detach())
         for name, term in terms.items():
             running.terms.setdefault(name, []).append(term)
@@ -100,11 +88,11 @@ class Estimator(Node):
         return rewards, log_weight
 
     def extra_repr(self) -> str:
-        return f"{self.reward.name}, strength={self.strength:g}"
+        return f"{self.tilt.reward.name}, strength={self.tilt.strength:g}"
 
 
 class Value(Estimator):
-    """V_t from the draws, without a gradient: any reward will do."""
+    """V_t from the draws, without a gradient, of any reward."""
 
     writes = ("endpoint_reward", "value")
 

@@ -1,20 +1,19 @@
-r"""The value's gradient through the draws: they are functions of the state, and so is their worth.
+r"""The value's gradient through the draws, which are differentiable functions of the state.
 
 .. math::
     \nabla V_t \approx \sum_i w_i \nabla_x (\lambda r(z_i) + l_i) - \sum_i w^0_i \nabla_x l_i,
     \qquad w = \mathrm{softmax}(\lambda r + l), \quad w^0 = \mathrm{softmax}(l)
 
 Of one unweighted draw it is lambda grad r(z(x)): the point gradient, which does not vanish at time
-0 as the value's own does.
+0 as the gradient of the value does.
 
-Source: Meta Flow Maps (2601.14430), MFM-G; the second term is the weighted posterior's own score.
+Source: Meta Flow Maps (2601.14430), MFM-G; the second term is the score of the weighted posterior.
 """
 
 import torch
 from torch import Tensor
 
-from alignflow.cost import Cost
-from alignflow.reward_module import NotFiniteError, log_tilt
+from alignflow.reward_module import NotFiniteError
 
 from .estimator import Estimator, no_gradient
 
@@ -22,25 +21,16 @@ __all__ = ["Gradient", "RewardSoftmaxGradient"]
 
 
 class Gradient(Estimator):
-    """grad V_t, back through decoding, reward and posterior.
+    """grad V_t, by backpropagation through reward, decoding and posterior.
 
     The state must require a gradient before the posterior runs; a steerer sees to that. A draw of
-    an invalid reward that is kept (on_invalid "drop" or "worst") has no gradient: it counts as 0.
+    an invalid reward (under on_invalid "drop" or "worst") has a gradient of 0.
     """
 
     reads = ("state", "endpoint")
     writes = ("endpoint_reward", "value", "value_gradient")
     differentiates = True
-    climbs = True
-
-    @property
-    def cost(self):
-        return Cost(reward_calls=1, reward_vjps=1)
-
-    def backwards(self, posterior, parts):
-        # log-weights have a second average, which parts cannot share a way back with
-        passes = 2 if "endpoint_log_weight" in posterior.writes and len(parts) > 1 else 1
-        return passes * sum(map(posterior.backwards, parts))
+    needs_reward_gradient = True
 
     def take(self, running, tensordict, alone):
         state, endpoint = self.read(tensordict, "state"), self.read(tensordict, "endpoint")
@@ -48,34 +38,34 @@ class Gradient(Estimator):
             raise ValueError(f"{self!r} needs a state that requires grad before the posterior runs")
         rewards, log_weight = self.score(running, tensordict)
         if not rewards.requires_grad:
-            raise no_gradient(self.reward)
-        worth = log_tilt(rewards, self.strength)
+            raise no_gradient(self.tilt.reward)
+        exponent = self.tilt.log_weight(rewards)
         if log_weight is not None:
-            worth = worth + log_weight
-        # a dropped draw counts for nothing, and -inf times its weight of 0 would be no number
-        climbed = worth.nan_to_num(neginf=0.0)
-        exponent = self.exponent(rewards, worth).detach()
+            exponent = exponent + log_weight
+        # a dropped draw has weight 0, and 0 times -inf is no number
+        finite = exponent.nan_to_num(neginf=0.0)
+        weighing = self.weighing(rewards, exponent).detach()
 
         if alone:
-            objective = (_softmax(exponent) * climbed).sum()
+            objective = (_softmax(weighing) * finite).sum()
             if log_weight is not None:
                 objective = objective - (_softmax(log_weight.detach()) * log_weight).sum()
             running.gradient = self._gradient(objective, state)
             return
 
-        def of_worth(weight: Tensor) -> Tensor:
-            return self._gradient((weight * climbed).sum(), state, again=log_weight is not None)
+        def tilted_gradient(weight: Tensor) -> Tensor:
+            return self._gradient((weight * finite).sum(), state, again=log_weight is not None)
 
-        running.tilted.add(exponent, of_worth)
+        running.tilted.add(weighing, tilted_gradient)
         if log_weight is not None:
-            of_state = log_weight
+            graph = log_weight
             running.base.add(
-                log_weight.detach(), lambda w: self._gradient((w * of_state).sum(), state)
+                log_weight.detach(), lambda w: self._gradient((w * graph).sum(), state)
             )
 
-    def exponent(self, rewards: Tensor, worth: Tensor) -> Tensor:
-        """What draws are weighted by: their worth, lambda r + l."""
-        return worth
+    def weighing(self, rewards: Tensor, exponent: Tensor) -> Tensor:
+        """Log-weights of draws, up to a constant: lambda r + l."""
+        return exponent
 
     def finish(self, running, tensordict):
         gradient = running.gradient
@@ -89,20 +79,22 @@ class Gradient(Estimator):
     def _gradient(self, objective: Tensor, state: Tensor, again: bool = False) -> Tensor:
         (gradient,) = torch.autograd.grad(objective, state, retain_graph=again, allow_unused=True)
         if gradient is None:
-            raise no_gradient(self.reward)
+            raise no_gradient(self.tilt.reward)
         return gradient
 
     def _valid(self, gradient: Tensor) -> Tensor:
+        reward = self.tilt.reward
         invalid = ~torch.isfinite(gradient).flatten(1).all(1)
-        if not invalid.any():
-            return gradient
-        if self.reward.on_invalid == "raise":
+        if reward.on_invalid != "raise":
+            return gradient.masked_fill(invalid.reshape(-1, *[1] * (gradient.ndim - 1)), 0.0)
+        # the one wait for a GPU: an error must name the step that made it
+        if invalid.any():
             shown = ", ".join(map(str, invalid.nonzero().flatten().tolist()[:8]))
             raise NotFiniteError(
-                f"the gradient of reward {self.reward.name!r} is not finite for samples {shown}"
+                f"the gradient of reward {reward.name!r} is not finite for samples {shown}"
                 f" of {len(gradient)}"
             )
-        return gradient.masked_fill(invalid.reshape(-1, *[1] * (gradient.ndim - 1)), 0.0)
+        return gradient
 
 
 class RewardSoftmaxGradient(Gradient):
@@ -111,10 +103,10 @@ class RewardSoftmaxGradient(Gradient):
     Source: the released default of Weighted Diamond (2602.05993), without its normalizations.
     """
 
-    def exponent(self, rewards, worth):
-        return log_tilt(rewards, self.strength)
+    def weighing(self, rewards, exponent):
+        return self.tilt.log_weight(rewards)
 
 
 def _softmax(exponent: Tensor) -> Tensor:
-    """Weights of draws; all 0 where none counts."""
+    """Weights of draws; all 0 where every draw was dropped."""
     return exponent.softmax(-1).nan_to_num(nan=0.0)

@@ -1,11 +1,11 @@
-r"""The tilted velocity without a gradient: where weighted draws lie, against where draws lie.
+r"""The tilted velocity without a gradient: the weighted mean of draws against their mean.
 
 .. math::
     b^* - b = \frac{\sum_i w_i z_i - \sum_i w^0_i z_i}{1-t},
     \qquad w = \mathrm{softmax}(\lambda r + l), \quad w^0 = \mathrm{softmax}(l)
 
-The same draws stand in both terms, so that what chance does to one it does to the other. Nothing
-diverges at time 0, and any reward will do.
+The same draws stand in both terms, the second a control variate of the first. Nothing diverges at
+time 0, and no gradient of the reward is needed.
 
 Source: Meta Flow Maps (2601.14430), MFM-GF.
 """
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from alignflow.interpolants import expand_time
-from alignflow.reward_module import log_tilt
 
 from .estimator import Estimator
 
@@ -32,7 +31,7 @@ class GradientFree(Estimator):
         rewards, log_weight = self.score(running, tensordict)
         endpoint = self.read(tensordict, "endpoint")
         base = torch.zeros_like(rewards) if log_weight is None else log_weight
-        running.tilted.add(log_tilt(rewards, self.strength) + base, lambda w: _total(w, endpoint))
+        running.tilted.add(self.tilt.log_weight(rewards) + base, lambda w: _total(w, endpoint))
         running.base.add(base, lambda w: _total(w, endpoint))
 
     def finish(self, running, tensordict):

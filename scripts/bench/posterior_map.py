@@ -42,8 +42,8 @@ class InnerStateAsInput(FlowMapPolicy):
         time, state = context
         return self.module(x, s, t, context=(time, state * (time > 0)[:, None]))
 
-    def with_context(self, data_deviation=1.0):
-        started = super().with_context(data_deviation)
+    def with_context(self, data_std=None):
+        started = super().with_context(data_std)
         return InnerStateAsInput(started.module, self.event_shape, stochastic=True)
 
 

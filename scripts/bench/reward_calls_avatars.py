@@ -30,7 +30,7 @@ EPISODES, USES = 64, 3  # of a group, and batches that each group is used in
 PATH_STEPS = 8
 BATCH = 16  # of direct, which scores each row anew
 ENVIRONMENT = functools.partial(
-    DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_deviation": DEVIATION}
+    DenoisingEnv, steps=PATH_STEPS, transition={"name": "sde", "data_std": DEVIATION}
 )
 
 

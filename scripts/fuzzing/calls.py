@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from alignflow.finetuning import METHODS as TUNERS
-from alignflow.steering.methods import METHODS as STEERERS
+from alignflow.settings import options
+from alignflow.steering import METHODS as STEERERS
 
 from . import values as v
 from .values import Bad
@@ -80,7 +81,7 @@ def _policies() -> list[Call]:
             decode=v.choice("identity", "image", "particles"),
             invertible=v.flag(),
             stochastic=v.flag(),
-            data_deviation=v.positive(),
+            data_std=v.positive(),
             facts=v.each("3", "nan", "'abc'", "[1]", "object()", "{'a': object()}"),
             unknown=("parametrization", "invertible", "event_shape"),
         ),
@@ -607,8 +608,6 @@ STEERED_GIVEN = {
 
 
 def _steerers() -> list[Call]:
-    import inspect
-
     always = {
         "policy": v.policy(),
         "reward": v.reward(),
@@ -624,9 +623,7 @@ def _steerers() -> list[Call]:
     }
     found = []
     for method, row in STEERERS.items():
-        own = [
-            p.name for p in inspect.signature(row).parameters.values() if p.kind is p.KEYWORD_ONLY
-        ]
+        own = list(options(row))
         given = {"policy": "policy", "reward": "red", "method": repr(method), "steps": "2"}
         given |= {name: "2" for name in ("particles", "draws") if name in own}
         given |= STEERED_GIVEN.get(method, {})

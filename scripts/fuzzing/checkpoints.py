@@ -66,7 +66,7 @@ def _load_policy(folder: Path) -> dict[str, Any]:
     told = (policy.parametrization, policy.decoder, policy.invertible, policy.stochastic)
     return {
         **policy.state_dict(),
-        "told": (tuple(policy.event_shape), *told, policy.data_deviation, json.dumps(policy.facts)),
+        "told": (tuple(policy.event_shape), *told, policy.data_std, json.dumps(policy.facts)),
         "network": (type(policy.module).__name__, str(getattr(policy.module, "arguments", None))),
     }
 

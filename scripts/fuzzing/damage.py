@@ -38,7 +38,7 @@ WRONG: dict[str, list[Any]] = {
     "decode": [None, 1, "jpeg", "os.system"],
     "invertible": [None, 0, 1, "false", "", []],
     "stochastic": [None, 0, 1, "false", "", [], True],
-    "data_deviation": [None, 0, -1.0, "1", True, [], HUGE],
+    "data_std": [None, 0, -1.0, "1", True, [], HUGE],
     "facts": [None, [], "x", 3],
 }
 ANY = [None, -1, 0, 2.5, 1e300, "3", [], {}, True, 10**9, 10**12, 2**63, HUGE, "../../etc"]
@@ -207,7 +207,7 @@ def wrong_fact(folder: Path, other: Path, chance: Chance) -> str:
 def lacking(folder: Path, other: Path, chance: Chance) -> str:
     facts = _facts(folder)
     # older versions wrote neither of the others
-    key = chance.choice(sorted(set(WRONG) - {"dtype", "stochastic", "data_deviation"}))
+    key = chance.choice(sorted(set(WRONG) - {"dtype", "stochastic", "data_std"}))
     del facts[key]
     sign(folder, facts)
     return f"{key}, signed"

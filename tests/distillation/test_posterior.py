@@ -117,13 +117,13 @@ def test_draws_of_normal_data_are_right_before_they_are_trained(base, target, ge
 
 def test_the_deviation_of_the_data_is_measured(base, target, generator):
     learned = af.learn_posterior(base, target, steps=1, batch_size=20_000, generator=generator)
-    assert learned.data_deviation == pytest.approx(0.5**0.5, abs=0.02)
+    assert learned.data_std == pytest.approx(0.5**0.5, abs=0.02)
 
 
 def test_what_was_trained_keeps_its_deviation(base, target, generator):
     started = base.with_context(0.3)
     learned = af.learn_posterior(started, target, steps=1, batch_size=64, generator=generator)
-    assert learned.data_deviation == 0.3
+    assert learned.data_std == 0.3
 
 
 def test_contexts_are_the_path_to_their_own_row(generator):
@@ -154,7 +154,7 @@ def test_the_unconditional_map_stays_one(learned, generator):
 def test_it_is_saved_and_loaded_as_what_it_is(learned, tmp_path, generator):
     again = af.load(learned.save(tmp_path / "model"))
     noise, state = torch.randn(2, 4, 1, generator=generator)
-    assert again.has_posterior_flow and again.data_deviation == learned.data_deviation
+    assert again.has_posterior_flow and again.data_std == learned.data_std
     torch.testing.assert_close(
         again.posterior_flow(noise[:, None], state, 0.5),
         learned.posterior_flow(noise[:, None], state, 0.5),

@@ -9,7 +9,7 @@ from torchrl.envs import ParallelEnv, RewardSum, SerialEnv, TransformedEnv, chec
 import alignflow as af
 from alignflow.envs import DenoisingEnv, StepDistribution, denoising_actor
 from alignflow.policies import MLP, FlowMapPolicy
-from alignflow.steering.parts import build_transition
+from alignflow.steering.registry import build_transition
 from alignflow.targets import ring, ring_reward
 from alignflow.transitions import SDE
 

@@ -60,7 +60,7 @@ def by_backprop(policy, base, reward, strength, noise):
 
 
 # steps that are exact for standard normal data
-WHITE = partial(DenoisingEnv, transition={"name": "sde", "data_deviation": 1.0})
+WHITE = partial(DenoisingEnv, transition={"name": "sde", "data_std": 1.0})
 
 
 def still(base, reward, jitter, **options):

@@ -229,12 +229,23 @@ def test_a_policy_is_not_saved_over_the_run_that_made_it(tmp_path):
 def test_a_model_folder_of_an_older_version_opens(tmp_path):
     policy = FlowMapPolicy(MLP(2, 8, 1), (2,))
     facts = json.loads((policy.save(tmp_path / "model") / "facts.json").read_text())
-    for name in ("dtype", "stochastic", "data_deviation"):
+    for name in ("dtype", "stochastic", "data_std"):
         del facts[name]
     facts["sha256"] = facts["sha256"]["tensors"]
     (tmp_path / "model" / "facts.json").write_text(json.dumps(facts))
     loaded = load(tmp_path / "model")
-    assert not loaded.stochastic and loaded.data_deviation == 1 and loaded.dtype == torch.float32
+    assert not loaded.stochastic and loaded.data_std == 1 and loaded.dtype == torch.float32
+
+
+def test_the_standard_deviation_of_a_folder_of_an_older_version_is_read(tmp_path):
+    policy = FlowMapPolicy(MLP(2, 8, 1), (2,), data_std=0.25)
+    folder = policy.save(tmp_path / "model")
+    assert load(folder).data_std == 0.25
+    facts = json.loads((folder / "facts.json").read_text())
+    facts["data_deviation"] = facts.pop("data_std")
+    facts["sha256"] = facts["sha256"]["tensors"]
+    (folder / "facts.json").write_text(json.dumps(facts))
+    assert load(folder).data_std == 0.25
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -275,7 +286,7 @@ def test_states_of_another_shape_than_the_network_takes_are_refused(make, shape)
     [
         *(("event_shape", 2), ("event_shape", "2"), ("event_shape", (2.5,))),
         *(("invertible", "no"), ("stochastic", 1), ("stochastic", True), ("facts", ["card"])),
-        *(("data_deviation", 0.0), ("data_deviation", float("nan")), ("decode", None)),
+        *(("data_std", 0.0), ("data_std", float("nan")), ("decode", None)),
     ],
 )
 def test_what_describes_a_policy_is_checked_where_it_enters(name, value):

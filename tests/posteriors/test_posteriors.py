@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDict
 
 import alignflow as af
+from alignflow.cost import MeteredFlowMap, metered
 from alignflow.flow_map import Guided
 from alignflow.interpolants import expand_time
 from alignflow.posteriors import (
@@ -93,10 +94,14 @@ def test_a_condition_reaches_the_model(generator, node):
     assert len(seen) == 1 and torch.equal(seen[0], condition)
 
 
-def test_guidance_doubles_the_forwards_that_a_posterior_counts():
+def test_guidance_doubles_the_forwards_that_a_posterior_counts(generator):
     model = standard_normal((3,))
-    assert FlowMapPosterior(model).cost.nfe == 1
-    assert FlowMapPosterior(Guided(model, 2.0)).cost.nfe == 2
+    rows, counted = batch(generator, condition=torch.zeros(7, 3)), []
+    for asked in (MeteredFlowMap(model), Guided(MeteredFlowMap(model), 2.0)):
+        with metered() as meter:
+            FlowMapPosterior(asked)(rows)
+        counted.append(meter.total.nfe / len(rows))
+    assert counted == [1, 2]
 
 
 def test_a_missing_key_is_named_with_the_node_and_its_maker(generator):

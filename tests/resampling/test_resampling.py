@@ -21,8 +21,13 @@ from alignflow.resampling import (
     ssp,
     systematic,
 )
+from alignflow.tilt import Tilt
 
 INF = math.inf
+
+
+def of_strength(strength: float) -> Tilt:
+    return Tilt(lambda x: x, strength)
 
 
 def test_the_effective_sample_size_of_equal_weights_is_their_number():
@@ -99,7 +104,7 @@ def finished(reward: torch.Tensor) -> TensorDict:
 
 def test_best_of_n_keeps_the_best_and_all_weights():
     reward = torch.tensor([[1.0, 3.0, 2.0], [5.0, -INF, 4.0]])
-    node = BestOfN(strength=2.0)
+    node = BestOfN(of_strength(2.0))
     log_weight = node.finish(finished(reward))["log_weight"].reshape(2, 3)
     assert torch.equal(log_weight, 2 * reward)
     assert node.choose(reward, log_weight).tolist() == [1, 0]
@@ -108,7 +113,7 @@ def test_best_of_n_keeps_the_best_and_all_weights():
 def test_importance_draws_by_the_weights(generator):
     """n = 20,000 systems of the same three particles, five standard errors."""
     n, reward = 20_000, torch.tensor([0.0, 1.0, -INF])
-    node = Importance(strength=2.0)
+    node = Importance(of_strength(2.0))
     rewards = reward.expand(n, 3)
     log_weight = node.finish(finished(rewards))["log_weight"].reshape(n, 3)
     chosen = node.choose(rewards, log_weight, generator)
@@ -124,7 +129,9 @@ def test_a_single_particle_weighs_one_unless_it_was_dropped():
         Single().choose(torch.zeros(3, 2), torch.zeros(3, 2))
 
 
-@pytest.mark.parametrize("node", [BestOfN(1.0), Importance(1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "node", [BestOfN(of_strength(1.0)), Importance(of_strength(1.0))], ids=repr
+)
 def test_nothing_is_chosen_where_every_particle_was_dropped(node):
     dropped = torch.full((2, 3), -INF)
     with pytest.raises(ValueError, match="all 3 particles of system 0, 1"):
@@ -160,7 +167,7 @@ def weighed(values, node, **more) -> TensorDict:
 @pytest.mark.parametrize("kind", ["diff", "max", "add"])
 def test_potentials_telescope_to_the_final_reward(generator, kind):
     values = torch.randn(4, 6, generator=generator, dtype=torch.float64)
-    node = AdaptiveResampling(2.0, 3, Potential(kind), threshold=0.0)
+    node = AdaptiveResampling(of_strength(2.0), 3, Potential(kind), threshold=0.0)
     tensordict = weighed(values[0], node)
     for value in values[1:]:
         tensordict = weighed(value, node, **tensordict.select(*node.carries, strict=False))
@@ -170,7 +177,7 @@ def test_potentials_telescope_to_the_final_reward(generator, kind):
 
 def test_work_is_the_integral_of_the_value(generator):
     """Of a value that is linear in time the trapezoid is exact: int_0^1 (1 + 2t) dt = 2."""
-    node = AdaptiveResampling(1.0, 2, Work(), threshold=0.0)
+    node = AdaptiveResampling(of_strength(1.0), 2, Work(), threshold=0.0)
     carried: dict = {}
     for t in (0.0, 0.3, 0.7):
         time = torch.full((2,), t, dtype=torch.float64)
@@ -185,7 +192,7 @@ def test_work_is_the_integral_of_the_value(generator):
 
 def test_only_systems_with_few_particles_left_are_resampled_and_keep_their_mean_weight():
     values = torch.tensor([0.0, 0.0, 0.0, 9.0, 0.0, -9.0], dtype=torch.float64)
-    tensordict = weighed(values, AdaptiveResampling(1.0, 3, threshold=0.5))
+    tensordict = weighed(values, AdaptiveResampling(of_strength(1.0), 3, threshold=0.5))
     assert tensordict["state"][:3, 0].tolist() == [0, 1, 2]
     assert tensordict["state"][3:, 0].tolist() == [3, 3, 3]
     mean = values[3:].logsumexp(0) - math.log(3)
@@ -194,7 +201,7 @@ def test_only_systems_with_few_particles_left_are_resampled_and_keep_their_mean_
 
 
 def test_a_particle_that_was_dropped_stays_dropped():
-    node = AdaptiveResampling(1.0, 2, threshold=0.0)
+    node = AdaptiveResampling(of_strength(1.0), 2, threshold=0.0)
     first = weighed(torch.tensor([-INF, 0.0], dtype=torch.float64), node)
     carried = first.select(*node.carries, strict=False)
     second = weighed(torch.tensor([5.0, 1.0], dtype=torch.float64), node, **carried)
@@ -213,9 +220,12 @@ def test_search_keeps_the_best_draw_of_a_system_or_of_each_particle(scope, kept)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: AdaptiveResampling(1.0, 2, scheme="lottery"), "scheme must be one of systematic"),
         (
-            lambda: AdaptiveResampling(1.0, 2, threshold=1.5),
+            lambda: AdaptiveResampling(of_strength(1.0), 2, scheme="lottery"),
+            "scheme must be one of systematic",
+        ),
+        (
+            lambda: AdaptiveResampling(of_strength(1.0), 2, threshold=1.5),
             "threshold must be a fraction",
         ),
         (lambda: Potential("sum"), "potential must be one of diff, max, add"),

@@ -12,11 +12,13 @@ from importlib.resources import files
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 
 import alignflow as af
+from alignflow.pipeline import method_keys
 from alignflow.steering import METHODS
-from alignflow.steering.parts import build_transition
+from alignflow.steering.registry import build_transition
 from alignflow.targets.gaussian_mixture import GaussianMixture
 from alignflow.targets.rewards import Linear, Quadratic
 
@@ -341,12 +343,14 @@ def test_every_method_has_a_line_and_a_config_with_its_numbers():
     folder = files("alignflow.configs") / "steerer"
     found = {path.name.removesuffix(".yaml"): path for path in folder.iterdir()}
     assert found.keys() == METHODS.keys()
-    for name, row in METHODS.items():
-        parameters = inspect.signature(row).parameters.values()
-        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for name in METHODS:
         text = found[name].read_text()
         assert text.startswith(f"# {af.steer.methods()[name]}\n")
         config = yaml.safe_load(text)
-        assert config == {"method": name, "strength": 1.0, "steps": 8, **own}
-        steerer = af.steer(gaussian(), slope(), **config)
+        assert config == {"method": name}
+        # what a run makes of it: every number of the method
+        defaults = {name: option.default for name, option in af.steer.options(name).items()}
+        completed = method_keys.completed("steerer", OmegaConf.create(config))
+        assert completed == {"method": name, "strength": 1.0, "steps": 8, **defaults}
+        steerer = af.steer(gaussian(), slope(), **completed)
         assert str(steerer).startswith(f"{name}: ") and steerer.mermaid().startswith("flowchart")

@@ -14,7 +14,7 @@ import torch
 from tensordict import TensorDict
 
 import alignflow as af
-from alignflow.corrections import Tilt
+from alignflow.corrections import TiltCorrection
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.posteriors import FlowMapPosterior
 from alignflow.resampling import Single
@@ -440,17 +440,17 @@ def test_a_steerer_of_each_method_pickles_into_a_fresh_process(policy, tmp_path)
 
 
 def test_nodes_of_ones_own_make_a_steerer(policy):
-    def build(model, reward):
+    def build(model, tilt):
         return Nodes(
             posterior=FlowMapPosterior(model),
-            value=Gradient(model, reward, 1.0),
-            corrections=(Tilt(),),
+            value=Gradient(model, tilt),
+            corrections=(TiltCorrection(),),
             transition=Euler(),
             resampler=Single(),
             t_min=0.1,
         )
 
-    own = Steerer(policy, smooth(), build, torch.linspace(0, 1, 5))
+    own = Steerer(policy, af.Tilt(smooth()), build, torch.linspace(0, 1, 5))
     named = af.steer(policy, smooth(), "lookahead_weighted", steps=4, t_min=0.1, transition="euler")
     steered, expected = (
         steerer.sample(3, generator=torch.Generator().manual_seed(0)) for steerer in (own, named)
@@ -459,8 +459,12 @@ def test_nodes_of_ones_own_make_a_steerer(policy):
 
 
 def test_a_graph_with_a_key_that_nobody_makes_is_refused_when_built(policy):
-    def build(model, reward):
-        return Nodes(transition=Euler(), corrections=(Tilt(),), resampler=Single(), t_min=0.1)
+    def build(model, tilt):
+        return Nodes(
+            transition=Euler(), corrections=(TiltCorrection(),), resampler=Single(), t_min=0.1
+        )
 
-    with pytest.raises(ValueError, match=r"Tilt\(\) lacks the key 'value_gradient'.*Gradient"):
-        Steerer(policy, smooth(), build, torch.linspace(0, 1, 5))
+    with pytest.raises(
+        ValueError, match=r"TiltCorrection\(\) lacks the key 'value_gradient'.*Gradient"
+    ):
+        Steerer(policy, af.Tilt(smooth()), build, torch.linspace(0, 1, 5))

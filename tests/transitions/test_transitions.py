@@ -162,7 +162,7 @@ def test_with_the_deviation_of_normal_data_each_marginal_holds_at_any_step(devia
         rows = {"state": x, "time": start.expand(n), "target_time": end.expand(n)}
         rows |= {"velocity": target.velocity(x, start.item())}
         noise = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-        step = SDE(data_deviation=deviation)
+        step = SDE(data_std=deviation)
         x = step(TensorDict({**rows, "step_noise": noise}, batch_size=n))["state"]
         white = x.square() / ((end * deviation) ** 2 + (1 - end) ** 2)
         assert white.mean().item() == pytest.approx(1, abs=5 * (2 / n) ** 0.5)
@@ -225,23 +225,23 @@ def memoryless(t: torch.Tensor) -> torch.Tensor:
 def test_the_memoryless_schedule_may_be_a_call(dtype):
     time = torch.tensor([0.0, 0.0, 0.01, 0.5, 0.9], dtype=dtype)
     target = torch.tensor([0.1, 1.0, 0.2, 0.6, 1.0], dtype=dtype)
-    torch.testing.assert_close(SDE(memoryless).spread(time, target), SDE().spread(time, target))
-    halved = SDE(lambda t: memoryless(t) / 2).spread(time, target)
-    torch.testing.assert_close(halved, SDE(0.5).spread(time, target))
+    torch.testing.assert_close(SDE(memoryless).std(time, target), SDE().std(time, target))
+    halved = SDE(lambda t: memoryless(t) / 2).std(time, target)
+    torch.testing.assert_close(halved, SDE(0.5).std(time, target))
 
 
 def test_a_bounded_schedule_has_no_noise_at_time_zero():
     time, target = torch.tensor([0.0, 0.2]), torch.tensor([0.2, 0.4])
-    spread = SDE(lambda t: torch.full_like(t, 3.0)).spread(time, target)
+    spread = SDE(lambda t: torch.full_like(t, 3.0)).std(time, target)
     assert spread[0] == 0 and spread[1] > 0
-    assert torch.equal(spread, SDE(lambda t: 3.0).spread(time, target))
+    assert torch.equal(spread, SDE(lambda t: 3.0).std(time, target))
 
 
 @pytest.mark.parametrize("bad", [-1.0, torch.nan])
 def test_a_schedule_that_gives_no_noise_is_refused_with_its_time(bad):
     schedule = SDE(lambda t: torch.where(t > 0.3, bad, 0.5))
     with pytest.raises(ValueError, match="g_t must not be negative or NaN, and is at t = 0.5"):
-        schedule.spread(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 1.0]))
+        schedule.std(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 1.0]))
 
 
 def test_a_corrected_move_without_noise_has_no_weight_and_an_uncorrected_one_all(generator):
@@ -271,7 +271,7 @@ def test_straight_steps_to_the_end_are_the_jump(generator):
     [
         (lambda: SDE(-0.1), "noise must be a finite number of at least 0"),
         (lambda: SDE("loud"), "noise must be a number, 'memoryless' or a call"),
-        (lambda: SDE(data_deviation=-1.0), "data_deviation must be a finite number of at least 0"),
+        (lambda: SDE(data_std=-1.0), "data_std must be a finite number of at least 0"),
         (lambda: Anchored(mixture(), 0.0), r"anchor must be a fraction in \(0, 1\]"),
         (lambda: SDE(torch.nan), "noise must be a finite number"),
         (lambda: GLASSTransition(mixture(), 0), "inner_steps must be a whole number of at least 1"),

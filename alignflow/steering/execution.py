@@ -1,4 +1,4 @@
-"""How nodes are run: on rows of a batch, with errors that say where."""
+"""Runs nodes on rows of a batch, with errors that say where."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from alignflow.posteriors import Posterior
 from alignflow.reward_module import RewardError
 from alignflow.values import Estimator, Running
 
-from .nodes import Group, split_draws
+from .step import Group
 
 __all__ = ["naming_step", "run_group"]
 
@@ -62,16 +62,15 @@ def _run_rows(group: Group, tensordict: TensorDictBase, most_draws: int) -> Tens
 def _run_in_parts(
     posterior: Posterior, value: Estimator, tensordict: TensorDictBase, most_draws: int
 ) -> TensorDictBase:
-    """A lookahead with its draws in parts, so that no gradient holds more than a part."""
-    running, endpoints, start = Running(), [], 0
-    for draws in split_draws(posterior.draws, most_draws):
+    """A lookahead with its draws in parts, so that the memory of a gradient is that of one part."""
+    running, endpoints = Running(), []
+    for start in range(0, posterior.draws, most_draws):
         part = tensordict.copy()
         for key in posterior.noise:
-            part[key] = tensordict[key][:, start : start + draws]
+            part[key] = tensordict[key][:, start : start + most_draws]
         part = posterior(part)
         value.take(running, part, alone=False)
         endpoints.append(part["endpoint"].detach())
-        start += draws
     tensordict["endpoint"] = torch.cat(endpoints, dim=1)
     return value.finish(running, tensordict)
 

@@ -1,4 +1,4 @@
-"""`steer`: a steerer by the name of its method, with every argument checked at the door."""
+"""`steer`: a steerer from a model, a tilt and a method, with every argument checked at the door."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -10,10 +10,12 @@ from alignflow import checks
 from alignflow.by_method import ByMethod
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import check_grid, uniform_grid
-from alignflow.reward_module import Reward, as_reward
+from alignflow.reward_module import Reward
+from alignflow.settings import Option, from_options
+from alignflow.tilt import DefaultStrength, Tilt, as_tilt
 
-from .methods import METHODS, Method, methods
-from .options import Option, options
+from .methods import METHODS, Method, line, methods, options
+from .recipes import Recipe
 from .steerer import Steerer
 
 __all__ = ["steer"]
@@ -28,7 +30,7 @@ class _Steer(ByMethod[Arguments, Result, Method]):
     def __init__(self, function: Callable[Arguments, Result]):
         super().__init__(function, methods)
 
-    def options(self, method: Method) -> dict[str, Option]:
+    def options(self, method: Method | type[Recipe]) -> dict[str, Option]:
         """Options of a method, by name: `(type, default, meaning)`."""
         return options(method)
 
@@ -36,9 +38,9 @@ class _Steer(ByMethod[Arguments, Result, Method]):
 @_Steer
 def steer(
     policy: FlowMap,
-    reward: Reward | Callable[..., Any],
-    method: Method = "lookahead",
-    strength: float = 1.0,
+    reward: Tilt | Reward | Callable[..., Any],
+    method: Method | Recipe = "lookahead",
+    strength: float = DefaultStrength(1.0),
     steps: int | None = None,
     particles: int | None = None,
     draws: int | None = None,
@@ -48,92 +50,102 @@ def steer(
     micro_batch_size: int | None = None,
     **method_options: Any,
 ) -> Steerer:
-    """A frozen model steered by a reward; `steer.methods()` has the names.
+    """A frozen model steered towards a tilt; `steer.methods()` has the names.
+
+    `steer(policy, reward, "fmtt", strength=2, particles=16)` is short for
+    `steer(policy, Tilt(reward, 2), steering.FMTT(particles=16))`.
 
     Args:
         policy: The model.
-        reward: A reward, or any callable as a black box.
-        method: Name of the method.
-        strength: lambda of the tilt exp(lambda r), per unit of reward. Methods that ascend climb
-            lambda r and also take a step_size, which is not lambda.
+        reward: A tilt, a reward, or any callable as a black box.
+        method: Name of a method, or the method itself with its options.
+        strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one.
+            Methods that ascend follow the gradient of lambda r and also take a step_size.
         steps: Of the grid; 8 by default.
-        particles: M of each system, for methods that keep several; the method's own by default.
-        draws: Endpoints of each state, for posteriors that draw; the method's own by default.
+        particles: M of each system, for methods that have several; the method's default otherwise.
+        draws: Endpoints of each state, for posteriors that draw; the method's default otherwise.
         grid: "uniform", or increasing times from 0 to 1, (steps + 1,).
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows that go through the model at a time; all by default.
-        **method_options: Of the method, as `steer.options(method)` has them.
+        **method_options: Of a method by name, as `steer.options(method)` has them.
 
     Raises:
         ValueError: If a name is unknown, an option unknown or without effect, a number out of
             range, or the method needs the gradient of a black box.
     """
     check_flow_map("policy", policy)
-    checks.choice("method", method, METHODS)
-    reward = as_reward(reward)
-    strength = checks.finite("strength", strength)
-    if strength < 0:
-        raise ValueError(
-            f"strength must not be negative, got {strength}: rewards are maximized, so to seek low "
-            "ones negate the reward"
-        )
-    chosen = method_options | _counts(method, particles=particles, draws=draws)
-    _check_options(method, chosen)
-    _check_gradient(policy, reward, method, chosen)
+    if not isinstance(method, Recipe):
+        checks.choice("method", method, METHODS)
+    tilt = as_tilt(reward, strength)
+    recipe = _recipe(method, method_options, particles=particles, draws=draws)
+    _check_gradient(policy, tilt.reward, recipe)
     return Steerer(
         policy,
-        reward,
-        lambda model, reward: METHODS[method](model, reward, strength, **chosen),
+        tilt,
+        recipe.nodes,
         _times(grid, steps),
         guidance=guidance,
         micro_batch_size=micro_batch_size,
-        title=f"{method}: {methods()[method]}",
+        title=f"{_name(recipe)}: {line(type(recipe))}",
     )
+
+
+def _recipe(method: str | Recipe, given: dict[str, Any], **counts: int | None) -> Recipe:
+    """A method as it is, or made of its name and options."""
+    if not isinstance(method, Recipe):
+        given = given | _counts(method, **counts)
+        return from_options(METHODS[method], given, f"method {method!r}")
+    given = given | {name: count for name, count in counts.items() if count is not None}
+    if given:
+        kind = type(method).__name__
+        raise ValueError(
+            f"{', '.join(given)} beside a method that has its options: say it there, as "
+            f"{kind}({', '.join(f'{name}={checks.shown(value)}' for name, value in given.items())})"
+        )
+    return method
 
 
 def _counts(method: str, **counts: int | None) -> dict[str, int]:
     """Particles and draws as options; one of a thing that a method has one of is no option."""
     given = {name: count for name, count in counts.items() if count is not None}
     chosen = {name: checks.count(name, count) for name, count in given.items()}
+    taken = _options(method)
     for name, count in chosen.items():
-        if name not in options(method) and count > 1:
-            able = [other for other in METHODS if name in options(other)]
+        if name not in taken and count > 1:
+            able = [other for other in METHODS if name in _options(other)]
             raise ValueError(
                 f"{name}={count} would do nothing: method {method!r} has one of each; "
                 f"methods that take {name}: {', '.join(able) or 'none'}"
             )
-    return {name: count for name, count in chosen.items() if name in options(method)}
+    return {name: count for name, count in chosen.items() if name in taken}
 
 
-def _check_options(method: str, given: dict[str, Any]) -> None:
-    known = options(method)
-    if unknown := sorted(set(given) - set(known)):
-        raise ValueError(
-            f"method {method!r} does not take {', '.join(unknown)}; it takes {', '.join(known)}"
-            f"{checks.did_you_mean(unknown[0], known)}"
-        )
-    # a number that only some choices take is checked whether or not this one does
-    for name in given:
-        if known[name].type is int:
-            checks.count(name, given[name])
+def _options(method: str) -> dict[str, Option]:
+    return options(METHODS[method])
 
 
-def _check_gradient(policy: FlowMap, reward: Reward, method: str, given: dict[str, Any]) -> None:
+def _check_gradient(policy: FlowMap, reward: Reward, recipe: Recipe) -> None:
     """Refuse a black box where its gradient is needed, with the methods that do without."""
-    trial = Reward(reward, reward.name, differentiable=True)
+    if reward.differentiable:
+        return
+    trial = Tilt(Reward(reward, reward.name, differentiable=True))
 
-    def climbs(name: str, options: dict[str, Any]) -> bool | None:
+    def needs_gradient(recipe: Recipe) -> bool | None:
         try:
-            return METHODS[name](policy, trial, strength=1.0, **options).climbs
+            return recipe.nodes(policy, trial).needs_reward_gradient
         except ValueError:
             return None  # this model cannot run it at all
 
-    if not reward.differentiable and climbs(method, given):
-        free = ", ".join(name for name in METHODS if climbs(name, {}) is False)
+    if needs_gradient(recipe):
+        free = ", ".join(name for name, kind in METHODS.items() if needs_gradient(kind()) is False)
         raise ValueError(
-            f"method {method!r} needs the gradient of reward {reward.name!r}, a black box: "
+            f"method {_name(recipe)!r} needs the gradient of reward {reward.name!r}, a black box: "
             f"use one of {free}, or declare the gradient by @af.reward(differentiable=True)"
         )
+
+
+def _name(recipe: Recipe) -> str:
+    return recipe.name or type(recipe).__name__
 
 
 def _times(grid: str | Tensor | Sequence[float], steps: int | None) -> Tensor:

@@ -1,4 +1,4 @@
-r"""What draws of the endpoint are worth under the tilt.
+r"""The value of a tilt, from draws of the endpoint.
 
 .. math::
     V_t(x) = \log E[e^{\lambda r(x_1)} | x_t = x]
@@ -16,19 +16,20 @@ import torch
 from torch import Tensor
 
 from alignflow.conditions import repeat_rows
-from alignflow.reward_module import Reward, log_tilt
+from alignflow.reward_module import Reward
+from alignflow.tilt import Tilt
 
 __all__ = ["SoftmaxMean", "score_endpoint_terms", "score_endpoints", "tilted_value"]
 
 
 def tilted_value(
-    endpoint_reward: Tensor, strength: float, endpoint_log_weight: Tensor | None = None
+    endpoint_reward: Tensor, tilt: Tilt, endpoint_log_weight: Tensor | None = None
 ) -> Tensor:
     """Value V_t (B,) from rewards (B, K) of endpoint draws and their log-weights (B, K)."""
-    exponent = log_tilt(endpoint_reward, strength)
+    exponent = tilt.log_weight(endpoint_reward)
     if endpoint_log_weight is None:
         return exponent.logsumexp(-1) - math.log(exponent.shape[-1])
-    # both sums in the digits of the rewards, which weights in float32 would not have
+    # both sums in the precision of the rewards, which is that of float32 at least
     log_weight = endpoint_log_weight.to(exponent)
     return (exponent + log_weight).logsumexp(-1) - log_weight.logsumexp(-1)
 

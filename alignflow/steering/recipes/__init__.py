@@ -1,0 +1,34 @@
+"""Every published steerer as a value: four choices (posterior, value, transition, resampler)."""
+
+from .base import Recipe
+from .custom import Custom
+from .fmrg import FMRGE, FMRGJ
+from .lookahead import Lookahead, LookaheadNormalized, LookaheadWeighted
+from .particles import FK, FMTT, DiamondSMC, TwistedSMC
+from .selection import BestOfN, Importance, ReNO, Search
+from .velocity import DPS, GLASS, LGD, MFMG, MFMGF, Exact, WeightedDiamond
+
+__all__ = [
+    "DPS",
+    "FK",
+    "FMRGE",
+    "FMRGJ",
+    "FMTT",
+    "GLASS",
+    "LGD",
+    "MFMG",
+    "MFMGF",
+    "BestOfN",
+    "Custom",
+    "DiamondSMC",
+    "Exact",
+    "Importance",
+    "Lookahead",
+    "LookaheadNormalized",
+    "LookaheadWeighted",
+    "ReNO",
+    "Recipe",
+    "Search",
+    "TwistedSMC",
+    "WeightedDiamond",
+]

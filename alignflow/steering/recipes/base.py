@@ -1,0 +1,111 @@
+"""What every recipe is: a method as a value, whose nodes follow from a model and a tilt.
+
+An option that many recipes take is stated here, once, and a recipe says its default.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from alignflow import checks
+from alignflow.corrections import TiltCorrection
+from alignflow.flow_map import FlowMap
+from alignflow.graph import Node
+from alignflow.resampling.schemes import SCHEMES
+from alignflow.settings import Settings, option
+from alignflow.tilt import Tilt
+
+from ..nodes import Nodes
+from ..registry import Choice
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Settings):
+    """A steering method: its fields are its options.
+
+    A subclass states its formula, its options and its nodes. The first line of its docstring is the
+    line of the method in `af.steer.methods()`.
+
+    Attributes:
+        name: By which `af.steer` takes it.
+    """
+
+    name: ClassVar[str] = ""
+
+    def nodes(self, model: FlowMap, tilt: Tilt) -> Nodes:
+        """The nodes of the method.
+
+        Args:
+            model: The frozen flow map.
+            tilt: What the samples are steered to.
+
+        Raises:
+            ValueError: If the method cannot run on this model and tilt.
+        """
+        raise NotImplementedError
+
+
+def inside(name: str, time: float) -> float:
+    """A time in (0, 1)."""
+    return checks.fraction(name, time, zero=False, one=False)
+
+
+def scheme_name(name: str, value: Any) -> str:
+    """A resampling scheme."""
+    return checks.choice(name, value, SCHEMES)
+
+
+def transition_option(default: Choice) -> Any:
+    return option(default, "how a step moves: flow_map, euler, heun, sde, anchored, ...")
+
+
+def posterior_option(default: Choice) -> Any:
+    return option(default, "what draws endpoints: glass, stochastic_map, denoiser, renoised, ...")
+
+
+def value_option(default: Choice) -> Any:
+    return option(default, "how endpoints guide: gradient_free, gradient, reward_softmax")
+
+
+def draws_option(default: int) -> Any:
+    return option(default, "K, endpoints of each state", checks.count)
+
+
+def particles_option(default: int) -> Any:
+    return option(default, "M, of each system", checks.count)
+
+
+def t_min_option(default: float, check: Any = inside) -> Any:
+    return option(default, "time: steps that start before it are the model's", check)
+
+
+def t_max_option(default: float, check: Any = inside) -> Any:
+    return option(default, "time: steps that start at it or later are the model's", check)
+
+
+def step_size_option(default: float, check: Any = checks.nonnegative) -> Any:
+    return option(default, "eta of the ascent, squared units of state per unit of lambda r", check)
+
+
+def inner_steps_option(default: int = 4) -> Any:
+    return option(default, "steps of the flow that makes one draw of the posterior", checks.count)
+
+
+def solver_option(default: str = "heun") -> Any:
+    return option(default, "of that flow: heun, two forwards a step but for the last, or euler")
+
+
+def scheme_option(default: str) -> Any:
+    return option(default, "of resampling: systematic, residual, ssp or multinomial", scheme_name)
+
+
+def threshold_option(default: float = 0.5) -> Any:
+    meaning = "a system is resampled when its ESS is below this fraction of its particles"
+    return option(default, meaning, checks.fraction)
+
+
+def by_gradient(value: Choice) -> tuple[Node, ...]:
+    """The coefficient of the tilt, for a value that gives a gradient."""
+    name = value if isinstance(value, str) else value["name"]
+    return () if name == "gradient_free" else (TiltCorrection(),)
