@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import as_given, condition_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
+from alignflow.predictions import AverageVelocity, Prediction
 
 __all__ = ["FlowMap", "Guided", "TrainablePolicy", "check_flow_map", "check_trainable"]
 
@@ -37,10 +38,12 @@ class FlowMap(TensorDictModuleBase):
             integrates its velocity. What a result cost is counted by it.
         data_std: Standard deviation of the data along a coordinate. With it the long steps of a
             memoryless SDE, and the inner looks of a stochastic map, are exact for normal data.
+        prediction: What is predicted of a jump, and how a loss regresses it.
     """
 
     evaluations: int = 1
     data_std: float = 1.0
+    prediction: Prediction = AverageVelocity()
 
     def __init__(self, event_shape: Sequence[int]):
         super().__init__()

@@ -30,6 +30,7 @@ from alignflow.interpolants import (
     mean_denoiser_from_average_velocity,
 )
 from alignflow.posteriors import InnerLook
+from alignflow.predictions import PREDICTIONS
 from alignflow.targets import from_relative
 
 from .networks import NETWORKS
@@ -38,7 +39,6 @@ from .networks.embedding import check_labels
 __all__ = ["DECODERS", "FlowMapPolicy", "load_policy"]
 
 FORMAT = 1
-PARAMETRIZATIONS = ("average_velocity", "mean_denoiser")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 LARGEST = 2**31  # numbers of one state, of a model that is loaded
 
@@ -91,7 +91,8 @@ class FlowMapPolicy(TrainablePolicy):
         super().__init__([checks.count("event_shape", size) for size in event_shape])
         wanted = "a torch.nn.Module that is called with (x, s, t, condition)"
         self.module = checks.offers("module", module, ("__call__",), wanted)
-        self.parametrization = checks.choice("parametrization", parametrization, PARAMETRIZATIONS)
+        self.parametrization = checks.choice("parametrization", parametrization, PREDICTIONS)
+        self.prediction = PREDICTIONS[self.parametrization]
         self.decoder = checks.choice("decode", decode, DECODERS)
         self.invertible = checks.flag("invertible", invertible)
         self.stochastic = checks.flag("stochastic", stochastic)

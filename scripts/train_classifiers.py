@@ -19,7 +19,7 @@ from alignflow.checkpoint import load_parameters, save_folder
 from alignflow.data import ATTRIBUTES, CHARACTERS, Images, avatars, deform, digits, glyphs
 from alignflow.policies import judges
 from alignflow.rewards import classifier
-from alignflow.training import Trainer
+from alignflow.training import TrainingOptions, fit
 
 Network = classifier.Classifier | judges.Judge
 
@@ -104,19 +104,22 @@ def train(which: str, role: str) -> Network:
         pixels = soften(pixels, BLUR_AND_NOISE[role], generator)
         return TensorDict({"image": pixels, "label": labels[rows]}, batch_size=BATCH)
 
-    trainer = Trainer(
-        LabelLoss(model),
-        model,
-        sample_batch,
-        steps=STEPS[which, role],
+    options = TrainingOptions(
         optimizer=lambda parameters: torch.optim.AdamW(parameters, 3e-3, weight_decay=0.02),
         decay=0.6,
         ema_decay=0.98,
         precision="bf16",
-        generator=torch.Generator().manual_seed(SEED[role]),
         progress=lambda step, steps, metrics: print(f"{step}/{steps} {metrics}", flush=True),
     )
-    model.load_state_dict(trainer.run().state_dict())
+    averaged = fit(
+        LabelLoss(model),
+        model,
+        sample_batch,
+        steps=STEPS[which, role],
+        generator=torch.Generator().manual_seed(SEED[role]),
+        options=options,
+    )
+    model.load_state_dict(averaged.state_dict())
     return model
 
 

@@ -1,20 +1,28 @@
 """Learning flow maps from data or from a teacher."""
 
+from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
+
 from .batches import batches
-from .loss import FlowMapLoss, LossWeight, build_loss
+from .loss import FlowMapLoss, build_loss
 from .posterior import learn_posterior
 from .pretrain import pretrain
-from .rules import ESD, LSD, PSD
+from .rules import ESD, LSD, PSD, Learner
 from .student import student
 from .times import LogitNormalTimes, UniformTimes
+from .weight import LossWeight
 
 __all__ = [
     "ESD",
     "LSD",
     "PSD",
+    "CrossEntropy",
+    "Damped",
     "FlowMapLoss",
+    "Huber",
+    "Learner",
     "LogitNormalTimes",
     "LossWeight",
+    "SquaredError",
     "UniformTimes",
     "batches",
     "build_loss",

@@ -1,18 +1,18 @@
 r"""The loss that learns a flow and a flow map at once: an anchor on the diagonal, a rule off it.
 
 .. math::
-    L = \mathbb{E}\,\lvert v_{t,t}(I_t) - b \rvert^2
-      + \mathbb{E}\,\lvert \text{residual}_{s,t}(I_s) \rvert^2
+    L = \mathbb{E}\, \ell\big(v_{t,t}(I_t),\, b\big)
+      + \mathbb{E}\, \ell\big(\text{prediction}_{s,t}(I_s),\, \text{target}_{s,t}(I_s)\big)
 
-b is the velocity of the data pair, or a frozen teacher's. Rows of a batch are either on the
-diagonal or off it, and the loss is one mean over all rows: the two terms weigh as their shares.
+b is the velocity of the data pair, or a frozen teacher's, and l a regression. Rows of a batch are
+either on the diagonal or off it, and the loss is one mean over all rows: the two terms weigh as
+their fractions of them.
 
 Source: Boffi et al. 2025 (2505.18825), algorithm 1 (which gives each term unit weight).
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -20,57 +20,76 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import as_given, drop_rows, rows_of
-from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.flow_map import check_flow_map
 from alignflow.interpolants import Interpolant, Linear
+from alignflow.modules import set_unregistered
+from alignflow.predictions import Prediction
+from alignflow.regressions import Regression
 
-from .rules import ESD, LSD, PSD
-from .times import UniformTimes
+from .rules import ESD, LSD, PSD, Learner, Rule
+from .times import Times, UniformTimes, uniform
 
-__all__ = ["FlowMapLoss", "LossWeight", "build_loss"]
+__all__ = ["FlowMapLoss", "Teacher", "build_loss"]
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What anchors the diagonal and drives LSD and ESD: any flow map is one."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """Which says whether its velocity is defined at time 1."""
+        ...
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """b_t(x), (N, *E)."""
+        ...
+
+    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """D_t(x), (N, *E)."""
+        ...
 
 
 class FlowMapLoss(nn.Module):
     """Loss of a flow map on a batch of data, as a TensorDict of `loss_diagonal` and `loss_map`.
 
     Args:
-        policy: The map being trained; gives `average_velocity(x, s, t, condition)`.
+        policy: The map in training.
         rule: `PSD`, `LSD` or `ESD`; None trains the flow alone.
         teacher: A frozen flow map whose velocity anchors the diagonal and drives LSD and ESD; None
             anchors on the data and lets the map teach itself.
-        velocity: "model" (the teacher, else the map's own diagonal) or "data" (MeanFlow).
-        diagonal_fraction: Share of rows on the diagonal; 0 where another loss trains it.
+        velocity: "model" (the teacher, else the map's diagonal) or "data" (MeanFlow).
+        diagonal_fraction: Fraction of rows on the diagonal; 0 where another loss trains it.
         times: Sampler of times.
         path: Interpolant between noise and data.
-        weight: A learned weight of the loss by its times.
-        condition_dropout: Share of rows that lose their condition; see `conditions.drop_rows`.
-        damped: Whether a row off the diagonal pulls the less the longer its residual is beyond the
-            directions of the path: l / (1 + l / E|x1 - x0|^2), its denominator constant. A map that
-            teaches itself where nothing else holds its velocity may run away without it.
+        regression: Of predictions on targets; by default the policy's, `prediction.regression`.
+        weight: A learned weight of each row's loss by its times, `LossWeight`.
+        condition_dropout: Fraction of rows that lose their condition; see `conditions.drop_rows`.
         generator: Source of noise and times.
     """
 
     policy: Any
-    rule: PSD | LSD | ESD | None
+    teacher: Teacher | None
 
     def __init__(
         self,
         policy: nn.Module,
-        rule: PSD | LSD | ESD | None = None,
+        rule: Rule | None = None,
         *,
-        teacher: FlowMap | None = None,
+        teacher: Teacher | None = None,
         velocity: str = "model",
         diagonal_fraction: float = 0.75,
-        times: UniformTimes | None = None,
+        times: Times | None = None,
         path: Interpolant | None = None,
+        regression: Regression | None = None,
         weight: nn.Module | None = None,
         condition_dropout: float = 0.0,
-        damped: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         diagonal_fraction = checks.fraction("diagonal_fraction", diagonal_fraction)
         checks.choice("velocity", velocity, ("model", "data"))
-        if teacher is not None and not hasattr(teacher, "velocity"):
+        if not isinstance(teacher, Teacher | None):
             check_flow_map("teacher", teacher)
         if rule is not None:
             checks.offers("rule", rule, ("__call__",), "PSD(), LSD() or ESD()")
@@ -79,6 +98,9 @@ class FlowMapLoss(nn.Module):
             checks.offers("times", times, ("diagonal", "pairs"), wanted)
         if path is not None:
             checks.offers("path", path, ("state", "velocity"), "an interpolant, such as Linear()")
+        if regression is not None:
+            wanted = "a regression, such as SquaredError()"
+            checks.offers("regression", regression, ("__call__",), wanted)
         if weight is not None:
             checks.offers("weight", weight, ("__call__",), "a module, such as LossWeight()")
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
@@ -87,30 +109,27 @@ class FlowMapLoss(nn.Module):
                 "stop_gradient='target' (MeanFlow), where it enters linearly at the same point"
             )
         self.policy = policy
+        self.prediction: Prediction = self.policy.prediction
+        if rule is not None:
+            rule.check(self.prediction)
         self.rule = rule
-        # in a tuple, so that a frozen teacher is neither trained, averaged nor saved with the map
-        self._teacher = (teacher,)
+        set_unregistered(self, teacher=teacher)
         self.velocity = velocity
         self.diagonal_fraction = diagonal_fraction if rule is not None else 1.0
         self.times = UniformTimes() if times is None else times
         self.path = Linear() if path is None else path
+        self.regression = self.prediction.regression if regression is None else regression
         self.weight = weight
         self.condition_dropout = checks.fraction("condition_dropout", condition_dropout)
-        self.damped = checks.flag("damped", damped)
         self.generator = checks.as_generator(generator)
-
-    @property
-    def teacher(self) -> FlowMap | None:
-        """The frozen flow map that teaches, if any."""
-        return self._teacher[0]
 
     def forward(self, batch: TensorDictBase) -> TensorDict:
         """Losses of a batch with `data` (N, *E) and optionally `condition`, of N rows."""
         x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
-            dropped = torch.rand(len(x1), generator=self.generator) < self.condition_dropout
+            dropped = uniform((len(x1),), self.generator) < self.condition_dropout
             condition = drop_rows(condition, dropped) if self.condition_dropout else condition
-        x0 = torch.randn(x1.shape, generator=self.generator, dtype=x1.dtype).to(x1.device)
+        x0 = self.policy.noise(len(x1), self.generator)
         rows = len(x1)
         diagonal = rows - int(round((1 - self.diagonal_fraction) * rows))
         losses = {}
@@ -118,75 +137,84 @@ class FlowMapLoss(nn.Module):
             losses["loss_diagonal"] = self._diagonal(*_rows(slice(diagonal), x0, x1, condition))
         if diagonal < rows:
             losses["loss_map"] = self._map(*_rows(slice(diagonal, rows), x0, x1, condition))
-        share = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}
-        return TensorDict({name: share[name] * loss for name, loss in losses.items()})
+        fraction = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}
+        return TensorDict({name: fraction[name] * loss for name, loss in losses.items()})
+
+    def match(
+        self,
+        x: Tensor,
+        t: Tensor,
+        target_velocity: Tensor | Callable[[Tensor], Tensor],
+        condition: Any = None,
+    ) -> Tensor:
+        """Loss of the policy on the diagonal against a velocity, in whatever it predicts.
+
+        Args:
+            x: States, (N, *E).
+            t: Times, (N,), below 1.
+            target_velocity: (N, *E), or a callable that makes it of the policy's velocity at x,
+                (N, *E), without a graph, which saves an evaluation of the network.
+            condition: Of the rows.
+
+        Returns:
+            A scalar.
+        """
+        predicted = self._predict(x, t, t, condition)
+        if not isinstance(target_velocity, Tensor):
+            velocity = self.prediction.average_velocity(predicted.detach(), x, t)
+            with torch.no_grad():
+                target_velocity = target_velocity(velocity)
+        return self._mean(predicted, self.prediction.target(target_velocity, x, t), t, t)
+
+    def _predict(self, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
+        return self.prediction.predict(self.policy, x, s, t, condition)
 
     def _diagonal(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         t = self.times.diagonal(len(x1), self.generator).to(x1)
         x = self.path.state(x0, x1, t)
         if self.teacher is None:
-            target = self.path.velocity(x0, x1, t)
-        else:
-            with torch.no_grad():
-                target = self.teacher.velocity(x, t, condition)
-        return self._mean(self.policy.average_velocity(x, t, t, condition) - target, t, t)
+            return self.match(x, t, self.path.velocity(x0, x1, t), condition)
+        with torch.no_grad():
+            target = self.teacher.velocity(x, t, condition)
+        return self.match(x, t, target, condition)
 
     def _map(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         assert self.rule is not None
         s, t = (time.to(x1) for time in self.times.pairs(len(x1), self.generator))
-        x = self.path.state(x0, x1, s)
+        learner = self._learner(x0, x1, condition)
+        predicted, target = self.rule(learner, self.path.state(x0, x1, s), s, t, self.generator)
+        return self._mean(predicted, target, s, t, self.path.velocity(x0, x1, s))
 
-        def average(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-            return self.policy.average_velocity(x, s, t, condition)
+    def _learner(self, x0: Tensor, x1: Tensor, condition: Any) -> Learner:
+        """What the rule is given, under the conditions of its rows."""
+        leader = self.policy if self.teacher is None else self.teacher
+
+        def predict(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+            return self._predict(x, s, t, condition)
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             if self.velocity == "data":
                 return self.path.velocity(x0, x1, t)
             if self.teacher is not None:
                 return self.teacher.velocity(x, t, condition)
-            return self.policy.average_velocity(x, t, t, condition)
+            return self.prediction.average_velocity(predict(x, t, t), x, t)
 
         def denoiser(x: Tensor, t: Tensor) -> Tensor:
-            return (self.teacher or self.policy).denoiser(x, t, condition)
+            return leader.denoiser(x, t, condition)
 
-        if isinstance(self.rule, LSD) and _gives_denoiser(self.teacher or self.policy):
-            residual = self.rule.of_denoiser(average, denoiser, x, s, t)
-        else:
-            residual = self.rule(average, velocity, x, s, t, self.generator)
-        most = self.path.velocity(x0, x1, s).square().mean() if self.damped else None
-        return self._mean(residual, s, t, most)
+        at_end = leader.prediction.velocity_at_end
+        return Learner(predict, velocity, None if at_end else denoiser, self.prediction)
 
-    def _mean(self, residual: Tensor, s: Tensor, t: Tensor, most: Tensor | None = None) -> Tensor:
-        loss = residual.float().square().flatten(1).mean(1)
-        if most is not None:
-            loss = loss / (1 + loss.detach() / most)
+    def _mean(
+        self,
+        predicted: Tensor,
+        target: Tensor,
+        s: Tensor,
+        t: Tensor,
+        directions: Tensor | None = None,
+    ) -> Tensor:
+        loss = self.regression(predicted, target, s, t, directions)
         return (loss if self.weight is None else self.weight(loss, s, t)).mean()
-
-
-class LossWeight(nn.Module):
-    r"""A learned weight :math:`e^{-w_{s,t}} L + w_{s,t}`, where w settles at the log of the loss.
-
-    Args:
-        frequencies: Random Fourier features of each of the two times.
-
-    Source: Karras et al. 2024 (2312.02696), section 4; Boffi et al. 2025, section 3.
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, frequencies: int = 64):
-        super().__init__()
-        frequencies = checks.count("frequencies", frequencies)
-        self.register_buffer("frequencies", torch.randn(2, frequencies))
-        self.out = nn.Linear(2 * frequencies, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, loss: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        """Loss of each row (N,) and its times (N,) -> weighted loss (N,)."""
-        angle = 2 * math.pi * torch.stack([s, t], dim=-1).float() @ self.frequencies
-        w = self.out(torch.cat([angle.cos(), angle.sin()], dim=-1)).squeeze(-1)
-        return (-w).exp() * loss + w
 
 
 _RULES: dict[str, Callable[[], dict]] = {
@@ -202,11 +230,6 @@ _RULES: dict[str, Callable[[], dict]] = {
 def build_loss(name: str, policy: nn.Module, **options) -> FlowMapLoss:
     """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
     return FlowMapLoss(policy, **_RULES[checks.choice("loss", name, _RULES)](), **options)
-
-
-def _gives_denoiser(model: Any) -> bool:
-    """Whether its velocity is a quotient, 0/0 at time 1, of what it gives."""
-    return getattr(model, "parametrization", None) == "mean_denoiser"
 
 
 def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, Tensor, Any]:

@@ -6,10 +6,8 @@ from typing import Any
 import torch
 
 from alignflow import checks
-from alignflow.flow_map import FlowMap
-from alignflow.modes import frozen
-from alignflow.progress import watched
-from alignflow.training import TRAINER_OPTIONS, Trainer, check_has_network
+from alignflow.flow_map import FlowMap, check_trainable
+from alignflow.training import Trainer, TrainingOptions, Trains
 
 from .batches import batches
 from .loss import build_loss
@@ -18,8 +16,8 @@ from .student import student
 __all__ = ["pretrain"]
 
 
+@Trains
 @checks.refuse_seed
-@watched
 def pretrain(
     policy: Any,
     data: Any,
@@ -31,14 +29,14 @@ def pretrain(
     folder: str | Path | None = None,
     compile: bool = False,
     **options,
-) -> Any:
-    """Train a flow map and return it with averaged weights; the policy handed in is untouched.
+) -> Trainer[Any]:
+    """Train a flow map and return it with averaged weights; the policy given is untouched.
 
     Args:
         policy: A `FlowMapPolicy` around a network, trained or not.
         data: A tensor or array (N, *E); a data set or list of states or of (state, label) pairs; a
             TensorDict of `data` and `condition`; an object with `sample(n, generator=...)`; or a
-            call of n that draws (n, *E), or these and n conditions.
+            callable n -> (n, *E), or -> these and n conditions.
         loss: flow_matching, psd, psd_midpoint, lsd, esd or meanflow.
         steps: Gradient steps.
         batch_size: Rows of a step.
@@ -47,25 +45,28 @@ def pretrain(
         generator: Source of batches, noise and times, or a seed.
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
-        **options: Of `Trainer` (learning_rate, ema_decay, precision, ...) or of `FlowMapLoss`
-            (diagonal_fraction, times, path, weight, condition_dropout).
+        **options: Of `TrainingOptions` (learning_rate, ema_decay, precision, ...) or of
+            `FlowMapLoss` (diagonal_fraction, times, path, regression, weight, condition_dropout).
 
     Raises:
         ValueError: If the policy has nothing to train, or a number is none of its kind.
     """
-    check_has_network(policy, "pretrain")
-    batch_size, compile = checks.count("batch_size", batch_size), checks.flag("compile", compile)
+    check_trainable(policy, "pretrain")
+    batch_size = checks.count("batch_size", batch_size)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     policy = student(policy)
-    settings = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
+    settings, options = TrainingOptions.split(options | {"compile": compile})
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
     if getattr(objective.times, "both_directions", False):
         policy.invertible = True
     draw = batches(data, batch_size, policy)
-    trainer = Trainer(
-        objective, policy, draw, steps=steps, generator=generator, folder=folder, **settings
+    return Trainer(
+        objective,
+        policy,
+        draw,
+        steps=steps,
+        generator=generator,
+        folder=folder,
+        options=settings,
+        held=() if teacher is None else (teacher,),
     )
-    if compile:
-        policy.module.compile()
-    with frozen(*filter(None, [teacher])):
-        return trainer.run()

@@ -1,13 +1,13 @@
-r"""The three characterizations of a flow map, each as a residual that vanishes at the exact map.
+r"""The three characterizations of a flow map, each as a prediction and its target.
 
 .. math::
     \text{PSD (semigroup)}\quad & X_{u,t}(X_{s,u}(x)) = X_{s,t}(x) \\
     \text{LSD (Lagrangian)}\quad & \partial_t X_{s,t}(x) = b_t(X_{s,t}(x)) \\
     \text{ESD (Eulerian)}\quad & \partial_s X_{s,t}(x) + \nabla X_{s,t}(x)\, b_s(x) = 0
 
-A rule is called with the average velocity v(x, s, t) being trained, a velocity b(x, t) (the
-model's own diagonal, or a teacher's), states (N, *E) and times (N,). What is *not* differentiated
-is part of each rule, by the name of the placement:
+A rule is called with a `Learner`, states (N, *E) and times (N,), and returns (prediction, target),
+which are equal at the exact map. What is *not* differentiated is part of each rule, by the name of
+the placement:
 
     none     the plain consistency loss, everything differentiated
     convex   the teacher's evaluation is constant
@@ -19,23 +19,68 @@ Source: Boffi et al. 2025 (2505.18825), section 3 and equation 94; MeanFlow (250
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.interpolants import expand_time, flow_map_from_average_velocity
+from alignflow.interpolants import (
+    denoiser_from_velocity,
+    expand_time,
+    flow_map_from_average_velocity,
+)
+from alignflow.predictions import AverageVelocity, Prediction
 
-__all__ = ["ESD", "LSD", "PSD"]
+from .times import uniform
 
-AverageVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]
-Velocity = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["ESD", "LSD", "PSD", "Learner", "Rule"]
+
+Jump = Callable[[Tensor, Tensor, Tensor], Tensor]
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The map in training, and the flow that it follows, under the conditions of a batch.
+
+    Args:
+        predict: A callable (x, s, t) -> the map's prediction, (N, *E).
+        velocity: A callable (x, t) -> b_t(x), (N, *E): the map's diagonal, or a teacher's.
+        denoiser: A callable (x, t) -> D_t(x), (N, *E), where the velocity is 0/0 at time 1.
+        prediction: What is predicted.
+    """
+
+    predict: Jump
+    velocity: Field
+    denoiser: Field | None = None
+    prediction: Prediction = AverageVelocity()
+
+
+class Rule(Protocol):
+    """What `PSD`, `LSD` and `ESD` are."""
+
+    def __call__(
+        self,
+        learner: Learner,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Prediction and target for jumps from states x at s to t, (N, *E) each."""
+        ...
+
+    def check(self, prediction: Prediction) -> None:
+        """Refuse predictions that the rule cannot learn."""
+        ...
 
 
 class PSD:
     """Progressive self-distillation: one jump must equal two jumps through a time u between.
 
-    The residual is in average velocities, the semigroup's divided by t - s.
+    For average velocities the residual is the semigroup's divided by t - s.
 
     Args:
         split: Where u lies between s and t: "uniform" or "midpoint".
@@ -46,25 +91,27 @@ class PSD:
         self.split = checks.choice("split", split, ("uniform", "midpoint"))
         self.stop_gradient = checks.choice("stop_gradient", stop_gradient, ("convex", "none"))
 
+    def check(self, prediction: Prediction) -> None:
+        """It learns any."""
+
     def __call__(
         self,
-        average: AverageVelocity,
-        velocity: Velocity,
+        learner: Learner,
         x: Tensor,
         s: Tensor,
         t: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Residual (N, *E)."""
-        share = torch.full_like(s, 0.5)
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction for s to t, and the semigroup's of two jumps, (N, *E) each."""
+        kind, fraction = learner.prediction, torch.full_like(s, 0.5)
         if self.split == "uniform":
-            share = torch.rand(s.shape, generator=generator).to(s)
+            fraction = uniform(s.shape, generator).to(s)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.stop_gradient == "none"):
-            u = torch.lerp(s, t, share)
-            first = average(x, s, u)
-            second = average(flow_map_from_average_velocity(x, s, u, first), u, t)
-            teacher = torch.lerp(second, first, expand_time(share, x))
-        return average(x, s, t) - teacher
+            u = torch.lerp(s, t, fraction)
+            first = learner.predict(x, s, u)
+            second = learner.predict(kind.jump(first, x, s, u), u, t)
+            target = kind.semigroup(first, second, fraction, s, u, t)
+        return learner.predict(x, s, t), target
 
 
 class LSD:
@@ -78,51 +125,39 @@ class LSD:
         choices = ("convex", "target", "none")
         self.stop_gradient = checks.choice("stop_gradient", stop_gradient, choices)
 
+    def check(self, prediction: Prediction) -> None:
+        """Refuse predictions that are no average velocities."""
+        _check_velocity("LSD", prediction)
+
     def __call__(
         self,
-        average: AverageVelocity,
-        velocity: Velocity,
+        learner: Learner,
         x: Tensor,
         s: Tensor,
         t: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Residual (N, *E)."""
-        value, slope = self._average(average, x, s, t)
-        teacher = self._taught(velocity, flow_map_from_average_velocity(x, s, t, value), t)
-        return value + expand_time(t - s, x) * slope - teacher
-
-    def of_denoiser(
-        self, average: AverageVelocity, denoiser: Velocity, x: Tensor, s: Tensor, t: Tensor
-    ) -> Tensor:
-        r"""The residual times 1-t, (N, *E), for a model that gives D_t, whose b_1 would be 0/0.
-
-        .. math:: X_{s,t}(x) + (1-t)\, \partial_t X_{s,t}(x) - D_t(X_{s,t}(x))
-
-        At t = 1 it is what remains of the rule: the endpoint of a jump is its own denoiser.
-
-        Args:
-            average: As of the rule itself.
-            denoiser: D_t(x), (N, *E), of states (N, *E) and times (N,).
-            x: States, (N, *E).
-            s: Starts, (N,), below 1.
-            t: Ends, (N,).
-        """
-        value, slope = self._average(average, x, s, t)
-        end = flow_map_from_average_velocity(x, s, t, value)
-        rate = value + expand_time(t - s, x) * slope
-        return end + expand_time(1 - t, x) * rate - self._taught(denoiser, end, t)
-
-    def _average(
-        self, average: AverageVelocity, x: Tensor, s: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """v_{s,t} and its slope in t."""
+        r"""The rate of the endpoint and the velocity there, (N, *E) each.
+
+        With a learner's denoiser both are times 1-t and added to the endpoint, up to t = 1:
+
+        .. math:: X_{s,t}(x) + (1-t)\, \partial_t X_{s,t}(x) = D_t(X_{s,t}(x))
+        """
+        value, derivative = self._average(learner.predict, x, s, t)
+        end = flow_map_from_average_velocity(x, s, t, value)
+        rate = value + expand_time(t - s, x) * derivative
+        if learner.denoiser is None:
+            return rate, self._taught(learner.velocity, end, t)
+        return denoiser_from_velocity(end, t, rate), self._taught(learner.denoiser, end, t)
+
+    def _average(self, average: Jump, x: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """v_{s,t} and its derivative in t."""
         stopped = self.stop_gradient == "target"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stopped):
-            value, slope = _jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
-        return (average(x, s, t) if stopped else value), slope
+            value, derivative = _jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
+        return (average(x, s, t) if stopped else value), derivative
 
-    def _taught(self, teacher: Velocity, end: Tensor, t: Tensor) -> Tensor:
+    def _taught(self, teacher: Field, end: Tensor, t: Tensor) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.stop_gradient == "none"):
             return teacher(end, t)
 
@@ -141,35 +176,47 @@ class ESD:
         choices = ("convex", "target", "full", "none")
         self.stop_gradient = checks.choice("stop_gradient", stop_gradient, choices)
 
+    def check(self, prediction: Prediction) -> None:
+        """Refuse predictions that are no average velocities."""
+        _check_velocity("ESD", prediction)
+
     def __call__(
         self,
-        average: AverageVelocity,
-        velocity: Velocity,
+        learner: Learner,
         x: Tensor,
         s: Tensor,
         t: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Residual (N, *E), with the sign that makes v_{s,t} stand with a plus."""
-        length, one, stop = expand_time(t - s, x), torch.ones_like(s), self.stop_gradient
+    ) -> tuple[Tensor, Tensor]:
+        """v_{s,t} less its derivative along the flow, and the velocity, (N, *E) each."""
+        average, length = learner.predict, expand_time(t - s, x)
+        one, stop = torch.ones_like(s), self.stop_gradient
         with torch.set_grad_enabled(torch.is_grad_enabled() and stop == "none"):
-            b = velocity(x, s)
+            b = learner.velocity(x, s)
         if stop == "full":
             with torch.no_grad():
                 _, advection = _jvp(lambda x: average(x, s, t), (x,), (b,))
-            value, slope = _jvp(lambda s: average(x, s, t), (s,), (one,))
-            return value - length * slope - (b + length * advection)
+            value, derivative = _jvp(lambda s: average(x, s, t), (s,), (one,))
+            return value - length * derivative, b + length * advection
         with torch.set_grad_enabled(torch.is_grad_enabled() and stop != "target"):
-            value, slope = _jvp(lambda x, s: average(x, s, t), (x, s), (b, one))
+            value, derivative = _jvp(lambda x, s: average(x, s, t), (x, s), (b, one))
         if stop == "target":
             value = average(x, s, t)
-        return value - length * slope - b
+        return value - length * derivative, b
+
+
+def _check_velocity(rule: str, prediction: Prediction) -> None:
+    if not prediction.is_velocity:
+        raise ValueError(
+            f"{rule} differentiates average velocities, and {type(prediction).__name__} predicts "
+            "something else: distil it with PSD"
+        )
 
 
 def _jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
     try:
-        value, slope = torch.func.jvp(function, primals, tangents)[:2]
-        return value, slope
+        value, derivative = torch.func.jvp(function, primals, tangents)[:2]
+        return value, derivative
     except (NotImplementedError, RuntimeError) as error:
         # what torch says of attention kernels and of autograd Functions without one
         if not any(sign in str(error) for sign in ("forward AD", "setup_context", "jvp")):

@@ -1,4 +1,4 @@
-"""What is trained in place of the policy that was handed in."""
+"""The copy of a policy that is trained in its place."""
 
 import copy
 from typing import TypeVar
@@ -12,9 +12,9 @@ Policy = TypeVar("Policy", bound=FlowMap)
 
 
 def student(policy: Policy) -> Policy:
-    """A copy to train: what takes a gradient in it, or all of it where nothing does.
+    """A copy to train: the parameters that take a gradient, or all of them if none does.
 
-    A policy that comes out of training takes none, and is trained further as a whole.
+    An averaged policy takes none, and is trained further as a whole.
     """
     copied = copy.deepcopy(policy)
     if not any(p.requires_grad for p in copied.parameters()):

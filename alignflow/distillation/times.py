@@ -3,19 +3,40 @@ r"""Where on the path a batch is trained: times of the diagonal and pairs off it
 Each sampler draws `diagonal(n)`, times (n,), and `pairs(n)`, starts and ends (n,), (n,).
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from alignflow import checks
 
-__all__ = ["LogitNormalTimes", "UniformTimes"]
+__all__ = ["EarlyTimes", "LogitNormalTimes", "Times", "UniformTimes", "uniform"]
+
+
+class Times(Protocol):
+    """A sampler of times, on the generator's device."""
+
+    def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Times (n,)."""
+        ...
+
+    def pairs(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Starts and ends, (n,) each."""
+        ...
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Uniform numbers in [0, 1) on the generator's device."""
+    device = None if generator is None else generator.device
+    return torch.rand(shape, generator=generator, device=device)
 
 
 class UniformTimes:
     """Diagonal times uniform on [0, 1); pairs uniform on the triangle s <= t.
 
     Args:
-        boundary: Share of pairs set to the whole path (0, 1), which one-step sampling jumps.
+        boundary: Fraction of pairs set to the whole path (0, 1), which one-step sampling jumps.
         both_directions: Whether half of the pairs run from data to noise, which trains the inverse.
     """
 
@@ -24,14 +45,14 @@ class UniformTimes:
         self.both_directions = checks.flag("both_directions", both_directions)
 
     def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.rand(n, generator=generator)
+        return uniform((n,), generator)
 
     def pairs(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        s, t = torch.rand(2, n, generator=generator).sort(dim=0).values
-        whole = torch.rand(n, generator=generator) < self.boundary
+        s, t = uniform((2, n), generator).sort(dim=0).values
+        whole = uniform((n,), generator) < self.boundary
         s, t = s.masked_fill(whole, 0.0), t.masked_fill(whole, 1.0)
         if self.both_directions:
-            turned = torch.rand(n, generator=generator) < 0.5
+            turned = uniform((n,), generator) < 0.5
             s, t = torch.where(turned, t, s), torch.where(turned, s, t)
         return s, t
 
@@ -53,6 +74,26 @@ class LogitNormalTimes(UniformTimes):
         self.mean, self.std = checks.finite("mean", mean), checks.nonnegative("std", std)
 
     def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        time = torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))
+        device = None if generator is None else generator.device
+        normal = torch.randn(n, generator=generator, device=device)
+        time = torch.sigmoid(self.mean + self.std * normal)
         # far out it rounds to 1, where a velocity may be 0/0
         return time.clamp_max(1 - torch.finfo(time.dtype).eps)
+
+
+class EarlyTimes(UniformTimes):
+    """Diagonal times by squares of uniforms: more of the beginning; pairs uniform.
+
+    Args:
+        zero: Fraction of the diagonal times set to 0.
+        boundary: As in `UniformTimes`.
+        both_directions: As in `UniformTimes`.
+    """
+
+    def __init__(self, zero: float = 0.0, boundary: float = 0.0, both_directions: bool = False):
+        super().__init__(boundary, both_directions)
+        self.zero = checks.fraction("zero", zero)
+
+    def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        time = uniform((n,), generator).square()
+        return time.masked_fill(uniform((n,), generator) < self.zero, 0.0)

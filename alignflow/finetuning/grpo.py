@@ -91,7 +91,9 @@ class GRPO(Tuner):
         refresh_every = checks.count("refresh_every", refresh_every)
         clip = checks.fraction("clip", clip, zero=False, one=False)
         generator = generator or torch.Generator().manual_seed(0)
-        distillation = FlowMapLoss(policy, rule, times=times, damped=True, generator=generator)
+        distillation = FlowMapLoss(
+            policy, rule, times=times, regression=policy.prediction.robust, generator=generator
+        )
         super().__init__(
             policy,
             reward,

@@ -65,7 +65,7 @@ class Pooled(Tuner):
             rule,
             diagonal_fraction=diagonal_fraction,
             times=times,
-            damped=True,
+            regression=policy.prediction.robust,
             generator=generator,
         )
         super().__init__(

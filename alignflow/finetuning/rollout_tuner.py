@@ -78,7 +78,7 @@ class RolloutTuner(Tuner):
                 rule,
                 diagonal_fraction=diagonal,
                 times=times,
-                damped=True,
+                regression=policy.prediction.robust,
                 generator=generator,
             ),
             condition=condition,

@@ -13,7 +13,7 @@ from torch import Tensor
 from alignflow.distillation import UniformTimes, pretrain, student
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
-from alignflow.training import Trainer
+from alignflow.training import Trainer, TrainingOptions
 
 from .early_stop import EarlyStop
 from .langevin import Langevin
@@ -107,15 +107,12 @@ class Run:
             steps=steps,
             generator=self.generator,
             folder=folder,
-            stop=self.early_stop,
-            **self.settings,
+            options=TrainingOptions(stop=self.early_stop, compile=self.compile, **self.settings),
         )
         average = cast(FlowMap, trainer.average.module.eval())
         trainer.progress = self.runaway.after(average, trainer.progress)
-        if self.compile:
-            cast(Any, trained).module.compile()
-        if self.early_stop is not None and trainer.evaluate is not None:
-            self.early_stop.begin(policy, trainer.evaluate)
+        if self.early_stop is not None and trainer.options.evaluate is not None:
+            self.early_stop.begin(policy, trainer.options.evaluate)
         return cast(FlowMap, trainer.run()), trainer.stopped
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:

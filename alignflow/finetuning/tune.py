@@ -11,11 +11,12 @@ from alignflow import checks
 from alignflow.by_method import by_method
 from alignflow.checkpoint import as_folder
 from alignflow.conditions import as_rows
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, check_trainable
 from alignflow.modes import frozen
 from alignflow.progress import watched
 from alignflow.reward_module import Reward, as_reward
-from alignflow.training import TRAINER_OPTIONS, check_has_network
+from alignflow.settings import options as options_of
+from alignflow.training import TrainingOptions
 
 from .adjoint_matching import AdjointMatching
 from .direct import Direct
@@ -55,7 +56,9 @@ Policy = TypeVar("Policy", bound=FlowMap)
 LEARNING_RATE = 3e-4
 
 # the call gives these itself
-_TRAINER = [name for name in TRAINER_OPTIONS if name not in ("evaluate", "stop")]
+_TRAINER = [
+    name for name in options_of(TrainingOptions) if name not in ("evaluate", "stop", "compile")
+]
 
 COMMON = [
     *"levels recentering langevin redistillation folder held_out early_stop target".split(),
@@ -196,7 +199,7 @@ def _check(
     steps: int,
     options: dict,
 ) -> None:
-    check_has_network(policy, "finetune")
+    check_trainable(policy, "finetune")
     tuner = METHODS[method]
     own = set(_options(tuner)) - {"base", "generator"}
     if unknown := sorted(set(options) - own - set(_TRAINER)):

@@ -21,7 +21,7 @@ from alignflow.results import (
     convert,
     encode,
 )
-from alignflow.training import rehearsal
+from alignflow.training import dry_run
 
 from .build import build
 from .context import Context
@@ -92,20 +92,20 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
         policy: Like the one that the stage will begin with, trained or not.
     """
     config: Any = context.config
-    start: dict[str, Callable[[], Any]] = {
-        "pretrain": lambda: partial(pretrain, policy, context.data, **build(config.training)),
-        # its batch is only used to measure the data's std
-        "learn_posterior": lambda: partial(
-            learn_posterior, policy, context.data, **build(config.training) | {"batch_size": 2}
-        ),
-        "finetune": lambda: partial(finetune, policy, context.reward, **_tuning(context)),
+    run = {
+        "generator": context.training_generator(),
+        "folder": context.folder.path / "stages" / stage,
     }
-    with rehearsal():
-        start[stage]()(
-            generator=context.training_generator(),
-            folder=context.folder.path / "stages" / stage,
-            progress=lambda step, steps, metrics: None,
-        )
+    if stage == "pretrain":
+        pretrain.build(policy, context.data, **build(config.training), **run)
+    elif stage == "learn_posterior":
+        # its batch is only used to measure the data's std
+        options = build(config.training) | {"batch_size": 2}
+        learn_posterior.build(policy, context.data, **options, **run)
+    else:
+        with dry_run():
+            run["progress"] = lambda step, steps, metrics: None
+            finetune(policy, context.reward, **_tuning(context), **run)
 
 
 def _tuning(context: Context) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Training: one loop, what it logs, and what it keeps so that it resumes to the same bits."""
+"""Training: one loop, what it logs, and what it saves so that it resumes to the same bits."""
 
 from alignflow.interrupts import Interrupted
 
-from .trainer import TRAINER_OPTIONS, Trainer, check_has_network, ema, rehearsal, schedule
+from .average import ema
+from .fit import fit
+from .options import TrainingOptions
+from .rate import schedule
+from .trainer import Trainer, dry_run
+from .trains import Trains
 
 __all__ = [
-    "TRAINER_OPTIONS",
     "Interrupted",
     "Trainer",
-    "check_has_network",
+    "TrainingOptions",
+    "Trains",
+    "dry_run",
     "ema",
-    "rehearsal",
+    "fit",
     "schedule",
 ]

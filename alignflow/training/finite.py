@@ -13,7 +13,7 @@ __all__ = ["gradient_norms", "infinite_parameter", "show_terms"]
 def infinite_parameter(module: nn.Module) -> str | None:
     """Name of a parameter with a number that is not finite; None if there is none."""
     found = dict(module.named_parameters())
-    # one number tells of all, where the weights are sound
+    # one number for all, where the weights are finite
     if not found or torch.isfinite(get_total_norm(found.values())):
         return None
     return next((name for name, p in found.items() if not torch.isfinite(p).all()), None)
@@ -22,7 +22,7 @@ def infinite_parameter(module: nn.Module) -> str | None:
 def gradient_norms(
     losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]
 ) -> dict[str, float]:
-    """Norm of each term's gradient alone, of those that have one; the graph is kept."""
+    """Norm of each term's gradient alone, of those that have one; the graph stays."""
     norms = {}
     for name, loss in losses.items():
         if loss.requires_grad:
@@ -32,6 +32,6 @@ def gradient_norms(
 
 
 def show_terms(values: Mapping[str, float]) -> str:
-    """Those that are not finite, or else all, as an error shows them."""
+    """Those that are not finite, or else all, for an error."""
     found = {name: value for name, value in values.items() if not math.isfinite(value)} or values
     return ", ".join(f"{name}={value:g}" for name, value in found.items())

@@ -1,4 +1,4 @@
-"""What a training tells: JSON lines and, where tensorboard is installed, TensorBoard scalars."""
+"""The metrics of a training: JSON lines and, if it is installed, TensorBoard scalars."""
 
 import json
 import math
@@ -36,7 +36,7 @@ class Means:
         self.count += 1
 
     def take(self) -> dict[str, float]:
-        """The means, and begin anew."""
+        """The means; counting begins anew."""
         means = {name: float(value) / self.count for name, value in self.sums.items()}
         means[SECONDS] = self.seconds / self.count
         self.sums, self.count, self.seconds = {}, 0, 0.0
@@ -44,14 +44,14 @@ class Means:
 
 
 class MetricsLog(AbstractContextManager):
-    """A call of (step, metrics) that writes them; numbers that are not finite become null.
+    """A callable (step, metrics) that writes them; numbers that are not finite become null.
 
     Lines that a run wrote after its last checkpoint will be written again, and are dropped here.
 
     Args:
         folder: Where; None writes nothing.
-        step: Of the checkpoint that the run goes on from.
-        evaluated: Whether the evaluation at this step stands.
+        step: Of the checkpoint from which the run continues.
+        evaluated: Whether the evaluation at this step is part of it.
     """
 
     def __init__(self, folder: Path | None, step: int, evaluated: bool):
@@ -62,10 +62,10 @@ class MetricsLog(AbstractContextManager):
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / "metrics.jsonl"
-            kept = self._keep(path)
+            valid = self._cut_down(path)
             self.file = path.open("a", buffering=1)
             self.board = _tensorboard(self.folder, self.step)
-            for line in kept:
+            for line in valid:
                 if line["step"] == self.step:
                     self._draw(self.step, line)
         return self
@@ -86,21 +86,21 @@ class MetricsLog(AbstractContextManager):
             if sink is not None:
                 sink.close()
 
-    def _keep(self, path: Path) -> list[dict[str, Any]]:
-        """The lines that stand, with the file cut down to them."""
+    def _cut_down(self, path: Path) -> list[dict[str, Any]]:
+        """The lines before the checkpoint, with the file cut down to them."""
         if not path.exists():
             return []
         lines = path.read_text("utf-8").splitlines(keepends=True)
         parsed = [(line, _parsed(line)) for line in lines]
-        kept = [(line, found) for line, found in parsed if self._stands(found)]
-        if len(kept) < len(lines):
+        valid = [(line, found) for line, found in parsed if self._is_valid(found)]
+        if len(valid) < len(lines):
             # renamed into place, so that a kill here loses none
             shorter = path.with_name(f".{path.name}.new")
-            shorter.write_text("".join(line for line, _ in kept), "utf-8")
+            shorter.write_text("".join(line for line, _ in valid), "utf-8")
             os.replace(shorter, path)
-        return [found for _, found in kept]
+        return [found for _, found in valid]
 
-    def _stands(self, line: dict[str, Any]) -> bool:
+    def _is_valid(self, line: dict[str, Any]) -> bool:
         step = line.get("step")
         if not isinstance(step, int):
             return False
@@ -123,7 +123,7 @@ def _tensorboard(folder: Path, step: int):
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """A line's object; an empty one for what is none, as half a line that a kill left."""
+    """A line's object; an empty one for half a line that a kill left."""
     try:
         found = json.loads(line) if line.endswith("\n") else {}
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Nested state, as optimizers give it, as tensors by name and facts that JSON can hold."""
+"""Nested state, such as an optimizer's, as tensors by name and facts that JSON can hold."""
 
 import math
 from typing import Any
@@ -12,9 +12,9 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """A value of dicts, lists, tuples, numbers, texts and tensors, in what JSON tells apart.
 
     Args:
-        value: What to pack. Of anything else, a function for instance, only its place is kept.
-        name: Of the value; the tensors within are named by the way to them.
-        tensors: Takes the tensors.
+        value: What to pack. Of anything else, such as a function, only the place is stored.
+        name: Of the value; the tensors within are named by the path to them.
+        tensors: To which the tensors are added.
     """
     if isinstance(value, Tensor):
         tensors[name] = value
@@ -39,7 +39,7 @@ def unpack(packed: Any, tensors: dict[str, Tensor], current: Any = None) -> Any:
     Args:
         packed: The facts.
         tensors: By name.
-        current: The same value as it is now, which gives what was not kept.
+        current: The same value as it is now, for what was not stored.
     """
     if not isinstance(packed, dict):
         return packed

@@ -1,4 +1,4 @@
-"""torch's global randomness, which dropout draws from: a stream of its own for each training."""
+"""What a training draws from: its generator and, for dropout, torch's global randomness."""
 
 import hashlib
 from contextlib import AbstractContextManager
@@ -6,11 +6,35 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-__all__ = ["GlobalRandomness", "global_state", "set_global_state"]
+__all__ = ["GlobalRandomness", "Randomness", "global_state", "set_global_state"]
+
+RandomState = tuple[Tensor, dict[str, Tensor]]
+
+
+class Randomness:
+    """Everything that a training draws from: its generator, and torch's global randomness.
+
+    Args:
+        generator: Of the run.
+        device: Where the training runs.
+    """
+
+    def __init__(self, generator: torch.Generator, device: torch.device):
+        self.generator, self.device = generator, device
+
+    @property
+    def state(self) -> RandomState:
+        """As it is now."""
+        return self.generator.get_state(), global_state(self.device)
+
+    @state.setter
+    def state(self, state: RandomState) -> None:
+        self.generator.set_state(state[0])
+        set_global_state(state[1], self.device)
 
 
 class GlobalRandomness(AbstractContextManager):
-    """A stream of torch's global randomness: inside it is what is drawn from, outside it waits.
+    """A stream of torch's global randomness for one training, in use inside the context only.
 
     Args:
         generator: By whose state it is seeded; that generator itself is not advanced.
@@ -46,7 +70,7 @@ def global_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_global_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Set what `global_state` gave; what is not in it stays as it is."""
+    """Set what `global_state` gave; the rest stays as it is."""
     if "cpu" in state:
         torch.default_generator.set_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":

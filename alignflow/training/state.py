@@ -1,110 +1,141 @@
-"""What a training resumes from to the same bits, as named tensors and facts."""
+"""What a training resumes from to the same bits, as named tensors and facts.
+
+Weights and the state of the optimizer are taken and set by `torch.distributed.checkpoint`, by the
+names of the parameters: the one file that knows whether they are whole or sharded.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 
 from alignflow import checks
-from alignflow.checkpoint import load_parameters
+from alignflow.cost import Cost
 
+from .descent import Descent
 from .log import Means
 from .nested import pack, unpack
-from .randomness import global_state, set_global_state
 
-__all__ = ["TrainingState"]
+__all__ = ["TrainingState", "cost_of"]
+
+# torch asks for a state of each parameter, also of one that never had a gradient
+OPTIMIZER = StateDictOptions(strict=False)
 
 
 class TrainingState:
     """The parts of a training that its steps change.
 
     Args:
-        loss: With the weights and buffers.
-        average: Of the weights.
-        optimizer: Whatever its `state_dict` holds counts.
-        generator: Of the run; torch's global randomness counts beside it.
-        device: Where the training runs.
+        descent: With weights, buffers, optimizer and randomness; whatever the optimizer's
+            `state_dict` holds counts.
         means: Of the line of metrics that is not yet written.
     """
 
-    def __init__(
-        self,
-        loss: nn.Module,
-        average: AveragedModel,
-        optimizer: torch.optim.Optimizer,
-        generator: torch.Generator,
-        device: torch.device,
-        means: Means,
-    ):
-        self.loss, self.average, self.optimizer = loss, average, optimizer
-        self.generator, self.device, self.means = generator, device, means
+    def __init__(self, descent: Descent, means: Means):
+        self.descent, self.means = descent, means
 
     def collect(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All of it, as `save_folder` takes it."""
-        tensors = {f"loss.{k}": v for k, v in self.loss.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
-        tensors |= {f"random.{k}": v for k, v in global_state(self.device).items()}
-        tensors["generator"] = self.generator.get_state()
+        descent, average = self.descent, self.descent.average
+        generator, random = descent.randomness.state
+        tensors: dict[str, Any] = {
+            **{f"loss.{k}": v for k, v in get_model_state_dict(descent.loss).items()},
+            **{f"average.{k}": v for k, v in get_model_state_dict(average.module).items()},
+            **{f"random.{k}": v for k, v in random.items()},
+            "generator": generator,
+        }
         means = vars(self.means) | {"since": None}  # of a clock that is another one then
         facts = {
-            "averaged": int(self.average.n_averaged),
-            "optimizer_state": pack(self.optimizer.state_dict(), "optimizer", tensors),
+            "step": descent.step,
+            "averaged": int(average.n_averaged),
+            "optimizer_state": pack(self._optimizer_state(), "optimizer", tensors),
             "means": pack(means, "means", tensors),
+            "cost": dict(descent.meter.total.items()),
         }
         return tensors, facts
 
-    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any], source: str) -> None:
-        """Set what `collect` gave, or what earlier versions kept, without the optimizer's groups.
+    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Set what `collect` gave, or what an earlier version stored.
 
         Args:
             tensors: By name.
             facts: Beside them.
-            source: Named in errors.
         """
-        load_parameters(self.loss, _under("loss.", tensors), source)
-        load_parameters(self.average.module, _under("average.", tensors), source)
-        self.average.n_averaged.fill_(checks.count("averaged", facts["averaged"], least=0))
-        self.generator.set_state(tensors["generator"])
-        set_global_state(_under("random.", tensors), self.device)
-        now = self.optimizer.state_dict()
+        descent, average = self.descent, self.descent.average
+        step = checks.count("step", facts["step"], least=0)
+        # before the weights: torch prepares a new optimizer by a step
         if "optimizer_state" in facts:
+            now = descent.optimizer.state_dict()
             self._load_optimizer(unpack(facts["optimizer_state"], tensors, now))
-            kept = unpack(facts["means"], tensors, vars(self.means))
-            kept["sums"] = {name: value.to(self.device) for name, value in kept["sums"].items()}
-            vars(self.means).update(kept)
+            means = unpack(facts["means"], tensors, vars(self.means))
+            means["sums"] = {k: v.to(descent.device) for k, v in means["sums"].items()}
+            vars(self.means).update(means)
         else:
-            self._load_optimizer({**now, "state": _older_state(tensors, facts["optimizer"])})
+            self._load_optimizer(_without_groups(descent.optimizer, tensors, facts["optimizer"]))
+        set_model_state_dict(descent.loss, _under("loss.", tensors))
+        set_model_state_dict(average.module, _under("average.", tensors))
+        average.n_averaged.fill_(checks.count("averaged", facts["averaged"], least=0))
+        descent.randomness.state = tensors["generator"], _under("random.", tensors)
+        descent.meter.total = cost_of(facts, descent.meter.total)
+        descent.go_on_from(step)
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        optimizer = self.descent.optimizer
+        if not optimizer.state:  # torch would fill it by a step
+            return optimizer.state_dict()
+        return get_optimizer_state_dict(self.descent.loss, optimizer)
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
-        groups = self.optimizer.state_dict()["param_groups"]
-        for now, kept in zip(groups, state["param_groups"], strict=True):
-            if strange := sorted(set(kept) - set(now)):
+        """Set a state by the names of parameters, or by their numbers as earlier versions had."""
+        loss, optimizer = self.descent.loss, self.descent.optimizer
+        groups = optimizer.state_dict()["param_groups"]
+        for now, stored in zip(groups, state["param_groups"], strict=True):
+            if strange := sorted(set(stored) - set(now)):
                 raise ValueError(
-                    f"it was kept by another optimizer than {type(self.optimizer).__name__}, "
+                    f"it was stored by another optimizer than {type(optimizer).__name__}, "
                     f"which has no {', '.join(strange)}"
                 )
-            # a newer torch may have settings that were not kept
-            kept |= {name: value for name, value in now.items() if name not in kept}
-        self.optimizer.load_state_dict(state)
-        # torch gives what it loads the dtype of the parameter: a counter would be rounded
-        owned = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for index, kept in state["state"].items():
-            for name, value in kept.items():
-                loaded = self.optimizer.state[owned[index]].get(name)
-                if isinstance(loaded, Tensor) and loaded.dtype != value.dtype:
-                    self.optimizer.state[owned[index]][name] = value.to(loaded.device)
+            # a newer torch may have settings that were not stored
+            stored |= {name: value for name, value in now.items() if name not in stored}
+        set_optimizer_state_dict(loss, optimizer, state, options=OPTIMIZER)
+        _restore_dtypes(optimizer, loss, state["state"])
 
 
-def _older_state(
-    tensors: dict[str, Tensor], scalars: dict[str, Any]
-) -> dict[int, dict[str, Tensor]]:
-    """The optimizer's state by parameter, as earlier versions kept it."""
+def cost_of(facts: dict[str, Any], otherwise: Cost) -> Cost:
+    """The cost that was stored; earlier versions stored none."""
+    return Cost(**facts["cost"]) if "cost" in facts else otherwise
+
+
+def _restore_dtypes(
+    optimizer: torch.optim.Optimizer, loss: nn.Module, stored: dict[Any, dict[str, Any]]
+) -> None:
+    """Undo that torch gives what it loads the dtype of the parameter: a counter is rounded."""
+    owned = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = dict(loss.named_parameters()) | dict(enumerate(owned))
+    for key, state in stored.items():
+        current = optimizer.state[parameters[key]]
+        for name, value in state.items():
+            loaded = current.get(name)
+            if isinstance(loaded, Tensor) and loaded.dtype != value.dtype:
+                current[name] = value.to(loaded.device)
+
+
+def _without_groups(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]
+) -> dict[str, Any]:
+    """The optimizer's state as the first versions stored it: by parameter, without groups."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**_under("optimizer.", tensors), **scalars}.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
-    return state
+    return {**optimizer.state_dict(), "state": state}
 
 
 def _under(prefix: str, mapping: dict[str, Any]) -> dict[str, Any]:

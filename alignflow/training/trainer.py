@@ -5,132 +5,71 @@ kill, resume to the same bits, JSON lines and TensorBoard. Whatever is random in
 one generator, or from torch's global randomness seeded by it, and both are part of each checkpoint.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar, cast
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
 from alignflow import checks
-from alignflow.checkpoint import CheckpointError, as_folder, is_saved, load_folder, save_folder
-from alignflow.cost import Cost, Meter
-from alignflow.flow_map import check_flow_map
+from alignflow.flow_map import TrainablePolicy
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
-from alignflow.precision import autocast, check_precision
+from alignflow.modes import frozen
 
-from .buffers import BufferBackup
-from .finite import gradient_norms, infinite_parameter, show_terms
+from .checkpoints import Checkpoints
+from .descent import DIVERGED, Descent
 from .log import Means, MetricsLog
-from .randomness import GlobalRandomness, global_state, set_global_state
+from .options import TrainingOptions
+from .randomness import GlobalRandomness
 from .state import TrainingState
 
-__all__ = ["TRAINER_OPTIONS", "Trainer", "check_has_network", "ema", "rehearsal", "schedule"]
+__all__ = ["Trainer", "dry_run"]
 
-CHECKPOINT, EVALUATED, COUNTED = "checkpoint", "evaluated", "cost"
-RUNAWAY = "a step has led it there, as too large a learning rate does"
+Model = TypeVar("Model", bound=nn.Module)
 
-RandomState = tuple[Tensor, dict[str, Tensor]]
-"""Of a run's generator, and of torch's global randomness."""
-
-TRAINER_OPTIONS = (
-    "optimizer learning_rate warmup decay clip_norm ema_decay precision "
-    "checkpoint_every log_every evaluate stop progress meter"
-).split()
-"""What calls that train pass on to `Trainer` as it comes."""
+_DRY_RUN: ContextVar[bool] = ContextVar("dry_run", default=False)
 
 
-_REHEARSAL: ContextVar[bool] = ContextVar("rehearsal", default=False)
-
-
-class _Rehearsed(Exception):
-    """A training that was only rehearsed has come to its door."""
+class _Built(Exception):
+    """A training that is not to run has been built."""
 
 
 @contextmanager
-def rehearsal() -> Iterator[None]:
+def dry_run() -> Iterator[None]:
     """Inside, a call that trains ends before it reads or writes anything in a folder.
 
     What it refuses by then, as options that are none, is raised.
     """
-    token = _REHEARSAL.set(True)
+    token = _DRY_RUN.set(True)
     try:
-        with suppress(_Rehearsed):
+        with suppress(_Built):
             yield
     finally:
-        _REHEARSAL.reset(token)
+        _DRY_RUN.reset(token)
 
 
-def check_has_network(policy: Any, caller: str) -> None:
-    """Refuse a flow map that holds no network to train, in the name of the call that trains."""
-    check_flow_map("policy", policy)
-    if not hasattr(policy, "average_velocity"):
-        raise ValueError(
-            f"{caller} needs a policy with a network, FlowMapPolicy(module, ...); "
-            f"{type(policy).__name__} has none"
-        )
-
-
-def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> float:
-    """Learning-rate factor: linear warm-up, constant, and a linear fall to 0 over the last share.
-
-    Args:
-        step: From 0.
-        steps: Length of the run.
-        warmup: Steps of the rise, at most a tenth of the run; 0 begins at the peak.
-        decay: Share of the run that falls.
-    """
-    warmup = max(min(warmup, steps // 10), 1)
-    rise = min(1.0, (step + 1) / warmup)
-    fall = min(1.0, (steps - step) / max(decay * steps, 1))
-    return rise * fall
-
-
-def ema(module: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of a module; a young one forgets faster, so short runs have it."""
-
-    def average(averaged: Any, current: Any, count: Tensor | int) -> None:
-        rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        for old, new in zip(averaged, current, strict=True):
-            old.lerp_(new, 1 - rate)
-
-    return AveragedModel(module, multi_avg_fn=average)
-
-
-class Trainer:
-    """Minimizes a loss over batches.
+class Trainer(Generic[Model]):
+    """A training before it runs, and its loop.
 
     Args:
         loss: A module from a batch to a TensorDict of scalars: those named `loss_*` are added and
             minimized, others are logged. Its trainable parameters are what is trained.
-        model: The part of `loss` whose weights are averaged; `Trainer.average` holds the average,
-            in evaluation mode.
-        sample_batch: A call of (generator) that draws a batch.
+        model: The part of `loss` whose weights are averaged.
+        sample_batch: A callable (generator) that draws a batch.
         steps: Gradient steps in all.
-        optimizer: A call of (parameters) that makes the optimizer; AdamW by default. Parameters
-            that it leaves out are not trained.
-        learning_rate: Peak, of the default optimizer.
-        warmup: Steps of linear warm-up; 0 for none.
-        decay: Share of the run over which the learning rate falls to 0; 0 for no fall.
-        clip_norm: Largest norm of the gradient; infinity clips nothing.
-        ema_decay: Of the averaged weights, in [0, 1).
-        precision: "fp32" or "bf16" (autocast).
         generator: Source of all randomness of the run, or a seed.
-        folder: Where metrics and checkpoints go; None keeps nothing.
-        checkpoint_every: Steps between checkpoints.
-        log_every: Steps between lines of metrics, each a mean over them.
-        evaluate: A call of (step, averaged model) -> metrics, at each checkpoint and at the end,
-            after the checkpoint is written. What it draws changes nothing in the training.
-        stop: A call of (averaged model, metrics) after each evaluation; True ends the run there.
-        progress: A call of (step, steps, metrics) after each step; metrics are the newest line's.
-        meter: Counts what the training costs. Its total is part of each checkpoint, so that a run
-            that was cut has counted each of its steps once.
+        folder: Where metrics and checkpoints go; None saves nothing.
+        options: Of the training.
+        held: Modules that are in evaluation mode and take no gradient while it runs.
+
+    Attributes:
+        stopped: Whether an evaluation ended the run.
+        progress: A callable (step, steps, metrics), called after each step.
 
     Raises:
         ValueError: If there is nothing to train, or a number is none of its kind.
@@ -139,99 +78,64 @@ class Trainer:
     def __init__(
         self,
         loss: nn.Module,
-        model: nn.Module,
+        model: Model,
         sample_batch: Callable[[torch.Generator], TensorDictBase],
         *,
         steps: int,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
-        learning_rate: float = 1e-3,
-        warmup: int = 100,
-        decay: float = 0.2,
-        clip_norm: float = 1.0,
-        ema_decay: float = 0.999,
-        precision: str = "fp32",
         generator: torch.Generator | int | None = None,
         folder: str | Path | None = None,
-        checkpoint_every: int = 500,
-        log_every: int = 50,
-        evaluate: Callable[[int, nn.Module], dict[str, float]] | None = None,
-        stop: Callable[[nn.Module, dict[str, float]], bool] | None = None,
-        progress: Callable[[int, int, dict[str, float]], None] | None = None,
-        meter: Meter | None = None,
+        options: TrainingOptions = TrainingOptions(),  # noqa: B008 (it is frozen)
+        held: Iterable[nn.Module] = (),
     ):
-        check_precision(precision)
-        learning_rate = checks.positive("learning_rate", learning_rate)
-        self.steps = checks.count("steps", steps)
-        self.warmup = checks.count("warmup", warmup, least=0)
-        self.decay = checks.fraction("decay", decay)
-        # infinity is no number to `positive`, and means here that nothing is clipped
-        unlimited = isinstance(clip_norm, float) and clip_norm == math.inf
-        self.clip_norm = clip_norm if unlimited else checks.positive("clip_norm", clip_norm)
-        ema_decay = checks.fraction("ema_decay", ema_decay, one=False)
-        self.checkpoint_every = checks.count("checkpoint_every", checkpoint_every)
-        self.log_every = checks.count("log_every", log_every)
-        self.generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
-        for name, call, arguments in (
-            ("optimizer", optimizer, "(parameters)"),
-            ("evaluate", evaluate, "(step, model)"),
-            ("stop", stop, "(model, metrics)"),
-            ("progress", progress, "(step, steps, metrics)"),
-        ):
-            if call is not None:
-                checks.called(name, call, arguments)
-        self.folder = None if folder is None else as_folder(folder)
-        self.loss, self.model, self.sample_batch = loss, model, sample_batch
-        trainable = [p for p in loss.parameters() if p.requires_grad]
-        if not trainable:
-            raise ValueError(
-                "there is nothing to train: no parameter of the loss requires a gradient"
-            )
-        make = optimizer or (lambda p: torch.optim.AdamW(p, lr=learning_rate, weight_decay=0.0))
-        self.optimizer = checks.instance(
-            "optimizer(parameters)",
-            make(trainable),
-            torch.optim.Optimizer,
-            "a torch.optim.Optimizer",
-        )
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self._with_gradient = list(dict.fromkeys([*trainable, *self.parameters]))
-        self.average = ema(model, ema_decay).requires_grad_(False).eval()
-        self.precision, self.device = precision, trainable[0].device
-        self.evaluate, self.stop, self.progress = evaluate, stop, progress
-        self.meter = meter or Meter()
-        self.step, self.evaluated, self.stopped = 0, 0, False
-        self._means, self._buffers = Means(), BufferBackup(loss)
-        self._randomness = GlobalRandomness(self.generator, self.device)
-        self._state = TrainingState(
-            loss, self.average, self.optimizer, self.generator, self.device, self._means
-        )
+        self.options, self.held = options, tuple(held)
+        self.steps, self.progress = checks.count("steps", steps), options.progress
+        generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
+        self.descent = Descent(loss, model, sample_batch, self.steps, generator, options)
+        self.means = Means()
+        self.state = TrainingState(self.descent, self.means)
+        self.checkpoints = None if folder is None else Checkpoints(folder, self.state)
+        self.evaluated, self.stopped = 0, False
+        self._randomness = GlobalRandomness(generator, self.descent.device)
+        if options.compile:
+            # after the average, which is a copy of the model as it is
+            network = model.module if isinstance(model, TrainablePolicy) else model
+            network.compile()
 
-    def run(self) -> nn.Module:
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.descent.step
+
+    @property
+    def average(self) -> AveragedModel:
+        """The averaged model, `average.module`, in evaluation mode."""
+        return self.descent.average
+
+    def run(self) -> Model:
         """Train from the newest checkpoint, or from the start, to the end; the averaged model.
 
         A step that raises leaves a checkpoint of all steps before it. With a folder SIGINT and
         SIGTERM end the run after the step in which they come, and leave a checkpoint too.
 
         Raises:
-            FloatingPointError: If a loss, a gradient or a weight is not finite. What was kept
+            FloatingPointError: If a loss, a gradient or a weight is not finite. What was saved
                 before stays.
             Interrupted: After such a signal.
         """
-        if _REHEARSAL.get():
-            raise _Rehearsed
-        with self._randomness, self._interruptible() as pending:
-            if self.folder is not None:
-                self.resume()
-            with MetricsLog(self.folder, self.step, self.evaluated == self.step) as log:
+        if _DRY_RUN.get():
+            raise _Built
+        with frozen(*self.held), self._randomness, self._interruptible() as pending:
+            self.resume()
+            path = None if self.checkpoints is None else self.checkpoints.path
+            with MetricsLog(path, self.step, self.evaluated == self.step) as log:
                 if self._at_checkpoint:
                     self._evaluate(log)
                 self._train(log, pending)
-        return self.average.module
+        return cast(Model, self.average.module)
 
     def _train(self, log: MetricsLog, pending: PendingSignal) -> None:
         metrics: dict[str, float] = {}
-        self._means.go_on()
+        self.means.go_on()
         while self.step < self.steps and not self.stopped:
             self._end_if_asked(pending)
             try:
@@ -240,17 +144,16 @@ class Trainer:
                 # what failed may have been ended by the same signal, as workers of a reward are
                 self._end_if_asked(pending)
                 raise
-            self._means.add(scalars)
-            if self.step % self.log_every == 0 or self.step == self.steps:
-                metrics = self._means.take()
+            self.means.add(scalars)
+            if self.step % self.options.log_every == 0 or self.step == self.steps:
+                metrics = self.means.take()
                 log(self.step, metrics)
             if self.progress is not None:
                 self.progress(self.step, self.steps, metrics)
             if self._at_checkpoint:
                 self._check_weights()
-                if self.folder is not None:
-                    log.flush()
-                    self.save()
+                log.flush()
+                self.save()
                 self._evaluate(log)
 
     def train_step(self) -> dict[str, Tensor]:
@@ -262,96 +165,68 @@ class Trainer:
         Raises:
             FloatingPointError: If a loss or a gradient is not finite; it names the term.
         """
-        before, counted = self._random_state(), self.meter.total
-        self._buffers.take()
         try:
-            scalars, norm = self._differentiate(before)
+            return self.descent()
         except Exception:
-            self._undo(before)
-            self.meter.total = counted
-            if self.folder is not None and self._infinite_weight() is None:
+            if self.descent.infinite_weight() is None:
                 self.save()
             raise
-        self._update(norm)
-        return {**{name: value.detach() for name, value in scalars.items()}, "gradient_norm": norm}
 
-    def _differentiate(self, before: RandomState) -> tuple[dict[str, Tensor], Tensor]:
-        """The loss's scalars on a batch, and the norm of the gradient that is left in `.grad`."""
-        scalars = self._scalars()
-        total = torch.stack(list(_losses(scalars).values())).sum()
-        self._clear_gradients()
-        total.backward()
-        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        # asked once: each time a GPU must be waited for
-        if not torch.isfinite(total.detach()) & torch.isfinite(norm):
-            raise FloatingPointError(self._what_is_not_finite(scalars, before))
-        return scalars, norm
+    def save(self) -> None:
+        """Write a checkpoint, where there is a folder."""
+        if self.checkpoints is not None:
+            self.checkpoints.save()
 
-    def _scalars(self) -> dict[str, Tensor]:
-        """What the loss says of a batch."""
-        batch = self.sample_batch(self.generator)
-        with autocast(self.precision, self.device):
-            return dict(self.loss(batch.to(self.device)).items())
+    def resume(self) -> bool:
+        """Continue from the folder's checkpoint if there is one; whether there was.
 
-    def _update(self, norm: Tensor) -> None:
-        clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-        factor = schedule(self.step, self.steps, self.warmup, self.decay)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
-        self.optimizer.step()
-        # an autocast around the whole run would keep casts of the weights as they were
-        torch.clear_autocast_cache()
-        self.average.update_parameters(self.model)
-        self.step += 1
+        Raises:
+            CheckpointError: If the checkpoint is damaged, of another training, or of weights that
+                are not finite.
+        """
+        found = None if self.checkpoints is None else self.checkpoints.resume(self.steps)
+        if found is not None:
+            self.evaluated, self.stopped = found
+        return found is not None
 
-    def _what_is_not_finite(self, scalars: dict[str, Tensor], before: RandomState) -> str:
-        """What to say of a step whose loss or gradient is not finite."""
-        values = {name: value.item() for name, value in _losses(scalars).items()}
-        if (weight := self._infinite_weight()) is not None:
-            return f"{weight} is not finite at step {self.step}: {RUNAWAY}"
-        if not all(map(math.isfinite, values.values())):
-            return f"the loss is not finite at step {self.step}: {show_terms(values)}"
-        # each term alone, on the same batch again, whose graph is gone by now
-        self._undo(before)
-        norms = gradient_norms(_losses(self._scalars()), self.parameters)
-        return (
-            f"the norm of the gradient is not finite at step {self.step}: {show_terms(norms)}, "
-            f"where the loss is finite: {show_terms(values)}"
+    @property
+    def _at_checkpoint(self) -> bool:
+        every = self.options.checkpoint_every
+        return self.step > 0 and (self.step % every == 0 or self.step == self.steps)
+
+    def _evaluate(self, log: MetricsLog) -> None:
+        """Evaluate the averaged model, unless that was done at this step before."""
+        evaluate, stop, randomness = (
+            self.options.evaluate,
+            self.options.stop,
+            self.descent.randomness,
         )
-
-    def _infinite_weight(self) -> str | None:
-        """Name of a weight, or of an average, that is not finite."""
-        return infinite_parameter(self.loss) or infinite_parameter(self.average)
+        if evaluate is None or self.evaluated == self.step:
+            return
+        randomness = self.descent.randomness
+        before = randomness.state
+        try:
+            metrics = evaluate(self.step, self.average.module)
+            log(self.step, metrics)
+            self.stopped = stop is not None and stop(self.average.module, metrics)
+        finally:
+            randomness.state = before
+        self.evaluated = self.step
+        if self.checkpoints is not None:
+            self.checkpoints.save_evaluated(self.stopped)
 
     def _check_weights(self) -> None:
-        """Refuse weights that are not finite, before they are kept or judged."""
-        if (weight := self._infinite_weight()) is not None:
-            kept = "" if self.folder is None else "; the checkpoint before it is kept"
+        """Refuse weights that are not finite, before they are saved or evaluated."""
+        if (weight := self.descent.infinite_weight()) is not None:
+            stays = "" if self.checkpoints is None else "; the checkpoint before it stays"
             raise FloatingPointError(
-                f"{weight} is not finite after step {self.step}: {RUNAWAY}{kept}"
+                f"{weight} is not finite after step {self.step}: {DIVERGED}{stays}"
             )
-
-    def _clear_gradients(self) -> None:
-        for parameter in self._with_gradient:
-            parameter.grad = None
-
-    def _random_state(self) -> RandomState:
-        return self.generator.get_state(), global_state(self.device)
-
-    def _set_random_state(self, state: RandomState) -> None:
-        self.generator.set_state(state[0])
-        set_global_state(state[1], self.device)
-
-    def _undo(self, before: RandomState) -> None:
-        """Take back what a step did before it came to change the weights."""
-        self._set_random_state(before)
-        self._buffers.restore()
-        self._clear_gradients()
 
     @contextmanager
     def _interruptible(self) -> Iterator[PendingSignal]:
         # without a folder there is nothing to save, and a signal acts at once
-        if self.folder is None:
+        if self.checkpoints is None:
             yield pending_signal()
             return
         with deferred_signals() as pending:
@@ -361,93 +236,8 @@ class Trainer:
         if pending.signal is None:
             return
         where = f"after step {self.step} of {self.steps}"
-        if self.folder is not None:
+        if self.checkpoints is not None:
             self._check_weights()
             self.save()
-            where += f"; {self.folder} has a checkpoint to go on from"
+            where += f"; {self.checkpoints.path} has a checkpoint to go on from"
         pending.raise_if_any(where)
-
-    @property
-    def _at_checkpoint(self) -> bool:
-        return self.step > 0 and (self.step % self.checkpoint_every == 0 or self.step == self.steps)
-
-    def _evaluate(self, log: MetricsLog) -> None:
-        """Judge the averaged model, unless it was judged at this step before."""
-        if self.evaluate is None or self.evaluated == self.step:
-            return
-        before = self._random_state()
-        try:
-            metrics = self.evaluate(self.step, self.average.module)
-            log(self.step, metrics)
-            self.stopped = self.stop is not None and self.stop(self.average.module, metrics)
-        finally:
-            self._set_random_state(before)
-        self.evaluated = self.step
-        if self.folder is not None:
-            facts = {"step": self.step, "stopped": self.stopped, **self._counted()}
-            save_folder(self.folder / EVALUATED, {}, facts)
-
-    def save(self) -> None:
-        """Write a checkpoint of everything that resuming to the same bits needs."""
-        tensors, facts = self._state.collect()
-        # weights are checked before; a dropped candidate has the log-weight -inf
-        facts = {"step": self.step, **facts, **self._counted()}
-        save_folder(self._checkpoint_folder, tensors, facts, allow_nonfinite=True)
-
-    def _counted(self) -> dict[str, Any]:
-        return {COUNTED: dict(self.meter.total.items())}
-
-    def _count_from(self, facts: dict[str, Any]) -> None:
-        """Go on counting from what was kept; earlier versions kept nothing."""
-        if COUNTED in facts:
-            self.meter.total = Cost(**facts[COUNTED])
-
-    @property
-    def _checkpoint_folder(self) -> Path:
-        if self.folder is None:
-            raise ValueError("this run keeps nothing: give it a folder to save and resume")
-        return self.folder / CHECKPOINT
-
-    def resume(self) -> bool:
-        """Continue from the folder's checkpoint if there is one; whether there was.
-
-        Raises:
-            CheckpointError: If the checkpoint is damaged, of another training, or of weights that
-                are not finite.
-        """
-        folder = self._checkpoint_folder
-        if not is_saved(folder):
-            return False
-        tensors, facts = load_folder(folder, allow_nonfinite=True)
-        try:
-            step = checks.count("step", facts["step"], least=0)
-            if step > self.steps:
-                raise CheckpointError(f"{folder} is at step {step} of a run of {self.steps}")
-            self._state.load(tensors, facts, str(folder))
-            if (weight := self._infinite_weight()) is not None:
-                raise CheckpointError(f"{folder} is of weights that are not finite: {weight}")
-            self.step = step
-            self._count_from(facts)
-            self.evaluated, self.stopped = self._judged(facts)
-        except CheckpointError:
-            raise
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder} is no checkpoint of this training: {type(error).__name__}: {error}"
-            ) from error
-        return True
-
-    def _judged(self, facts: dict[str, Any]) -> tuple[int, bool]:
-        """The step of the last evaluation, and whether it stopped the run."""
-        if "stopped" in facts:  # kept here, after the evaluation, by earlier versions
-            return self.step, checks.flag("stopped", facts["stopped"])
-        folder = self._checkpoint_folder.with_name(EVALUATED)
-        found = load_folder(folder)[1] if is_saved(folder) else {}
-        if found.get("step") != self.step:
-            return 0, False
-        self._count_from(found)
-        return self.step, checks.flag("stopped", found["stopped"])
-
-
-def _losses(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in scalars.items() if name.startswith("loss")}

@@ -8,14 +8,17 @@ from alignflow.distillation import (
     ESD,
     LSD,
     PSD,
+    Damped,
     FlowMapLoss,
     LogitNormalTimes,
     LossWeight,
+    SquaredError,
     UniformTimes,
     build_loss,
 )
 from alignflow.interpolants import Trigonometric
 from alignflow.policies import FlowMapPolicy
+from alignflow.predictions import AverageVelocity
 
 
 class Linear(torch.nn.Module):
@@ -31,6 +34,11 @@ class Linear(torch.nn.Module):
 
 class Recorder(torch.nn.Module):
     """v = 0, and the condition that it was asked with last."""
+
+    prediction = AverageVelocity()
+
+    def noise(self, n, generator):
+        return torch.randn(n, 1, generator=generator)
 
     def average_velocity(self, x, s, t, condition):
         self.condition = condition
@@ -50,7 +58,7 @@ def test_the_anchor_is_flow_matching_on_the_diagonal(batch, generator):
     assert "loss_map" not in loss.keys()
 
 
-def test_the_two_terms_weigh_as_their_shares_of_the_rows(batch):
+def test_the_two_terms_weigh_as_their_fractions_of_the_rows(batch):
     policy = FlowMapPolicy(Linear(), (1,))
     few = FlowMapLoss(policy, PSD(), diagonal_fraction=0.25, generator=seeded(1))(batch)
     many = FlowMapLoss(policy, PSD(), diagonal_fraction=0.75, generator=seeded(1))(batch)
@@ -64,21 +72,21 @@ def test_no_row_on_the_diagonal_leaves_the_rule_alone(batch, generator):
     assert set(loss.keys()) == {"loss_map"}
 
 
-def test_a_damped_row_pulls_the_less_the_longer_its_residual_is():
-    """One row: its loss l and its pull are 1 / (1 + l / |x1 - x0|^2) of what they were."""
+def test_damped_down_weights_a_row_by_its_residual():
+    """One row: its loss l and its gradient are multiplied by 1 / (1 + l / |x1 - x0|^2)."""
     row, x0 = TensorDict({"data": torch.ones(1, 1)}, 1), torch.randn(1, 1, generator=seeded(1))
-    losses, pulls = [], []
-    for damped in (False, True):
+    losses, gradients = [], []
+    for regression in (SquaredError(), Damped()):
         policy = FlowMapPolicy(Linear(a=2.0), (1,))
-        options = {"diagonal_fraction": 0.0, "damped": damped, "generator": seeded(1)}
+        options = {"diagonal_fraction": 0.0, "regression": regression, "generator": seeded(1)}
         loss = FlowMapLoss(policy, LSD(), **options)(row)["loss_map"]
         loss.backward()
         losses.append(loss.item())
-        pulls.append(policy.module.a.grad.item())
-    share = 1 / (1 + losses[0] / (1 - x0).square().item())
-    assert share < 0.9
-    assert losses[1] / losses[0] == pytest.approx(share, rel=1e-5)
-    assert pulls[1] / pulls[0] == pytest.approx(share, rel=1e-5)
+        gradients.append(policy.module.a.grad.item())
+    factor = 1 / (1 + losses[0] / (1 - x0).square().item())
+    assert factor < 0.9
+    assert losses[1] / losses[0] == pytest.approx(factor, rel=1e-5)
+    assert gradients[1] / gradients[0] == pytest.approx(factor, rel=1e-5)
 
 
 def test_a_teacher_replaces_the_data_and_is_not_trained(batch, generator):
@@ -154,7 +162,7 @@ def test_meanflow_on_the_diagonal_is_flow_matching(batch):
     torch.testing.assert_close(meanflow(batch)["loss_map"], plain(batch)["loss_diagonal"])
 
 
-def test_meanflow_wants_its_own_placement():
+def test_meanflow_needs_its_placement():
     policy = FlowMapPolicy(Linear(), (1,))
     for rule in (PSD(), LSD(), ESD()):
         with pytest.raises(ValueError, match="MeanFlow"):
@@ -173,7 +181,7 @@ def test_the_loss_weight_is_best_at_the_logarithm_of_the_loss():
     assert slope.item() == pytest.approx(0, abs=1e-5)
 
 
-def test_dropped_conditions_are_the_stated_share(generator):
+def test_dropped_conditions_are_the_stated_fraction(generator):
     policy = Recorder()
     loss = FlowMapLoss(policy, condition_dropout=0.25, generator=generator)
     labels = torch.ones(10_000, dtype=torch.long)
@@ -230,7 +238,7 @@ def test_other_interpolants_change_states_and_velocities(batch):
     assert not torch.allclose(linear["loss_diagonal"], bent["loss_diagonal"])
 
 
-def test_unknown_losses_and_shares_are_refused():
+def test_unknown_losses_and_fractions_are_refused():
     policy = FlowMapPolicy(Linear(), (1,))
     with pytest.raises(ValueError, match="loss must be one of flow_matching, psd.*got 'magic'"):
         build_loss("magic", policy)

@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torch import nn
 
 import alignflow as af
-from alignflow.distillation.posterior import GLASSTeacher, in_context
+from alignflow.distillation.inner_flow import GLASSTeacher, in_context
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.reward_module import reward
 from alignflow.targets import GaussianMixture
@@ -115,19 +115,19 @@ def test_draws_of_normal_data_are_right_before_they_are_trained(base, target, ge
         assert (drawn.std(1) - posterior.covariances[:, 0, 0].sqrt()).abs().max() < 0.1
 
 
-def test_the_deviation_of_the_data_is_measured(base, target, generator):
+def test_the_standard_deviation_of_the_data_is_measured(base, target, generator):
     learned = af.learn_posterior(base, target, steps=1, batch_size=20_000, generator=generator)
     assert learned.data_std == pytest.approx(0.5**0.5, abs=0.02)
 
 
-def test_what_was_trained_keeps_its_deviation(base, target, generator):
+def test_what_was_trained_keeps_its_standard_deviation(base, target, generator):
     started = base.with_context(0.3)
     learned = af.learn_posterior(started, target, steps=1, batch_size=64, generator=generator)
     assert learned.data_std == 0.3
 
 
-def test_contexts_are_the_path_to_their_own_row(generator):
-    rows = in_context(TensorDict({"data": torch.full((4000, 1), 3.0)}, 4000), generator)
+def test_contexts_are_the_path_to_their_own_row(base, generator):
+    rows = in_context(TensorDict({"data": torch.full((4000, 1), 3.0)}, 4000), base, generator)
     time, state = rows["condition", "time"], rows["condition", "state"]
     rest = (state[:, 0] - 3 * time) / (1 - time)
     assert rest.mean().abs() < 5 / 4000**0.5 and abs(rest.std() - 1) < 0.06
@@ -180,12 +180,12 @@ def test_labels_reach_the_network(base, generator):
     assert drawn.shape == (4, 2, 1)
 
 
-def test_dropout_takes_labels_and_leaves_times_and_states(generator):
+def test_dropout_takes_labels_and_leaves_times_and_states(base, generator):
     rows = TensorDict({"data": torch.randn(500, 1), "condition": torch.ones(500).long()}, [500])
-    context = in_context(rows, generator, dropout=0.25)["condition"]
+    context = in_context(rows, base, generator, dropout=0.25)["condition"]
     assert set(context["label"].tolist()) == {-1, 1}
     assert (context["time"] >= 0).all() and not (context["state"] == -1).any()
-    kept = in_context(rows, torch.Generator().manual_seed(1))["condition"]
+    kept = in_context(rows, base, torch.Generator().manual_seed(1))["condition"]
     assert torch.equal(kept["label"], rows["condition"])
 
 

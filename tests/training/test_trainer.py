@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +13,10 @@ from tensordict import TensorDict
 from torch import nn
 
 from alignflow.checkpoint import CheckpointError, load_folder, save_folder
-from alignflow.training import Interrupted, Trainer
+from alignflow.training import Interrupted, Trainer, TrainingOptions
 
 STEPS = 12
+STORED = Path(__file__).parent / "stored"
 
 
 class Fit(nn.Module):
@@ -72,8 +75,9 @@ def draw(generator):
 
 
 def trainer(loss, folder=None, **options):
-    settings = {"steps": STEPS, "checkpoint_every": 4, "log_every": 3, "folder": folder}
-    return Trainer(loss, loss, draw, **settings | options)
+    settings, rest = TrainingOptions.split({"checkpoint_every": 4, "log_every": 3} | options)
+    rest = {"steps": STEPS, "folder": folder} | rest
+    return Trainer(loss, loss, draw, **rest, options=settings)
 
 
 def same(one, other):
@@ -83,7 +87,7 @@ def same(one, other):
 
 def everything(trainer):
     """All that a step changes."""
-    tensors, facts = trainer._state.collect()
+    tensors, facts = trainer.state.collect()
     return {name: tensor.clone() for name, tensor in tensors.items()}, facts["optimizer_state"]
 
 
@@ -235,9 +239,10 @@ def test_a_checkpoint_of_an_earlier_version_is_continued(tmp_path):
         ours.train_step()
     ours.save()
     tensors, facts = load_folder(tmp_path / "checkpoint")
-    tensors = {name: x for name, x in tensors.items() if not name.startswith(("random", "means"))}
-    for name in [name for name in tensors if name.startswith("optimizer.state.")]:
-        tensors[name.replace(".state", "")] = tensors.pop(name)
+    newer = ("random", "means", "optimizer")
+    tensors = {name: x for name, x in tensors.items() if not name.startswith(newer)}
+    for index, state in ours.descent.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": x for name, x in state.items()}
     old = {"step": 4, "stopped": False, "optimizer": {}, "averaged": facts["averaged"]}
     save_folder(tmp_path / "checkpoint", tensors, old)
     judged = []
@@ -248,6 +253,19 @@ def test_a_checkpoint_of_an_earlier_version_is_continued(tmp_path):
             assert torch.equal(found, everything(ours)[0][name]), name
     resumed.run()
     assert judged == [8, 12]
+
+
+@pytest.mark.parametrize("name", ["adam", "counting"])
+def test_a_checkpoint_of_an_optimizer_by_numbers_is_continued(name, tmp_path):
+    """As stored before states went by the names of parameters; it was cut after step 5."""
+    optimizer = Counting if name == "counting" else None
+    shutil.copytree(STORED / name, tmp_path / "checkpoint")
+    resumed, whole = (trainer(Fit(), folder, optimizer=optimizer) for folder in (tmp_path, None))
+    assert resumed.resume() and resumed.step == 5
+    # another processor may round another way
+    torch.testing.assert_close(dict(resumed.run().state_dict()), dict(whole.run().state_dict()))
+    state = resumed.descent.optimizer.state_dict()
+    torch.testing.assert_close(state, whole.descent.optimizer.state_dict())
 
 
 def test_a_checkpoint_of_another_training_is_refused_by_name(tmp_path):
@@ -269,7 +287,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(tmp_path):
 def test_a_checkpoint_of_weights_that_are_not_finite_is_refused(tmp_path):
     ours = trainer(Fit(), tmp_path)
     with torch.no_grad():
-        ours.loss.get_parameter("linear.bias").fill_(math.nan)
+        ours.descent.loss.get_parameter("linear.bias").fill_(math.nan)
     ours.save()
     with pytest.raises(CheckpointError, match="of weights that are not finite: linear.bias"):
         trainer(Fit(), tmp_path).run()
@@ -296,7 +314,7 @@ def test_no_step_is_taken_on_a_gradient_that_is_not_finite_and_its_term_is_named
     ):
         ours.train_step()
     assert unchanged(ours, before)
-    assert all(p.grad is None for p in ours.loss.parameters())
+    assert all(p.grad is None for p in ours.descent.loss.parameters())
     resumed = trainer(Fit(poison=poison, dtype=torch.float32), tmp_path)
     assert resumed.resume() and unchanged(resumed, before)
 
@@ -393,7 +411,7 @@ def test_an_autocast_around_the_run_keeps_no_old_weights():
 def test_there_are_runs_without_a_rise_or_a_fall_of_the_rate(warmup, decay):
     rates = []
     ours = trainer(Fit(), warmup=warmup, decay=decay, learning_rate=0.5)
-    ours.progress = lambda *_: rates.append(ours.optimizer.param_groups[0]["lr"])
+    ours.progress = lambda *_: rates.append(ours.descent.optimizer.param_groups[0]["lr"])
     ours.run()
     assert rates == [0.5 * ((12 - k) / 12 if decay else 1) for k in range(12)]
 

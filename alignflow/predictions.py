@@ -1,0 +1,109 @@
+r"""What a network predicts of a jump, and how a loss regresses it.
+
+One object a parametrization. A loss of flow maps asks it alone, and so serves average velocities,
+mean denoisers and logits on the simplex alike:
+
+.. math::
+    \text{average velocity}\quad & v_{s,t} = g\, v_{s,u} + (1-g)\, v_{u,t}(X_{s,u}),
+        \quad g = \tfrac{u-s}{t-s} \\
+    \text{mean denoiser}\quad & \delta_{s,t} = x + (1-s)\, v_{s,t}
+
+Source: Boffi et al. 2025 (2505.18825) for the semigroup of average velocities.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from alignflow.interpolants import expand_time, flow_map_from_average_velocity
+from alignflow.regressions import Damped, Regression, SquaredError
+
+__all__ = ["PREDICTIONS", "AverageVelocity", "MeanDenoiser", "Prediction"]
+
+
+class Prediction:
+    """How jumps are predicted and regressed: what a new parametrization implements.
+
+    Attributes:
+        regression: What a loss regresses predictions by, unless it is given another.
+        robust: The same for jumps that a model learns from itself while its velocity is tuned,
+            where residuals may be outliers.
+        is_velocity: Whether predictions are average velocities, so that they can be differentiated
+            in time and added, as LSD and ESD do.
+        velocity_at_end: Whether the model's velocity is defined at time 1. Where it is 0/0 there,
+            LSD compares denoisers.
+    """
+
+    regression: ClassVar[Regression]
+    robust: ClassVar[Regression]
+    is_velocity: ClassVar[bool] = False
+    velocity_at_end: ClassVar[bool] = False
+
+    def predict(self, policy: Any, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """The policy's prediction for the jump from s to t, as the regression takes it."""
+        raise NotImplementedError
+
+    def average_velocity(self, prediction: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """v_{s,t}(x), (N, *E), of a prediction."""
+        raise NotImplementedError
+
+    def jump(self, prediction: Tensor, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """X_{s,t}(x), (N, *E), of a prediction."""
+        velocity = self.average_velocity(prediction, x, s)
+        return flow_map_from_average_velocity(x, s, t, velocity)
+
+    def target(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What a prediction on the diagonal is regressed on, of a velocity (N, *E) at x and t."""
+        raise NotImplementedError
+
+    def semigroup(
+        self, first: Tensor, second: Tensor, fraction: Tensor, s: Tensor, u: Tensor, t: Tensor
+    ) -> Tensor:
+        """What a prediction for s to t is regressed on, of those for two jumps through u.
+
+        Args:
+            first: Prediction for s to u at x.
+            second: Prediction for u to t at X_{s,u}(x).
+            fraction: (u-s) / (t-s), (N,).
+            s: (N,).
+            u: (N,).
+            t: (N,).
+        """
+        raise NotImplementedError
+
+
+class AverageVelocity(Prediction):
+    """The average velocity v_{s,t}, regressed on average velocities."""
+
+    regression = SquaredError()
+    robust = Damped()
+    is_velocity = True
+    velocity_at_end = True
+
+    def predict(self, policy: Any, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
+        return policy.average_velocity(x, s, t, condition)
+
+    def average_velocity(self, prediction: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        return prediction
+
+    def target(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return velocity
+
+    def semigroup(
+        self, first: Tensor, second: Tensor, fraction: Tensor, s: Tensor, u: Tensor, t: Tensor
+    ) -> Tensor:
+        return torch.lerp(second, first, expand_time(fraction, first))
+
+
+class MeanDenoiser(AverageVelocity):
+    """The mean denoiser delta_{s,t}, regressed as the average velocity (delta - x) / (1-s)."""
+
+    velocity_at_end = False
+
+
+PREDICTIONS: dict[str, Prediction] = {
+    "average_velocity": AverageVelocity(),
+    "mean_denoiser": MeanDenoiser(),
+}
+"""Of a policy's `parametrization`."""
