@@ -22,7 +22,7 @@ Run a pipeline from a config: its stages in order, into a folder under outputs/.
 
   alignflow run experiment=avatars_glasses                   the demo: steer, tune, judge, report
   alignflow run experiment=ring seed=1 strength=4            any key can be set
-  alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of yours
+  alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of your own
   alignflow run experiment=ring strength=1,2,4 --multirun             a sweep, for `report`
   alignflow run experiment=ring --cfg job --resolve          the config, and nothing run
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from alignflow.metrics import Estimate
 from alignflow.metrics.names import label
+from alignflow.tables import markdown_table
 
 from .convergence import curves, slope
 from .results import FLOOR, Row
@@ -22,7 +23,6 @@ __all__ = [
     "cells",
     "floor_line",
     "markdown",
-    "markdown_table",
     "rich_tables",
     "slopes",
     "summary",
@@ -137,12 +137,6 @@ def markdown(rows: Sequence[Row]) -> str:
     if found := summary(rows):
         parts.insert(0, f"## All cases\n\n{markdown_table(SUMMARY_HEAD, found)}")
     return "\n\n".join(parts)
-
-
-def markdown_table(head: Sequence[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """Rows under a head as a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _rich(title: str, head: Iterable[str], rows: Iterable[list[str]]) -> Table:

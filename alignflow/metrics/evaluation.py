@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from alignflow.html_table import html_table
+from alignflow.tables import html_table
 
 from .estimate import Estimate
 from .names import current

@@ -28,7 +28,7 @@ __all__ = [
     "find_reward",
 ]
 
-LOCAL_MODULE = ". A module of yours must lie in the working directory or be installed"
+LOCAL_MODULE = ". A module of your own must lie in the working directory or be installed"
 
 
 def build(node: DictConfig) -> Any:

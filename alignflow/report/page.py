@@ -12,7 +12,7 @@ from alignflow.metrics.names import label, lower_is_better
 from alignflow.results import ModelResult, ReportError, TiltResult
 
 from . import figures, graph, pictures, words
-from .figures import Plot, plot
+from .drawing import MODELS, Plot, plot
 from .run_folder import Run, read_run
 from .template import template, write
 
@@ -43,7 +43,7 @@ def build_report(run_folder: str | Path) -> Path:
 
 def render(run: Run) -> str:
     """The page's HTML."""
-    colors = {model.name: i % len(figures.MODELS) for i, model in enumerate(run.models)}
+    colors = {model.name: i % len(MODELS) for i, model in enumerate(run.models)}
     is_image = run.event == "image" and bool(run.samples)
     return template("page.html.jinja").render(
         run=run,

@@ -8,7 +8,7 @@ from alignflow.metrics.names import label
 from alignflow.results import ModelResult, ReportError
 
 from . import figures, words
-from .figures import Plot, plot
+from .drawing import MODELS, Plot, plot
 from .run_folder import RESULT, Run, read_run
 from .template import template, write
 
@@ -51,7 +51,7 @@ def build_sweep_report(folder: str | Path) -> Path:
         rows=rows,
         base=runs[0].base,
         # the first color is the base's
-        colors={name: 1 + i % (len(figures.MODELS) - 1) for i, name in enumerate(names)},
+        colors={name: 1 + i % (len(MODELS) - 1) for i, name in enumerate(names)},
         plots=_plots(runs, rows, names),
         held_out=list(dict.fromkeys(name for row in rows for name in row.model.held_out)),
         distances=list(dict.fromkeys(name for row in rows for name in row.model.distance_to_base)),
