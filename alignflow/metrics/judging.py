@@ -1,6 +1,7 @@
 """One call that judges samples: reward, diversity, distances to a reference, and judges."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -83,8 +84,8 @@ def evaluate(
             others = _reference(reference, chunks, generator).to(states)
             found |= _distances(states, others, generator)
             if features is not None:
-                sides = (_features(features, side, decode, batch_size) for side in (states, others))
-                found["frechet_distance"] = frechet_distance(*sides)
+                seen = partial(_features, features, decode, batch_size)
+                found["frechet_distance"] = frechet_distance(seen(states), seen(others))
     return Evaluation(found, len(states))
 
 
@@ -125,7 +126,7 @@ def _decoded(chunks: Chunks, decode: Callable[[Tensor], Any]) -> Iterator[tuple[
 
 
 def _features(
-    features: Callable[[Any], Tensor], states: Tensor, decode: Callable[[Tensor], Any], size: int
+    features: Callable[[Any], Tensor], decode: Callable[[Tensor], Any], size: int, states: Tensor
 ) -> Tensor:
     """Features (N, F) of states, so many at a time."""
     return torch.cat([features(own_copy(decode(part))) for part in states.split(size)])

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from alignflow.checks import did_you_mean
+from alignflow.conditions import take_rows
 from alignflow.listing import installed_rewards, names
 from alignflow.overrides import offer_installed_rewards
 from alignflow.reward_module import Reward, as_reward
@@ -105,8 +106,8 @@ def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor |
     """Labels of the rows of a larger set of samples: one for all, or several in turn."""
     if labels is None:
         return None
-    cycled = torch.tensor([labels] if isinstance(labels, int) else list(labels))
-    return cycled[torch.arange(rows.start or 0, rows.stop) % len(cycled)]
+    given = torch.tensor([labels] if isinstance(labels, int) else list(labels))
+    return take_rows(given, torch.arange(rows.start or 0, rows.stop) % len(given))
 
 
 def _make(node: Any) -> Any:
