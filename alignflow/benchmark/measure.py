@@ -29,14 +29,14 @@ class Truth:
     """The exact tilt of a case."""
 
     def __init__(self, case: Case):
-        self.case = case
+        self.case, tilt = case, case.tilt
         if isinstance(case.target, Empirical):
             # its rows are scored once, and then known
-            rewards = case.target.rewards(case.reward)
-            self.tilted = case.target.tilted(rewards, case.strength)
+            rewards = case.target.rewards(tilt.reward)
+            self.tilted = case.target.tilted(rewards, tilt.strength)
             self.mean_reward = (self.tilted.log_weight.softmax(0) @ rewards.double()).item()
             return
-        self.tilted = case.target.tilted(case.reward, case.strength)
+        self.tilted = case.target.tilted(tilt.reward, tilt.strength)
         draws = self.tilted.sample(DRAWS, generator=torch.Generator().manual_seed(0))
         self.mean_reward = self.score(draws).mean().item()
 
@@ -49,7 +49,8 @@ class Truth:
         with torch.no_grad():
             parts = states.split(10_000)
             decode = self.case.policy.decode
-            return torch.cat([self.case.reward.score(x, decode=decode) for x in parts]).double()
+            reward = self.case.tilt.reward
+            return torch.cat([reward.score(x, decode=decode) for x in parts]).double()
 
     @property
     def diverged(self) -> dict[str, float]:
@@ -89,7 +90,7 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
         return truth.distances(exact, reference_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     chosen = _resolved(options, case)
-    steerer = steer(case.policy, case.reward, strength=case.strength, **chosen)
+    steerer = steer(case.policy, case.tilt, **chosen)
     systems = 1 if options.get("particles") == "all" else samples
     _forget_peak()
     start = time.perf_counter()

@@ -35,8 +35,8 @@ def measure_tuned(
     try:
         tuned = finetune(
             case.policy,
-            MeteredReward(case.reward, meter),
-            strength=case.strength,
+            MeteredReward(case.tilt.reward, meter),
+            strength=case.tilt.strength,
             generator=torch.Generator().manual_seed(seed),
             **options,
         )
