@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from .checks import READS
 from .folder import RunFolder, read_json, write_json
-from .older import modernized_bindings
+from .older import METHODS, modernized
 from .settings import ConfigError
 
-__all__ = ["bind", "check_bindings", "check_unmixed"]
+__all__ = ["bind", "check_bindings", "check_unmixed", "modernized_bindings"]
 
 BINDING = "depends_on.json"
 # where and how fast a run is computed is no part of what it computes
@@ -84,6 +84,29 @@ def _dependences(config: DictConfig, stage: str) -> dict[str, Any]:
     for part in sorted(parts):
         _flatten(part, plain.get(part), found)
     return found
+
+
+def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What a stage was recorded to depend on, by dotted keys of this version.
+
+    Args:
+        recorded: Values by dotted key.
+        now: The same of the present config; where no strength was recorded, that of it counts.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in recorded.items():
+        *parents, last = key.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    was: dict[str, Any] = {}
+    for part, value in modernized(nested).items():
+        _flatten(part, value, was)
+    strengths = [was.pop(f"{part}.strength") for part in METHODS if f"{part}.strength" in was]
+    if "strength" in now:
+        was.setdefault("strength", next(iter(strengths), now["strength"]))
+    return was
 
 
 def _flatten(key: str, value: Any, found: dict[str, Any]) -> None:

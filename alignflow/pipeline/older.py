@@ -4,7 +4,7 @@ from typing import Any
 
 from .settings import ConfigError
 
-__all__ = ["KEYS", "TARGETS", "modernized", "modernized_bindings", "with_one_strength"]
+__all__ = ["KEYS", "METHODS", "TARGETS", "modernized", "with_one_strength"]
 
 _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
 
@@ -25,6 +25,7 @@ def modernized(config: Any) -> Any:
 
 
 METHODS = ("steerer", "finetuner")
+"""Parts in which the strength of a run stood."""
 
 
 def with_one_strength(config: dict[str, Any]) -> dict[str, Any]:
@@ -46,20 +47,3 @@ def with_one_strength(config: dict[str, Any]) -> dict[str, Any]:
             )
         config["strength"] = next(iter(strengths.values()), 1.0)
     return config
-
-
-def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """What a stage was recorded to depend on, by dotted keys of this version.
-
-    Args:
-        recorded: Values by dotted key.
-        now: The same of the present config: a strength that was not recorded is that of it.
-    """
-    was = {
-        ".".join(KEYS.get(part, part) for part in key.split(".")): modernized(value)
-        for key, value in recorded.items()
-    }
-    strengths = [was.pop(f"{part}.strength") for part in METHODS if f"{part}.strength" in was]
-    if "strength" in now:
-        was.setdefault("strength", next(iter(strengths), now["strength"]))
-    return was

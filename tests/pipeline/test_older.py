@@ -11,8 +11,9 @@ from alignflow import pipeline
 from alignflow.cli import main
 from alignflow.overrides import with_one_strength as words_with_one_strength
 from alignflow.pipeline import ConfigError
+from alignflow.pipeline.bindings import modernized_bindings
 from alignflow.pipeline.folder import RunFolder
-from alignflow.pipeline.older import TARGETS, modernized, modernized_bindings, with_one_strength
+from alignflow.pipeline.older import TARGETS, modernized, with_one_strength
 from alignflow.pipeline.targets import shipped_targets
 from alignflow.results import EvaluationResult, SteerResult
 
