@@ -19,6 +19,7 @@ import msgspec
 from torch import Tensor
 
 from alignflow.checkpoint import fact, load_folder
+from alignflow.metrics.estimate import Finite
 from alignflow.metrics.names import current
 from alignflow.results import (
     EvaluationResult,
@@ -66,9 +67,9 @@ class Drawing:
 class _Line(msgspec.Struct):
     """A line of metrics: a step of a training, or a stage's end."""
 
-    step: float
+    step: Finite
     stage: str | None = None
-    seconds: float | None = None
+    seconds: Finite | None = None
 
 
 class _Facts(msgspec.Struct):

@@ -117,10 +117,10 @@ def _parts(value: Any, kind: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _wanted(value: Any, kind: Any) -> str:
-    plain = _plain(kind)
+    kind, plain = _present(kind), _plain(kind)
     if _is_list(plain) and not isinstance(value, list):
         return "a list"
-    if kind is not plain and get_origin(kind) is Annotated:
+    if get_origin(kind) is Annotated:
         return next(meta.description for meta in kind.__metadata__ if meta.description)
     if get_origin(plain) is Literal:
         return f"one of {', '.join(get_args(plain))}"
@@ -133,9 +133,13 @@ def _wanted(value: Any, kind: Any) -> str:
 
 
 def _plain(kind: Any) -> Any:
-    """A kind without its constraints, and without None."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+    """A kind without None and without its constraints."""
+    kind = _present(kind)
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _present(kind: Any) -> Any:
+    """What a kind is where it is not None."""
     if get_origin(kind) in (Union, UnionType):
         (kind,) = (one for one in get_args(kind) if one is not NoneType)
     return kind

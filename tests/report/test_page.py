@@ -348,6 +348,14 @@ def test_a_file_that_is_not_json_is_named(bare_run):
     (bare_run / "metrics.jsonl").write_text('nonsense\n{"step": 1}\n')
     with pytest.raises(ReportError, match=r"metrics\.jsonl: line 1 is not JSON"):
         build_report(bare_run)
+    for line, message in (
+        ('{"step": "one"}', r"line 1\.step must be a finite number, got 'one'"),
+        ('{"step": 1, "seconds": "two"}', r"line 1\.seconds must be a finite number, got 'two'"),
+        ('{"loss": 1.0}', r"has no 'line 1\.step'"),
+    ):
+        (bare_run / "metrics.jsonl").write_text(line + "\n")
+        with pytest.raises(ReportError, match=rf"metrics\.jsonl.*{message}"):
+            build_report(bare_run)
     (bare_run / "stages/evaluate/result.json").write_text("{")
     with pytest.raises(ReportError, match=r"result\.json is not JSON"):
         build_report(bare_run)
