@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,64 +35,95 @@ def by_hydra(
         command: Its name.
         config_name: Of the primary config.
         words: Overrides and flags of Hydra's.
-        act: A call of (config, folder, command line that reproduces it).
+        act: A callable `(config, folder, command line that reproduces it)`.
         tell: Prints an error; the exit status.
         resumed: Whether a sweep began before, whose record of what it may import stands.
 
     Returns:
         The exit status.
     """
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
     from alignflow import hooks
 
-    statuses: list[int] = []
-    sweep: Path | None = None
-    given = os.environ.get(FULL_ERROR)
+    jobs = _Jobs(command, words, act, tell, resumed, os.environ.get(FULL_ERROR))
     hooks.made.clear()
-
-    @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIGS}", config_name=config_name)
-    def job(config) -> None:
-        nonlocal sweep
-        settings = HydraConfig.get()
-        folder = Path(os.path.relpath(settings.runtime.output_dir))
-        typed = shlex.join(["alignflow", command, *config_flags(words), *settings.overrides.task])
-        with _environment(FULL_ERROR, given):
-            try:
-                if settings.mode is RunMode.MULTIRUN:
-                    sweep = Path(settings.sweep.dir)
-                if sweep is not None and not resumed:
-                    from alignflow import sweeps  # imports torch
-
-                    sweeps.record(sweep, shlex.join(["alignflow", command, *words]), config)
-                act(config, folder, typed)
-            except Exception as error:
-                statuses.append(tell(error))
-
-    def start() -> None:
+    sys.argv = [f"alignflow {command}", *overrides_first(words)]
+    try:
         try:
-            # so that Hydra hands its errors on, and what is told of them is ours
+            jobs.start(config_name)
+        finally:
+            hooks.take_away(hooks.made)
+        jobs.report()
+    except KeyboardInterrupt as stop:
+        if jobs.sweep is not None:
+            note_resume(stop, jobs.sweep, "the sweep")
+        raise
+    return max(jobs.statuses, default=0)
+
+
+@dataclass
+class _Jobs:
+    """The jobs of one command line, and what became of them; see `by_hydra`.
+
+    Args:
+        full_error: What the user set of Hydra's variable of this name.
+    """
+
+    command: str
+    words: Sequence[str]
+    act: Callable[[Any, Path, str], None]
+    tell: Callable[[Exception], int]
+    resumed: bool
+    full_error: str | None
+    statuses: list[int] = field(default_factory=list)
+    sweep: Path | None = None
+
+    def start(self, config_name: str) -> None:
+        """Let Hydra compose the configs and run each."""
+        import hydra
+
+        # the nested function is what Hydra asks for: its one parameter is the config
+        @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIGS}", config_name=config_name)
+        def job(config: Any) -> None:
+            with _environment(FULL_ERROR, self.full_error):
+                self.run(config)
+
+        try:
+            # so that Hydra raises its errors, and the message is ours
             with _environment(FULL_ERROR, "1"):
                 job()
         except Exception as error:
-            statuses.append(tell(error))
-        finally:
-            hooks.take_away(hooks.made)
-        if sweep is not None and sweep.is_dir():
+            self.statuses.append(self.tell(error))
+
+    def run(self, config: Any) -> None:
+        """Act on one config, in its folder; an error is told."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        settings = HydraConfig.get()
+        folder = Path(os.path.relpath(settings.runtime.output_dir))
+        flags = config_flags(self.words)
+        typed = shlex.join(["alignflow", self.command, *flags, *settings.overrides.task])
+        try:
+            if settings.mode is RunMode.MULTIRUN:
+                self.sweep = Path(settings.sweep.dir)
+                self.record(self.sweep, config)
+            self.act(config, folder, typed)
+        except Exception as error:
+            self.statuses.append(self.tell(error))
+
+    def record(self, sweep: Path, config: Any) -> None:
+        """Record in a sweep that begins what this config of it may import."""
+        if not self.resumed:
+            from alignflow import sweeps  # imports torch
+
+            sweeps.record(sweep, shlex.join(["alignflow", self.command, *self.words]), config)
+
+    def report(self) -> None:
+        """Write the page of a sweep."""
+        if self.sweep is not None and self.sweep.is_dir():
             from alignflow import sweeps
 
-            sweeps.report(sweep)
-
-    sys.argv = [f"alignflow {command}", *overrides_first(words)]
-    try:
-        start()
-    except KeyboardInterrupt as stop:
-        if sweep is not None:
-            note_resume(stop, sweep, "the sweep")
-        raise
-    return max(statuses, default=0)
+            sweeps.report(self.sweep)
 
 
 @contextmanager

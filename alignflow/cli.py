@@ -7,6 +7,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import alignflow
 from alignflow import commands
@@ -21,9 +23,9 @@ usage: alignflow run experiment=NAME [key=value ...] [--multirun] [--cfg job] [-
 Run a pipeline from a config: its stages in order, into a folder under outputs/.
 
   alignflow run experiment=avatars_glasses                   the demo: steer, tune, judge, report
-  alignflow run experiment=ring seed=1 steerer.strength=4    any key can be set
+  alignflow run experiment=ring seed=1 strength=4            any key can be set
   alignflow run experiment=ring reward._target_=my_module.my_reward   a reward of your own
-  alignflow run experiment=ring steerer.strength=1,2,4 --multirun     a sweep, for `report`
+  alignflow run experiment=ring strength=1,2,4 --multirun             a sweep, for `report`
   alignflow run experiment=ring --cfg job --resolve          the config, and nothing run
 
 `alignflow list` shows what there is to choose from; --hydra-help has every flag of Hydra's.
@@ -39,6 +41,8 @@ A run that was cut goes on where it was.
   alignflow benchmark suite=exact_tilt suite.seeds=4 folder=outputs/mine
   alignflow benchmark suite=finetune 'only=[ring, tilt]'    a part of it, and later the rest
 """
+_REWARD = "a name that `alignflow list rewards` shows, or module:function"
+_RUN_FOLDER = "outputs/ring/2026-01-01_12-00-00"
 # not through argparse: everything behind these is Hydra's
 _BY_HYDRA = {"run": (commands.run, _RUN), "benchmark": (commands.benchmark, _BENCHMARK)}
 
@@ -46,7 +50,7 @@ _BY_HYDRA = {"run": (commands.run, _RUN), "benchmark": (commands.benchmark, _BEN
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # a reward of the user's own lies where the user is
+    # a reward of the user's lies in the working directory
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     if arguments and arguments[0] in _BY_HYDRA:
@@ -64,47 +68,29 @@ def _parser() -> argparse.ArgumentParser:
         prog="alignflow", description="Align few-step generative models with rewards."
     )
     parser.add_argument("--version", action="version", version=alignflow.__version__)
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(command: Callable, summary: str, example: str) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(
-            example.split()[0],
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"example:\n  alignflow {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        added.set_defaults(command=command)
-        return added
-
+    add = partial(_add, parser.add_subparsers(metavar="COMMAND", required=True))
     add(commands.run, "run a pipeline from a config", "run experiment=avatars_glasses")
     add(commands.benchmark, "measure methods against the exact tilt", "benchmark suite=smoke")
     _add_sample(add)
     _add_steer(add)
-    listing = add(commands.show, "show what there is to choose from", "list steerers")
-    listing.add_argument("kind", nargs="?", choices=KINDS, help="everything by default")
-    listing.add_argument("name", nargs="?", help="of a steerer, to show its options")
-    check = add(
-        commands.check_reward,
-        "run a reward on samples and say what is wrong with it",
-        "check-reward my_module:my_reward --policy avatars",
-    )
-    check.add_argument(
-        "reward", help="a name that `alignflow list rewards` shows, or module:function"
-    )
-    check.add_argument("--policy", default="avatars", help="whose samples it is shown")
-    check.add_argument("-n", type=int, default=4, help="number of samples")
-    run = "outputs/ring/2026-01-01_12-00-00"
-    resume = add(commands.resume, "continue a run that was cut", f"resume {run}")
-    resume.add_argument("folder", help="of the run, or of a sweep")
-    resume.add_argument(
-        "--trust-config",
-        action="store_true",
-        help="run code that its config names and the run did not record as its own",
-    )
-    report = add(commands.report, "write the report of a run, or of a sweep, anew", f"report {run}")
-    report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
+    _add_list(add)
+    _add_check_reward(add)
+    _add_resume(add)
+    _add_report(add)
     return parser
+
+
+def _add(subparsers: Any, command: Callable, summary: str, example: str) -> argparse.ArgumentParser:
+    """A command, by the first word of its example."""
+    added = subparsers.add_parser(
+        example.split()[0],
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  alignflow {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(command=command)
+    return added
 
 
 def _add_sample(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -123,11 +109,7 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
         "steer avatars --reward glasses --method lookahead --strength 4 -o grid.png",
     )
     _add_drawing(steer)
-    steer.add_argument(
-        "--reward",
-        required=True,
-        help="a name that `alignflow list rewards` shows, or module:function",
-    )
+    steer.add_argument("--reward", required=True, help=_REWARD)
     steer.add_argument("--method", default="lookahead", help="of `alignflow list steerers`")
     steer.add_argument("--strength", type=float, help="lambda of the tilt exp(lambda r)")
     steer.add_argument("--steps", type=int, help="steps from noise to data")
@@ -137,11 +119,44 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_list(add: Callable[..., argparse.ArgumentParser]) -> None:
+    listing = add(commands.show, "show what there is to choose from", "list steerers")
+    listing.add_argument("kind", nargs="?", choices=KINDS, help="everything by default")
+    listing.add_argument("name", nargs="?", help="of a steerer, to show its options")
+
+
+def _add_check_reward(add: Callable[..., argparse.ArgumentParser]) -> None:
+    check = add(
+        commands.check_reward,
+        "run a reward on samples and say what is wrong with it",
+        "check-reward my_module:my_reward --policy avatars",
+    )
+    check.add_argument("reward", help=_REWARD)
+    check.add_argument("--policy", default="avatars", help="whose samples it is shown")
+    check.add_argument("-n", type=int, default=4, help="number of samples")
+
+
+def _add_resume(add: Callable[..., argparse.ArgumentParser]) -> None:
+    resume = add(commands.resume, "continue a run that was cut", f"resume {_RUN_FOLDER}")
+    resume.add_argument("folder", help="of the run, or of a sweep")
+    resume.add_argument(
+        "--trust-config",
+        action="store_true",
+        help="run code that its config names and the run did not record",
+    )
+
+
+def _add_report(add: Callable[..., argparse.ArgumentParser]) -> None:
+    summary = "write the report of a run, or of a sweep, anew"
+    report = add(commands.report, summary, f"report {_RUN_FOLDER}")
+    report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
+
+
 def _add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument("policy", help="name of a shipped model, or a folder that holds one")
     command.add_argument("-n", type=int, default=64, help="number of samples")
     command.add_argument(
-        "--condition", type=int, nargs="+", metavar="LABEL", help="dealt out in turn"
+        "--condition", type=int, nargs="+", metavar="LABEL", help="one for all, or several in turn"
     )
     command.add_argument("--seed", type=int, default=0, help="of the noise")
     command.add_argument("-o", "--output", default="grid.png", help="the picture, a PNG")

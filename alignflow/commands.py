@@ -17,6 +17,7 @@ from alignflow.overrides import (
     check_chosen,
     explained,
     offer_installed_rewards,
+    with_one_strength,
     without_old_arguments,
 )
 
@@ -32,7 +33,7 @@ __all__ = [
     "steer",
 ]
 
-# what a user can mend, in words of its own; anything else is told with its type
+# what a user can mend; the message of anything else begins with its type
 MENDABLE = (ValueError, ImportError, OSError, NotImplementedError, FloatingPointError)
 
 
@@ -72,7 +73,7 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
 
     Args:
         arguments: Of the command line.
-        check: Of a sweep that is resumed, a call of (config, folder) that may refuse a run.
+        check: Of a sweep that is resumed, a callable `(config, folder)` that may refuse a run.
     """
 
     def act(config: Any, folder: Path, command: str) -> None:
@@ -84,7 +85,7 @@ def run(arguments: list[str], check: Callable[[Any, Path], None] | None = None) 
         _say_done(pipeline.run(config, folder, command))
 
     def start() -> int:
-        words = without_old_arguments(arguments)
+        words = without_old_arguments(with_one_strength(arguments))
         tell = partial(_tell, words=words)
         return by_hydra("run", "config", words, act, tell, resumed=check is not None)
 
@@ -208,7 +209,7 @@ def _condition(options: Namespace):
 
 
 def _steerer(options: Namespace) -> dict[str, Any]:
-    """The method's own config with what the command line sets."""
+    """The method's config with what the command line sets."""
     from alignflow import checks
     from alignflow.pipeline import build, compose
 
@@ -216,10 +217,13 @@ def _steerer(options: Namespace) -> dict[str, Any]:
     for option in options.options:
         if not option.partition("=")[0].isidentifier() or "=" not in option:
             raise ValueError(f"--options must be KEY=VALUE, got {option!r}")
-    given = [
-        f"{key}={getattr(options, key)}"
-        for key in ("strength", "steps", "particles")
-        if getattr(options, key) is not None
-    ]
-    changes = [f"++steerer.{change}" for change in [*given, *options.options]]
-    return build(compose(f"steerer={options.method}", *changes).steerer)
+    changes = [f"++steerer.{change}" for change in options.options]
+    for key, name in (
+        ("strength", "strength"),
+        ("++steerer.steps", "steps"),
+        ("++steerer.particles", "particles"),
+    ):
+        if getattr(options, name) is not None:
+            changes.append(f"{key}={getattr(options, name)}")
+    config = compose(f"steerer={options.method}", *changes)
+    return {"strength": config.strength, **build(config.steerer)}

@@ -14,6 +14,7 @@ __all__ = [
     "explained",
     "offer_installed_rewards",
     "overrides_first",
+    "with_one_strength",
     "without_old_arguments",
 ]
 
@@ -22,6 +23,8 @@ OPEN_PARTS = ("steerer", "finetuner")
 # flags that take the next word, in both of their forms
 _TAKES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 _TARGET = re.compile(r"([\w.]+)\._target_=")
+# where the strength of a run stood in earlier versions
+_STRENGTH = re.compile(r"\+{0,2}(?:steerer|finetuner)\.strength=")
 
 
 def config_flags(words: Sequence[str]) -> list[str]:
@@ -37,9 +40,30 @@ def config_flags(words: Sequence[str]) -> list[str]:
 
 def overrides_first(words: Sequence[str]) -> list[str]:
     """The words in the order that Hydra's parser needs, which loses overrides behind a flag."""
-    taken = {i + 1 for i, word in enumerate(words) if word in _TAKES}
-    rank = [not _is_override(word) or i in taken for i, word in enumerate(words)]
+    consumed = {i + 1 for i, word in enumerate(words) if word in _TAKES}
+    rank = [not _is_override(word) or i in consumed for i, word in enumerate(words)]
     return [word for _, word in sorted(zip(rank, words, strict=True), key=lambda pair: pair[0])]
+
+
+def with_one_strength(words: Sequence[str]) -> list[str]:
+    """The words, with `strength=2` for the `steerer.strength=2` of earlier versions.
+
+    Raises:
+        ValueError: If the methods are given different strengths.
+    """
+    old = [word for word in words if _STRENGTH.match(word)]
+    values = {word.partition("=")[2] for word in old if "steerer.strength}" not in word}
+    if len(values) > 1:
+        raise ValueError(
+            f"{' and '.join(old)}: methods compared with one tilt must share its strength, which "
+            f"stands once: strength={min(values)}"
+        )
+    # in its place, for the order of a sweep's runs
+    return [
+        word if word not in old else f"strength={min(values)}"
+        for word in words
+        if word not in old[1:]
+    ]
 
 
 def without_old_arguments(words: Sequence[str], config_name: str = "config") -> list[str]:

@@ -1,11 +1,11 @@
 """The folder of a sweep: what began it, so that it can be resumed, and the report of its runs."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-from alignflow.pipeline.folder import RunFolder, read_json, write_text
+from alignflow.checkpoint.writing import write_atomically
+from alignflow.pipeline.folder import RunFolder, read_json, write_json
 from alignflow.pipeline.settings import ConfigError
 from alignflow.pipeline.targets import check_targets, shipped_targets, targets_of
 
@@ -17,12 +17,12 @@ PLACES = ("hydra.run.dir=", "hydra.sweep.dir=")
 
 
 def record(folder: Path, command: str, config: Any) -> None:
-    """Keep the command of a sweep, and what each of its configs would import."""
+    """Record the command of a sweep, and what each of its configs would import."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "command.txt").exists():
-        write_text(folder / "command.txt", command + "\n")
+        write_atomically(folder / "command.txt", command + "\n")
     known = _recorded(folder) | set(targets_of(config)) | _swept(shlex.split(command))
-    write_text(folder / "targets.json", json.dumps(sorted(known), indent=2) + "\n")
+    write_json(folder / "targets.json", sorted(known))
 
 
 def is_sweep_folder(folder: str | Path) -> bool:
@@ -58,8 +58,10 @@ def check_trusted(config: Any, folder: Path, trust_config: bool = False) -> None
     """
     if trust_config:
         return
-    kept = RunFolder(folder)
-    known = kept.targets() if kept.is_run else _recorded(folder.parent) | shipped_targets()
+    run_folder = RunFolder(folder)
+    known = (
+        run_folder.targets() if run_folder.is_run else _recorded(folder.parent) | shipped_targets()
+    )
     check_targets(config, known, f"{folder}: its config")
 
 

@@ -14,9 +14,9 @@ import torch
 from omegaconf import OmegaConf
 
 from alignflow import pipeline
-from alignflow.benchmark.tables import markdown_table
 from alignflow.pipeline.folder import RunFolder
 from alignflow.policies import FlowMapPolicy, load
+from alignflow.tables import markdown_table
 
 SHIPPED = Path(__file__).parent.parent / "policies" / "shipped"
 POINTS = 12  # of the curve in a card

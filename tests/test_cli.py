@@ -171,10 +171,10 @@ def test_a_reward_of_one_s_own_takes_nothing_over_from_the_one_it_replaces(cwd, 
 
 def test_run_sweeps(cwd):
     own = "reward._target_=my_module.right"
-    tiny = [*TINY, "stages=[steer]", own, "steerer.strength=1,2", "hydra.sweep.dir=sweep"]
+    tiny = [*TINY, "stages=[steer]", own, "strength=1,2", "hydra.sweep.dir=sweep"]
     assert main(["run", *tiny, "--multirun"]) == 0
     commands = [Path(f"sweep/{job}/command.txt").read_text() for job in (0, 1)]
-    assert "steerer.strength=1" in commands[0] and "steerer.strength=2" in commands[1]
+    assert "strength=1" in commands[0] and "strength=2" in commands[1]
 
 
 def test_run_takes_configs_of_the_user_s_own(cwd, capsys):

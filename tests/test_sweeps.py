@@ -40,7 +40,7 @@ def results():
 
 def test_a_sweep_writes_its_report_and_goes_on_where_it_was_cut(cwd, capsys):
     # where runs and sweeps lie is no code
-    assert main(["run", *TINY, "hydra.run.dir=elsewhere", "steerer.strength=1,2"]) == 0
+    assert main(["run", *TINY, "hydra.run.dir=elsewhere", "strength=1,2"]) == 0
     assert "report: my sweep/report.html" in capsys.readouterr().out
     whole = results()
     assert len(whole) == 4
@@ -54,7 +54,7 @@ def test_a_sweep_writes_its_report_and_goes_on_where_it_was_cut(cwd, capsys):
     assert results().keys() == whole.keys() and (SWEEP / "report.html").exists()
     kept = SWEEP / "0/stages/steer/result.json"
     assert kept.read_text() == whole[kept]
-    assert "steerer.strength=2" in (SWEEP / "1/command.txt").read_text()
+    assert "strength=2" in (SWEEP / "1/command.txt").read_text()
 
 
 def test_a_signal_between_the_runs_of_a_sweep_says_how_to_go_on(cwd, capsys, monkeypatch):

@@ -4,7 +4,7 @@ from .fourier_network import FourierNetwork
 from .measure import Truth, measure
 from .random_mixtures import emptied_mixture, emptied_mixture_reward
 from .results import FLOOR, Results, Row
-from .run import run_suite
+from .running import run_suite
 from .suite import Case, Suite, build_suite
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How fast errors fall with the number of samples: the slope of their logarithms."""
+"""How fast errors fall with the number of samples: the order of convergence."""
 
 import math
 from collections.abc import Iterable
@@ -29,11 +29,10 @@ def slope(curve: Curve, distance: str = "sliced_w2") -> Estimate:
     """Of log distance against log samples, by least squares; -1/2 is what chance does."""
     x = [math.log(row.samples) for row in curve]
     center = sum(x) / len(x)
-    spread = sum((value - center) ** 2 for value in x)
-    shares = [(value - center) / spread for value in x]
+    scatter = sum((value - center) ** 2 for value in x)
+    coefficients = [(value - center) / scatter for value in x]
     values = [row.values[distance] for row in curve]
-    rise = sum(share * math.log(v.value) for share, v in zip(shares, values, strict=True))
-    variance = sum(
-        (share * v.standard_error / v.value) ** 2 for share, v in zip(shares, values, strict=True)
-    )
+    pairs = list(zip(coefficients, values, strict=True))
+    rise = sum(c * math.log(v.value) for c, v in pairs)
+    variance = sum((c * v.standard_error / v.value) ** 2 for c, v in pairs)
     return Estimate(rise, math.sqrt(variance))

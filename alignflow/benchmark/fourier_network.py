@@ -15,9 +15,9 @@ class FourierNetwork(nn.Module):
         dimension: D.
         width: Hidden units of a layer.
         depth: Hidden layers.
-        scale: Standard deviation of the data; inputs are divided and outputs multiplied by it.
+        scale: Std of the data; inputs are divided and outputs multiplied by it.
         features: Frequencies, drawn once.
-        frequency: Their standard deviation along an input, in periods per unit of it.
+        frequency: Their std along an input, in periods per unit of it.
     """
 
     frequencies: Tensor

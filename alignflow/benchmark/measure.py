@@ -18,47 +18,48 @@ from .suite import Case
 
 __all__ = ["COSTS", "DISTANCES", "Truth", "measure", "reference_seed"]
 
-DISTANCES = ("sliced_w2", "mmd", "energy", "reward_error", "mode_error")
+DISTANCES = ("sliced_w2", "mmd", "energy_distance", "reward_error", "mode_error")
 """To the exact tilt; beside them the samples' mean `reward` is measured."""
 COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds", "megabytes")
-DRAWS = 100_000  # of the exact law, for its mean reward
+DRAWS = 100_000  # of the exact tilt, for its mean reward
 
 
 class Truth:
     """The exact tilt of a case."""
 
     def __init__(self, case: Case):
-        self.case = case
+        self.case, tilt = case, case.tilt
         if isinstance(case.target, Empirical):
             # its rows are scored once, and then known
-            rewards = case.target.rewards(case.reward)
-            self.law = case.target.tilted(rewards, case.strength)
-            self.mean_reward = (self.law.log_weight.softmax(0) @ rewards.double()).item()
+            rewards = case.target.rewards(tilt.reward)
+            self.tilted = case.target.tilted(rewards, tilt.strength)
+            self.mean_reward = (self.tilted.log_weight.softmax(0) @ rewards.double()).item()
             return
-        self.law = case.target.tilted(case.reward, case.strength)
-        draws = self.law.sample(DRAWS, generator=torch.Generator().manual_seed(0))
+        self.tilted = case.target.tilted(tilt.reward, tilt.strength)
+        draws = self.tilted.sample(DRAWS, generator=torch.Generator().manual_seed(0))
         self.mean_reward = self.score(draws).mean().item()
 
     def sample(self, n: int, seed: int) -> Tensor:
         """n exact draws."""
-        return self.law.sample(n, generator=torch.Generator().manual_seed(seed))
+        return self.tilted.sample(n, generator=torch.Generator().manual_seed(seed))
 
     def score(self, states: Tensor) -> Tensor:
         """Rewards (n,) of states, a part at a time."""
         with torch.no_grad():
             parts = states.split(10_000)
             decode = self.case.policy.decode
-            return torch.cat([self.case.reward.score(x, decode=decode) for x in parts]).double()
+            reward = self.case.tilt.reward
+            return torch.cat([reward.score(x, decode=decode) for x in parts]).double()
 
     @property
     def diverged(self) -> dict[str, float]:
         """What `distances` gives of samples that there are not."""
-        has_modes = isinstance(self.law, GaussianMixture)
+        has_modes = isinstance(self.tilted, GaussianMixture)
         names = DISTANCES if has_modes else tuple(n for n in DISTANCES if n != "mode_error")
         return dict.fromkeys((*names, "reward"), math.nan)
 
     def distances(self, states: Tensor, seed: int) -> dict[str, float]:
-        """How far samples are from the exact law, by as many exact draws; and their mean reward."""
+        """Distances of samples to as many draws of the exact tilt, and their mean reward."""
         if not states.isfinite().all():
             return self.diverged
         try:
@@ -70,12 +71,12 @@ class Truth:
         found = {
             "sliced_w2": float(sliced_wasserstein(states, exact, generator=generator)),
             "mmd": float(mmd(states, exact)),
-            "energy": float(energy_distance(states, exact)),
+            "energy_distance": float(energy_distance(states, exact)),
             "reward": reward,
             "reward_error": abs(reward - self.mean_reward),
         }
-        if isinstance(self.law, GaussianMixture):
-            found["mode_error"] = float(mode_weights_error(states, self.law))
+        if isinstance(self.tilted, GaussianMixture):
+            found["mode_error"] = float(mode_weights_error(states, self.tilted))
         return found
 
 
@@ -84,11 +85,11 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
     case, samples = truth.case, truth.case.samples
     if options is None:
         # apart from the exact draws that methods are compared with
-        own = truth.sample(samples, reference_seed(seed) + 1)
-        return truth.distances(own, reference_seed(seed))
+        exact = truth.sample(samples, reference_seed(seed) + 1)
+        return truth.distances(exact, reference_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     chosen = _resolved(options, case)
-    steerer = steer(case.policy, case.reward, strength=case.strength, **chosen)
+    steerer = steer(case.policy, case.tilt, **chosen)
     systems = 1 if options.get("particles") == "all" else samples
     _forget_peak()
     start = time.perf_counter()
@@ -100,10 +101,9 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
     states = out["state"]
     if systems == 1:
         log_weight = out["particles", "log_weight"]
-        kept = systematic(log_weight, samples, generator)[0]
-        states = out["particles", "state"][0, kept]
-    share = samples / systems
-    costs = {name: out[name].item() / share for name in COSTS[:4]}
+        chosen_rows = systematic(log_weight, samples, generator)[0]
+        states = out["particles", "state"][0, chosen_rows]
+    costs = {name: out[name].item() / (samples / systems) for name in COSTS[:4]}
     costs |= {"seconds": seconds / samples, "megabytes": _peak_megabytes()}
     return truth.distances(states, reference_seed(seed)) | costs
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from alignflow.report import figures
-from alignflow.report.figures import INK, MODELS, MUTED
+from alignflow.report.drawing import INK, MODELS, MUTED, frame, log_scale, plot
 from alignflow.report.template import template, write
 
 from .convergence import Curve, curves
@@ -34,7 +33,7 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
         {
             "title": case,
             "floor": floor_line(group),
-            "plot": figures.plot(
+            "plot": plot(
                 "Quality against cost",
                 "Down is nearer to the exact tilt, left is cheaper.",
                 _quality_against_cost(group),
@@ -54,7 +53,7 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
         summary_head=SUMMARY_HEAD,
         summary=summary(rows),
         convergence=[
-            figures.plot(case, "", _error_against_samples(of), f"Error against samples: {case}")
+            plot(case, "", _error_against_samples(of), f"Error against samples: {case}")
             for case, of in found.items()
         ],
         slopes_head=SLOPES_HEAD,
@@ -65,7 +64,7 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
 
 def _quality_against_cost(rows: list[Row]) -> Figure:
     """Distance over the floor against the cost of a sample."""
-    with figures.frame(WIDTH, HEIGHT) as figure:
+    with frame(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
         for row in rows:
             if math.isnan(row.cost):
@@ -79,7 +78,7 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
         axes.annotate("floor: two exact samples", (0.01, 1.0), xytext=(0, 3), fontsize=7.5,
                       xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=MUTED)  # fmt: skip
-        figures.log_scale(axes, "x", "y")
+        log_scale(axes, "x", "y")
         axes.set(xlabel="forwards a sample (a gradient counts as two)", ylabel="sliced W2 / floor")
         axes.grid()
     return figure
@@ -87,7 +86,7 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
 
 def _error_against_samples(found: dict[str, Curve]) -> Figure:
     """Distance against the number of samples, which for particles is the number of these."""
-    with figures.frame() as figure:
+    with frame() as figure:
         axes = figure.subplots()
         methods = [method for method in found if method != FLOOR]
         for method, curve in found.items():
@@ -98,7 +97,7 @@ def _error_against_samples(found: dict[str, Curve]) -> Figure:
             axes.errorbar([row.samples for row in curve], [v.value for v in values],
                           yerr=[v.standard_error for v in values], marker="o", markersize=4,
                           label=method, **style)  # fmt: skip
-        figures.log_scale(axes, "x", "y")
+        log_scale(axes, "x", "y")
         axes.set(xlabel="samples", ylabel="sliced W2")
         figure.legend(loc="outside right upper", frameon=False)
         axes.grid()

@@ -12,9 +12,9 @@ from alignflow.targets import GaussianMixture, Quadratic
 __all__ = ["emptied_mixture", "emptied_mixture_reward"]
 
 MODES = 5
-SPREAD = 4.0  # of the means, in the plane; as far from each other in other dimensions
+SCALE = 4.0  # of the means, in the plane; as far from each other in other dimensions
 VARIANCES = 0.1, 0.35
-EFFECTIVE = 0.1, 0.6  # share of the base's samples, between these
+EFFECTIVE = 0.1, 0.6  # ESS fraction of the base's samples, between these
 EMPTIED = 0.2, 1e-5  # a mode of at least this mass has at most this weight
 
 
@@ -42,8 +42,8 @@ def _drawn(dimension: int, seed: int) -> tuple[GaussianMixture, Quadratic]:
 
 
 def _candidate(dimension: int, generator: torch.Generator) -> tuple[GaussianMixture, Quadratic]:
-    spread = SPREAD * (2 / dimension) ** 0.5
-    means = spread * torch.randn(MODES, dimension, generator=generator)
+    scale = SCALE * (2 / dimension) ** 0.5
+    means = scale * torch.randn(MODES, dimension, generator=generator)
     least, most = VARIANCES
     variances = least + (most - least) * torch.rand(MODES, 1, 1, generator=generator)
     weights = 0.5 + torch.rand(MODES, generator=generator)

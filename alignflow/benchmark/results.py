@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON lines, and its means over seeds."""
+"""What was measured, as JSON lines, and its means over seeds."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from alignflow.metrics import Estimate, mean
+from alignflow.metrics.names import current
 
 from .measure import COSTS, DISTANCES
 from .tuning import TUNING_COSTS
@@ -18,7 +19,7 @@ from .tuning import TUNING_COSTS
 __all__ = ["FLOOR", "Key", "Results", "Row"]
 
 FLOOR = "exact samples"
-UNBIASED = ("mmd", "energy")  # of mean 0 between exact samples
+UNBIASED = ("mmd", "energy_distance")  # of mean 0 between exact samples
 MEASURED = (*DISTANCES, "reward", *COSTS, *TUNING_COSTS)
 
 
@@ -74,7 +75,8 @@ class Results:
         whole = text[: text.rfind("\n") + 1]  # a line that was cut has no end
         if whole != text:
             path.write_text(whole)
-        entries = map(json.loads, whole.splitlines())
+        lines = map(json.loads, whole.splitlines())
+        entries = [{current(name): value for name, value in line.items()} for line in lines]
         # of one measured twice, as a tuner is that was cut between its rows, the last
         self.found = {Key(*(entry[name] for name in Key._fields)): entry for entry in entries}
 
@@ -82,7 +84,7 @@ class Results:
         return key in self.found
 
     def add(self, key: Key, measured: dict[str, float]) -> None:
-        """Keep a measurement."""
+        """Record a measurement."""
         entry = key._asdict() | measured
         self.found[key] = entry
         with self.path.open("a") as file:

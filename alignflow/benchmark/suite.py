@@ -11,34 +11,32 @@ from omegaconf import DictConfig, ListConfig
 from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.pipeline import build, build_reward
-from alignflow.reward_module import Reward
+from alignflow.tilt import Tilt
 
 __all__ = ["Case", "Suite", "build_suite"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, a reward, a strength, and the law that methods aim at.
+    """A model, and the tilt of it that methods aim at.
 
     Args:
         name: With the strength, what tables call it.
         policy: What is steered.
         target: What has the exact tilt; the policy itself in a closed form.
-        reward: What is maximized.
-        strength: lambda of the tilt.
-        samples: Of each method, and of the exact law beside it.
+        tilt: What methods aim at.
+        samples: Of each method, and of the exact tilt beside it.
     """
 
     name: str
     policy: FlowMap
     target: Any
-    reward: Reward
-    strength: float
+    tilt: Tilt
     samples: int
 
     @property
     def title(self) -> str:
-        return f"{self.name}, strength {self.strength:g}"
+        return f"{self.name}, strength {self.tilt.strength:g}"
 
 
 @dataclass(frozen=True)
@@ -127,10 +125,10 @@ def _named(nodes: dict[str, Any], only: Collection[str]) -> dict[str, Any]:
 
 def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:
     target = build(node.target)
-    # a policy that is trained here draws its first weights from torch's own generator
+    # a policy that is trained here draws its first weights from torch's global generator
     with torch.random.fork_rng():
         torch.manual_seed(0)
         policy = build(node.policy) if "policy" in node else target
     reward = build_reward(node.reward)
     for strength, samples in product(node.strengths, sizes):
-        yield Case(name, policy, target, reward, float(strength), samples)
+        yield Case(name, policy, target, Tilt(reward, strength), samples)

@@ -11,6 +11,8 @@ from rich import box
 from rich.table import Table
 
 from alignflow.metrics import Estimate
+from alignflow.metrics.names import label
+from alignflow.tables import markdown_table
 
 from .convergence import curves, slope
 from .results import FLOOR, Row
@@ -21,30 +23,25 @@ __all__ = [
     "cells",
     "floor_line",
     "markdown",
-    "markdown_table",
     "rich_tables",
     "slopes",
     "summary",
     "tables",
 ]
 
-RATIOS = {  # of these distances to their floors, to so many digits
-    "sliced_w2": ("sliced W2", 2),
-    "energy": ("energy", 1),
-    "mmd": ("MMD²", 1),
-    "reward_error": ("reward error", 1),
-    "mode_error": ("mode error", 1),
-}
-PLAIN = {  # heading, unit in which it is shown, and digits
-    "nfe": ("NFE", 1.0, 0),
-    "vjps": ("vjps", 1.0, 0),
-    "reward_calls": ("reward calls", 1.0, 0),
-    "reward_vjps": ("reward vjps", 1.0, 0),
+# of these distances to their floors, to so many digits
+RATIOS = {"sliced_w2": 2, "energy_distance": 1, "mmd": 1, "reward_error": 1, "mode_error": 1}
+# a unit to show in, where it is another one, with its heading; and digits
+PLAIN = {
+    "nfe": (label("nfe"), 1.0, 0),
+    "vjps": (label("vjps"), 1.0, 0),
+    "reward_calls": (label("reward_calls"), 1.0, 0),
+    "reward_vjps": (label("reward_vjps"), 1.0, 0),
     "seconds": ("ms", 1e-3, 2),
-    "megabytes": ("MB", 1.0, 0),
-    "tuning_reward_calls": ("reward calls to tune, thousands", 1e3, 0),
-    "tuning_reward_vjps": ("reward vjps to tune, thousands", 1e3, 0),
-    "tuning_seconds": ("seconds to tune", 1.0, 0),
+    "megabytes": (label("megabytes"), 1.0, 0),
+    "tuning_reward_calls": (f"{label('tuning_reward_calls')}, thousands", 1e3, 0),
+    "tuning_reward_vjps": (f"{label('tuning_reward_vjps')}, thousands", 1e3, 0),
+    "tuning_seconds": (label("tuning_seconds"), 1.0, 0),
 }
 # what 80 columns have room for; the page and results.md have all
 TERMINAL = ("sliced_w2", "nfe", "reward_calls", "seconds", "tuning_seconds")
@@ -58,24 +55,24 @@ def cells(
 ) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table as text, without the columns in which nothing was measured."""
     found = set(only) & set().union(*(row.values for row in rows))
-    ratios = {name: how for name, how in RATIOS.items() if name in found}
+    ratios = {name: digits for name, digits in RATIOS.items() if name in found}
     plain = {name: how for name, how in PLAIN.items() if name in found}
     head = [
         "method",
-        *(f"{heading} / floor" for heading, _ in ratios.values()),
-        "mean reward",
+        *(f"{label(name)} / floor" for name in ratios),
+        label("reward"),
         *(heading for heading, _, _ in plain.values()),
     ]
     return head, [_cells(row, ratios, plain) for row in rows]
 
 
-def _cells(row: Row, ratios: dict[str, Any], plain: dict[str, Any]) -> list[str]:
+def _cells(row: Row, ratios: dict[str, int], plain: dict[str, Any]) -> list[str]:
     values = row.values
     return [
         row.method,
         *(
             _shown(row.ratio(name), digits) if name in values else ""
-            for name, (_, digits) in ratios.items()
+            for name, digits in ratios.items()
         ),
         _shown(values["reward"], 3),
         *(
@@ -88,7 +85,7 @@ def _cells(row: Row, ratios: dict[str, Any], plain: dict[str, Any]) -> list[str]
 def floor_line(rows: Sequence[Row]) -> str:
     """What the ratios of a table are to."""
     floors = rows[0].floors
-    shown = (f"{name} {floors[key]:.3g}" for key, (name, _) in RATIOS.items() if key in floors)
+    shown = (f"{label(name)} {floors[name]:.3g}" for name in RATIOS if name in floors)
     return f"Floor, two sets of exact samples: {', '.join(shown)}."
 
 
@@ -140,12 +137,6 @@ def markdown(rows: Sequence[Row]) -> str:
     if found := summary(rows):
         parts.insert(0, f"## All cases\n\n{markdown_table(SUMMARY_HEAD, found)}")
     return "\n\n".join(parts)
-
-
-def markdown_table(head: Sequence[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """Rows under a head as a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _rich(title: str, head: Iterable[str], rows: Iterable[list[str]]) -> Table:

@@ -16,7 +16,7 @@ from .measure import Truth, reference_seed
 __all__ = ["SAMPLED", "TUNING_COSTS", "measure_tuned", "sampled_name"]
 
 SAMPLED = (1, 2, 4, 0)
-"""Steps of the samples that are judged; 0 stands for the tuned model's own ODE."""
+"""Steps of the samples that are judged; 0 stands for the tuned model's ODE."""
 TUNING_COSTS = ("tuning_reward_calls", "tuning_reward_vjps", "tuning_seconds")
 TOLERANCE = 1e-4  # of the ODE
 
@@ -35,8 +35,8 @@ def measure_tuned(
     try:
         tuned = finetune(
             case.policy,
-            MeteredReward(case.reward, meter),
-            strength=case.strength,
+            MeteredReward(case.tilt.reward, meter),
+            strength=case.tilt.strength,
             generator=torch.Generator().manual_seed(seed),
             **options,
         )

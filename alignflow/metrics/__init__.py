@@ -4,14 +4,17 @@ from alignflow.resampling import effective_sample_size
 
 from .clusters import cluster_wasserstein
 from .distances import frechet_distance, histogram_kl, sampling_floor, sliced_wasserstein
-from .estimate import Estimate, jackknife, mean
-from .evaluation import Evaluation, evaluate
+from .estimate import Estimate, Interval, jackknife, mean
+from .evaluation import Evaluation
+from .fractions import mode_weights_error, novelty, total_variation, wilson_interval
+from .judging import evaluate
 from .pairwise import default_bandwidths, diversity, energy_distance, gaussian_kernel, mmd
-from .shares import mode_weights_error, novelty, total_variation
+from .reweighting import reweighted_mean
 
 __all__ = [
     "Estimate",
     "Evaluation",
+    "Interval",
     "cluster_wasserstein",
     "default_bandwidths",
     "diversity",
@@ -26,7 +29,9 @@ __all__ = [
     "mmd",
     "mode_weights_error",
     "novelty",
+    "reweighted_mean",
     "sampling_floor",
     "sliced_wasserstein",
     "total_variation",
+    "wilson_interval",
 ]

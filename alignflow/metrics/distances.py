@@ -1,4 +1,4 @@
-"""Distances between two sets of samples, or between samples and a law that is known."""
+"""Distances between two sets of samples, or between samples and a known distribution."""
 
 from collections.abc import Callable
 
@@ -50,11 +50,11 @@ def frechet_distance(x: Tensor, y: Tensor) -> Estimate:
 def histogram_kl(
     samples: Tensor, mass: Tensor, extent: float, empty: float = 0.5, groups: int = 10
 ) -> Estimate:
-    """KL(law || histogram of samples) in the plane, in nats.
+    """KL(distribution || histogram of samples) in the plane, in nats.
 
     Args:
         samples: (N, 2); those outside of the board count in N and in no cell.
-        mass: The law's probability of each cell of a square grid, (bins, bins); see `Checkerboard`.
+        mass: The probability of each cell of a square grid, (bins, bins); see `Checkerboard`.
         extent: The grid covers [-extent, extent]^2.
         empty: Count given to a cell without samples, without which the divergence is infinite.
         groups: Of the jackknife.
@@ -68,12 +68,12 @@ def histogram_kl(
     cell = ((samples.double() + extent) / (2 * extent) * bins).floor().long()
     on_board = ((cell >= 0) & (cell < bins)).all(1)
     index = torch.where(on_board, cell[:, 0] * bins + cell[:, 1], bins * bins)
-    law = mass.flatten().double()
+    exact = mass.flatten().double()
 
     def divergence(index: Tensor) -> float:
         count = torch.bincount(index, minlength=bins * bins + 1)[:-1].clamp_min(empty)
-        share = count.double() / len(index)
-        return torch.where(law > 0, law * (law / share).log(), 0.0).sum().item()
+        fraction = count.double() / len(index)
+        return torch.where(exact > 0, exact * (exact / fraction).log(), 0.0).sum().item()
 
     return jackknife(divergence, index, groups=groups)
 
@@ -110,12 +110,12 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(0), torch.cov(x.T).reshape(x.shape[1], x.shape[1])
 
 
-def _gaussian_distance(mean: Tensor, covariance: Tensor, other: Tensor, spread: Tensor) -> float:
+def _gaussian_distance(mean: Tensor, covariance: Tensor, other: Tensor, second: Tensor) -> float:
     values, vectors = torch.linalg.eigh(covariance)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     # trace of the root of S1 S2, whose eigenvalues are those of the symmetric S1^(1/2) S2 S1^(1/2)
-    cross = torch.linalg.eigvalsh(root @ spread @ root).clamp_min(0).sqrt().sum()
-    trace = covariance.trace() + spread.trace() - 2 * cross
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    trace = covariance.trace() + second.trace() - 2 * cross
     return ((mean - other).square().sum() + trace).item()
 
 

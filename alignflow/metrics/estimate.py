@@ -6,23 +6,59 @@ The delete-a-group jackknife above serves every statistic that is not a plain me
 """
 
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from alignflow import checks
 
-__all__ = ["Estimate", "check_samples", "jackknife", "mean"]
+__all__ = ["Estimate", "Finite", "Interval", "check_samples", "jackknife", "mean"]
+
+MOST = sys.float_info.max
+Z = 1.96  # standard errors on either side of a 95% interval
+
+Finite = Annotated[float, Meta(ge=-MOST, le=MOST, description="a finite number")]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value and how far chance may have moved it, both in the value's own unit."""
+class Interval(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A value with its 95% interval; on disk [value, low, high].
 
-    value: float
-    standard_error: float
+    Raises:
+        ValueError: If the value lies outside, by more than rounding.
+    """
+
+    value: Finite
+    low: Finite
+    high: Finite
+
+    def __post_init__(self):
+        if self.value < self.low - 1e-9 or self.value > self.high + 1e-9:
+            raise ValueError(f"{self.value} must lie in its interval [{self.low}, {self.high}]")
+
+    @property
+    def half_width(self) -> float:
+        """The larger of the distances to the ends."""
+        return max(self.value - self.low, self.high - self.value)
+
+
+class Estimate(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A value and its standard error, both in the value's unit; on disk [value, standard error]."""
+
+    value: Finite
+    standard_error: Annotated[
+        float, Meta(ge=0, le=MOST, description="a finite number of at least 0")
+    ]
+
+    @property
+    def interval(self) -> Interval:
+        """The 95% interval of a normal error."""
+        half = Z * self.standard_error
+        return Interval(self.value, self.value - half, self.value + half)
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {self.standard_error:.2g}"

@@ -4,7 +4,7 @@ r"""Statistics over all pairs of samples: kernel distances and diversity, withou
     k(y_i, y_j) - \frac{2}{nm} \sum_{i,j} k(x_i, y_j)
 
 The squared MMD is D_k of a Gaussian kernel, the energy distance D_k of k(x, y) = -|x - y|. Only
-the sums of rows are kept: they give the value and its delete-one jackknife error in closed form.
+the sums of rows are stored: they give the value and its delete-one jackknife error in closed form.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Kernel = Callable[[Tensor], Tensor]
 
 
 def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Estimate:
-    """Squared maximum mean discrepancy, unbiased: its mean is zero for equal laws.
+    """Squared maximum mean discrepancy, unbiased: its mean is zero for equal distributions.
 
     Args:
         x: Samples (N, *E).

@@ -1,19 +1,19 @@
-"""What of its config each stage's results depend on, kept beside them.
+"""What of the config each stage's results depend on, recorded beside them.
 
 A config that is edited between a cut and a resume would otherwise mix two runs under one report.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from .checks import READS
-from .folder import RunFolder, read_json, write_text
+from .folder import RunFolder, read_json, write_json
+from .older import METHODS, modernized
 from .settings import ConfigError
 
-__all__ = ["bind", "check_bindings", "check_unmixed"]
+__all__ = ["bind", "check_bindings", "check_unmixed", "modernized_bindings"]
 
 BINDING = "depends_on.json"
 # where and how fast a run is computed is no part of what it computes
@@ -28,27 +28,27 @@ UPSTREAM = {
     "evaluate": (*TRAINS, "finetune", "steer"),
     "report": (*TRAINS, "finetune", "steer", "evaluate"),
 }
-SETTINGS = {"finetune": {"condition"}} | dict.fromkeys(
-    ("steer", "evaluate", "report"), {"condition", "evaluation"}
+SETTINGS = {"finetune": {"condition", "strength"}} | dict.fromkeys(
+    ("steer", "evaluate", "report"), {"condition", "strength", "evaluation"}
 )
 SHOWN = 4  # keys that an error names
 
 
-def bind(kept: RunFolder, config: DictConfig, stage: str) -> None:
+def bind(run_folder: RunFolder, config: DictConfig, stage: str) -> None:
     """Record what a stage that begins depends on."""
-    path = kept.stage(stage) / BINDING
+    path = run_folder.stage(stage) / BINDING
     if not path.exists():
-        write_text(path, json.dumps(_dependences(config, stage), indent=2) + "\n")
+        write_json(path, _dependences(config, stage))
 
 
 def check_unmixed(folder: str | Path) -> None:
     """Refuse a folder whose config is no longer the one of its results; see `check_bindings`."""
-    kept = RunFolder(folder)
-    if kept.is_run:
-        check_bindings(kept, kept.config())
+    run_folder = RunFolder(folder)
+    if run_folder.is_run:
+        check_bindings(run_folder, run_folder.config())
 
 
-def check_bindings(kept: RunFolder, config: DictConfig) -> None:
+def check_bindings(run_folder: RunFolder, config: DictConfig) -> None:
     """Refuse to go on with what was made by another config; older folders recorded none.
 
     Raises:
@@ -56,9 +56,10 @@ def check_bindings(kept: RunFolder, config: DictConfig) -> None:
     """
     changed: dict[str, list[str]] = {}
     for stage in config.stages:
-        path = kept.path / "stages" / stage / BINDING
+        path = run_folder.path / "stages" / stage / BINDING
         if path.exists():
-            was, now = read_json(path), _dependences(config, stage)
+            now = _dependences(config, stage)
+            was = modernized_bindings(read_json(path), now)
             for key in {**was, **now}:
                 if was.get(key) != now.get(key):
                     told = f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
@@ -70,7 +71,7 @@ def check_bindings(kept: RunFolder, config: DictConfig) -> None:
             "the config was edited after stages had begun with it:\n"
             + "\n".join([*lines[:SHOWN], *more])
             + "\nPut the old values back, or start a new run; to have these stages made anew, "
-            f"delete their folders in {kept.path / 'stages'}"
+            f"delete their folders in {run_folder.path / 'stages'}"
         )
 
 
@@ -83,6 +84,29 @@ def _dependences(config: DictConfig, stage: str) -> dict[str, Any]:
     for part in sorted(parts):
         _flatten(part, plain.get(part), found)
     return found
+
+
+def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What a stage was recorded to depend on, by dotted keys of this version.
+
+    Args:
+        recorded: Values by dotted key.
+        now: The same of the present config; where no strength was recorded, that of it counts.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in recorded.items():
+        *parents, last = key.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    was: dict[str, Any] = {}
+    for part, value in modernized(nested).items():
+        _flatten(part, value, was)
+    strengths = [was.pop(f"{part}.strength") for part in METHODS if f"{part}.strength" in was]
+    if "strength" in now:
+        was.setdefault("strength", next(iter(strengths), now["strength"]))
+    return was
 
 
 def _flatten(key: str, value: Any, found: dict[str, Any]) -> None:

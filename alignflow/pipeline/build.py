@@ -1,4 +1,4 @@
-"""From a config to its parts: all by Hydra, but rewards by a rule of their own."""
+"""From a config to its parts: all by Hydra, but for rewards, which `build_reward` makes."""
 
 import inspect
 import re
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from alignflow.checks import did_you_mean
+from alignflow.conditions import take_rows
 from alignflow.listing import installed_rewards, names
 from alignflow.overrides import offer_installed_rewards
 from alignflow.reward_module import Reward, as_reward
@@ -28,7 +29,7 @@ __all__ = [
     "find_reward",
 ]
 
-OWN_MODULE = ". A module of your own must lie in the working directory or be installed"
+LOCAL_MODULE = ". A module of your own must lie in the working directory or be installed"
 
 
 def build(node: DictConfig) -> Any:
@@ -52,7 +53,7 @@ def _in_short(error: InstantiationException) -> str:
     if cause is None or not target:
         return where + text.partition("\nfull_key: ")[0]
     if "Error locating" in text:
-        return f"{where}{target} cannot be imported: {cause.__cause__ or cause}{OWN_MODULE}"
+        return f"{where}{target} cannot be imported: {cause.__cause__ or cause}{LOCAL_MODULE}"
     if isinstance(cause, ValueError):
         return f"{where}{cause}"
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
@@ -102,11 +103,11 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor | None:
-    """Labels of the rows of a larger set of samples: one for all, or several dealt out in turn."""
+    """Labels of the rows of a larger set of samples: one for all, or several in turn."""
     if labels is None:
         return None
-    dealt = torch.tensor([labels] if isinstance(labels, int) else list(labels))
-    return dealt[torch.arange(rows.start or 0, rows.stop) % len(dealt)]
+    given = torch.tensor([labels] if isinstance(labels, int) else list(labels))
+    return take_rows(given, torch.arange(rows.start or 0, rows.stop) % len(given))
 
 
 def _make(node: Any) -> Any:
@@ -171,5 +172,5 @@ def _locate(name: str) -> Any:
         return get_object(path.replace(":", "."))
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"{name} cannot be imported: {error.__cause__ or error}{OWN_MODULE}"
+            f"{name} cannot be imported: {error.__cause__ or error}{LOCAL_MODULE}"
         ) from error

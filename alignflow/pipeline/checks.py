@@ -8,7 +8,7 @@ from alignflow import checks
 
 from .settings import SETTINGS, ConfigError, settled
 
-__all__ = ["ConfigError", "check_config", "tilt_strength", "without_remnants"]
+__all__ = ["ConfigError", "check_config", "without_remnants"]
 
 # what each stage cannot do without, and what it reads besides
 NEEDS = {
@@ -50,12 +50,11 @@ def check_config(config: DictConfig) -> DictConfig:
         raise ConfigError(f"the config lacks {', '.join(absent)}")
     stages = _stages(config.stages)
     _check_kinds(config)
+    _check_one_strength(config)
     config = settled(config)
     _check_use(config)
     _check_parts(stages, {key for key in PARTS if config.get(key)})
     _check_held_out(config)
-    if "evaluate" in stages:
-        tilt_strength(config)
     return config
 
 
@@ -71,23 +70,6 @@ def without_remnants(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if is_whole(str(key))])
 
 
-def tilt_strength(config: DictConfig) -> float | None:
-    """The one strength that all methods of a run aim at; None if they have none.
-
-    Raises:
-        ConfigError: If they aim at different tilts, so that no one tilt is what they should give.
-    """
-    strengths = {
-        f"{part}.strength": config[part].strength
-        for part in ("steerer", "finetuner")
-        if config.get(part) and "strength" in config[part]
-    }
-    if len(set(strengths.values())) > 1:
-        found = " and ".join(f"{key}={value}" for key, value in strengths.items())
-        raise ConfigError(f"methods compared with one tilt must share its strength, got {found}")
-    return next(iter(strengths.values()), None)
-
-
 def _check_kinds(config: DictConfig) -> None:
     """Each part is a mapping that says what it is: a word alone would be read by nobody."""
     always = {"evaluation", "loader"}
@@ -96,6 +78,15 @@ def _check_kinds(config: DictConfig) -> None:
         if not isinstance(node, DictConfig) and (node is not None or part in always):
             way = f": {part}._target_=my_module.my_{part}" if part in WHOLE - BY_METHOD else ""
             raise ConfigError(f"{part} must be a mapping, got {checks.shown(node)}{way}")
+
+
+def _check_one_strength(config: DictConfig) -> None:
+    for part in sorted(BY_METHOD):
+        if config.get(part) and "strength" in config[part]:
+            raise ConfigError(
+                f"{part}.strength: the strength of a run stands once, for all of its methods: "
+                f"strength={config[part].strength}"
+            )
 
 
 def _check_held_out(config: DictConfig) -> None:

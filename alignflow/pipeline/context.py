@@ -11,6 +11,7 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap
 from alignflow.precision import autocast
 from alignflow.reward_module import Reward
+from alignflow.tilt import Tilt
 
 from .build import build, build_condition, build_reward
 from .display import console
@@ -38,7 +39,7 @@ class Context:
     @cached_property
     def initial_policy(self) -> FlowMap:
         """The policy that the config describes, as it is before any stage."""
-        # networks draw their first weights from torch's own generator
+        # networks draw their first weights from torch's global generator
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             return build(self.config.policy).to(self.config.device)
@@ -59,7 +60,7 @@ class Context:
             return None
         loader = self.config.loader
         load = build(loader)
-        # a saved model names no code, so a network of the user's own is held by one like it
+        # a saved model names no code, so a network of the user's is loaded into one like it
         module = getattr(self._before(stage), "module", None)
         fits = module is not None and loader.get("_target_") == LOADER and "module" not in loader
         given = {"module": copy.deepcopy(module)} if fits else {}
@@ -73,7 +74,7 @@ class Context:
         return policy.with_context() if stage == "learn_posterior" else policy
 
     def save_model(self, stage: str, policy: Any) -> None:
-        """Keep what a training stage made, a policy that can be saved."""
+        """Save what a training stage made."""
         policy.save(self.folder.stage(stage) / MODEL)
 
     @cached_property
@@ -108,8 +109,13 @@ class Context:
         return build_reward(self.config.reward).to(self.config.device)
 
     @cached_property
+    def tilt(self) -> Tilt:
+        """What the run's methods aim at."""
+        return Tilt(self.reward, self.config.strength)
+
+    @cached_property
     def reference(self) -> Any:
-        """The law that is aimed at, by samples; None if the run has none."""
+        """The distribution that is aimed at, by samples; None if the run has none."""
         node = self.config.get("reference")
         return build(node) if node else None
 

@@ -27,7 +27,7 @@ def training_bar(stage: str, device: str) -> Iterator[Update]:
             nonlocal first, told
             now = time.perf_counter()
             # the first step is left out of the rate: whatever happens once happens in it; a tuning
-            # in parts counts each from its own first step
+            # in parts counts each from its first step
             if first is None or step <= first[0]:
                 first = step, now
             elif not told and now - first[1] > TIMED:

@@ -12,15 +12,15 @@ from .build import build, build_condition
 from .context import Context
 from .judging import decoded
 
-__all__ = ["keep_episodes"]
+__all__ = ["save_episodes"]
 
 EPISODES = 64
 
 
-def keep_episodes(context: Context, models: dict[str, FlowMap]) -> None:
-    """Keep the decoded states of episodes, (64, T + 1, ...) by model, all from the same noise.
+def save_episodes(context: Context, models: dict[str, FlowMap]) -> None:
+    """Save the decoded states of episodes, (64, T + 1, ...) by model, all from the same noise.
 
-    Nothing is kept where the run's tuner has no environment, or where states decode to no tensor.
+    Nothing is saved where the run's tuner has no environment, or where states decode to no tensor.
     """
     node = context.config.get("finetuner")
     if not node or "environment" not in node:

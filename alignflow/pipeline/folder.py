@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -17,15 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignflow import __version__
+from alignflow.checkpoint.writing import write_atomically
+from alignflow.results import STAGES, StageResult, encode, read
 from alignflow.reward_module import RewardError
 from alignflow.training.log import plain_number
 
-from .older import modernized
+from .older import modernized, with_one_strength
 from .remains import absent_parents, is_bare, remove_folder, remove_remains
 from .settings import ConfigError
 from .targets import shipped_targets, targets_of
 
-__all__ = ["RunFolder", "read_json"]
+__all__ = ["RunFolder", "read_json", "write_json"]
 
 PACKAGES = ("torch", "tensordict", "torchrl", "hydra-core", "safetensors", "numpy", "triton")
 LOCK = ".lock"
@@ -87,8 +88,8 @@ class RunFolder:
         Raises:
             ConfigError: Saying what to do.
         """
-        own = OmegaConf.to_container(self.config(), resolve=True) if self.is_run else None
-        if own is not None and own != OmegaConf.to_container(config, resolve=True):
+        held = OmegaConf.to_container(self.config(), resolve=True) if self.is_run else None
+        if held is not None and held != OmegaConf.to_container(config, resolve=True):
             raise ConfigError(
                 f"{self.path} holds a run of another config: continue that one with "
                 f"`alignflow resume {self.path}`, or choose another folder"
@@ -98,11 +99,11 @@ class RunFolder:
         """Write down what this run is; a folder that holds it already is left as it is."""
         if self.is_run:
             return
-        write_text(self.path / "command.txt", command + "\n")
-        write_text(self.path / "versions.json", json.dumps(versions(config), indent=2) + "\n")
-        write_text(self.path / "targets.json", json.dumps(targets_of(config), indent=2) + "\n")
+        write_atomically(self.path / "command.txt", command + "\n")
+        write_json(self.path / "versions.json", versions(config))
+        write_json(self.path / "targets.json", targets_of(config))
         # last, because it makes the folder a run
-        write_text(self.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
 
     def config(self) -> DictConfig:
         """The resolved config of the run.
@@ -120,10 +121,10 @@ class RunFolder:
         if not isinstance(config, DictConfig):
             raise ConfigError(f"{path} is no config of a run")
         plain: dict[str, Any] = modernized(OmegaConf.to_container(config))
-        return OmegaConf.create(plain)
+        return OmegaConf.create(with_one_strength(plain))
 
     def targets(self) -> set[str]:
-        """Import paths that the run recorded as its own.
+        """Import paths that the run recorded when it began.
 
         Of a run that was begun before they were recorded, those that the package itself names.
         """
@@ -136,14 +137,24 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def result(self, name: str) -> dict[str, Any] | None:
-        """What a stage found; None while it is not finished."""
-        path = self.path / "stages" / name / "result.json"
-        return read_json(path) if path.exists() else None
+    def is_finished(self, name: str) -> bool:
+        """Whether a stage has its result."""
+        return self._result(name).exists()
 
-    def finish(self, name: str, result: dict[str, Any]) -> None:
+    def result(self, name: str) -> StageResult | None:
+        """What a stage found; None while it is not finished.
+
+        Raises:
+            ReportError: If its file is damaged.
+        """
+        return read(self._result(name), STAGES[name]) if self.is_finished(name) else None
+
+    def finish(self, name: str, result: StageResult) -> None:
         """Record a stage as finished."""
-        write_text(self.stage(name) / "result.json", json.dumps(result, indent=2) + "\n")
+        write_atomically(self.stage(name) / "result.json", encode(result))
+
+    def _result(self, name: str) -> Path:
+        return self.path / "stages" / name / "result.json"
 
     def log(self, stage: str, step: int, **metrics: float) -> None:
         """Add a line to the run's metrics, in place of one that a kill kept from counting.
@@ -152,10 +163,10 @@ class RunFolder:
         """
         path, mark = self.path / "metrics.jsonl", f'"stage": "{stage}"'
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if mark not in line]
+        others = [line for line in lines if mark not in line]
         plain = {name: plain_number(value) for name, value in metrics.items()}
         added = json.dumps({"step": step, "stage": stage, **plain}, allow_nan=False)
-        write_text(path, "\n".join([*kept, added, ""]))
+        write_atomically(path, "\n".join([*others, added, ""]))
 
 
 def versions(config: DictConfig) -> dict[str, Any]:
@@ -190,11 +201,6 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"{path} is damaged: {error}") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it: it is there as a whole, or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file as a whole."""
+    write_atomically(path, json.dumps(value, indent=2) + "\n")

@@ -37,6 +37,7 @@ def completed(part: str, node: DictConfig) -> DictConfig:
     """
     try:
         known = METHOD_KEYS[part](node.get("method"))
+        known.pop("strength", None)  # it stands once, at the top of the config
     except ValueError as error:
         raise ValueError(f"{part}: {error}") from None
     if unknown := sorted(set(map(str, node)) - {"method", *known}):

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-__all__ = ["KEYS", "TARGETS", "modernized"]
+from .settings import ConfigError
+
+__all__ = ["KEYS", "METHODS", "TARGETS", "modernized", "with_one_strength"]
 
 _DATA = "AugmentedImages Images avatars avatars_sample deform digits glyphs image_folder".split()
 
@@ -29,9 +31,35 @@ KEYS: dict[str, str] = {
 def modernized(config: Any) -> Any:
     """A plain config (dicts and lists) in the words of this version."""
     if isinstance(config, dict):
-        ours = str(config.get("_target_", "alignflow.")).startswith("alignflow.")
-        renamed = KEYS if ours else {}  # a module of your own may have a key of the old name
+        # a module of your own, or a reward's name, may have a key of the old name
+        target = config.get("_target_", "alignflow." if {"method", "name"} & set(config) else "")
+        renamed = KEYS if str(target).startswith("alignflow.") else {}
         return {renamed.get(key, key): modernized(value) for key, value in config.items()}
     if isinstance(config, list):
         return [modernized(item) for item in config]
     return TARGETS.get(config, config) if isinstance(config, str) else config
+
+
+METHODS = ("steerer", "finetuner")
+"""Parts in which the strength of a run stood."""
+
+
+def with_one_strength(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with the strength that stood in its methods at the top; changed in place.
+
+    Raises:
+        ConfigError: If the methods aim at different tilts.
+    """
+    if "strength" not in config:
+        strengths = {
+            f"{part}.strength": config[part].pop("strength")
+            for part in METHODS
+            if isinstance(config.get(part), dict) and "strength" in config[part]
+        }
+        if len(set(strengths.values())) > 1:
+            found = " and ".join(f"{key}={value}" for key, value in strengths.items())
+            raise ConfigError(
+                f"methods compared with one tilt must share its strength, got {found}"
+            )
+        config["strength"] = next(iter(strengths.values()), 1.0)
+    return config

@@ -1,8 +1,8 @@
-"""How near each model comes to the law that a run aims at, where samples of that law are at hand.
+"""How near each model comes to the distribution that a run aims at, where it can be sampled.
 
-A reference has `sample(n, generator)`, states (n, *E) of the law. It may have `log_density(states)`
-up to a constant, by which samples of an ODE are weighed, and `observables`, calls by name from
-decoded samples to numbers (n, ...) whose laws are compared.
+A reference has `sample(n, generator)`, states (n, *E). It may have `log_density(states)` up to a
+constant, by which samples of an ODE are weighed, and `observables`, callables by name from decoded
+samples to numbers (n, ...) whose distributions are compared.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,17 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap
 from alignflow.likelihood import sample_with_density
 from alignflow.metrics import (
+    Estimate,
     cluster_wasserstein,
     effective_sample_size,
     mean,
+    reweighted_mean,
     sliced_wasserstein,
 )
+from alignflow.results import Histogram, ReferenceResult, WeighedResult
 
 from .context import Context
 from .judging import decoded
-from .tilt import pair, reweighted_mean
 
 __all__ = ["against_reference"]
 
@@ -36,7 +38,7 @@ TAILS = (0.005, 0.995)  # quantiles of all that is shown, beyond which the outer
 
 def against_reference(
     context: Context, samples: dict[str, dict[str, Tensor]], models: dict[str, FlowMap]
-) -> dict[str, Any] | None:
+) -> ReferenceResult | None:
     """Distances to the reference, histograms beside it, and the weights of ODEs under its density.
 
     Args:
@@ -56,18 +58,17 @@ def against_reference(
     seen = {NAME: _seen(context, drawn[count:])}
     for name, found in samples.items():
         seen[name] = _seen(context, found["state"][:count], found["reward"][:count])
-    return {
-        "mean_reward": pair(mean(judge["reward"][:, 0])),
-        "distances": {name: _distances(context, found, judge) for name, found in seen.items()},
-        "histograms": {
+    weighs = models if context.config.evaluation.weighed else {}
+    return ReferenceResult(
+        mean_reward=mean(judge["reward"][:, 0]),
+        distances={name: _distances(context, found, judge) for name, found in seen.items()},
+        histograms={
             what: _histogram({name: found[what] for name, found in seen.items()})
             for what in judge
             if judge[what].shape[1] == 1
         },
-        "weighed": {name: _weighed(context, model, judge) for name, model in models.items()}
-        if context.config.evaluation.weighed
-        else {},
-    }
+        weighed={name: _weighed(context, model, judge) for name, model in weighs.items()},
+    )
 
 
 def _seen(context: Context, states: Tensor, reward: Tensor | None = None) -> dict[str, Tensor]:
@@ -83,7 +84,9 @@ def _seen(context: Context, states: Tensor, reward: Tensor | None = None) -> dic
     return first | {"reward": reward[:, None].cpu()} | observed
 
 
-def _distances(context: Context, found: dict[str, Tensor], judge: dict[str, Tensor]) -> dict:
+def _distances(
+    context: Context, found: dict[str, Tensor], judge: dict[str, Tensor]
+) -> dict[str, Estimate]:
     measured = {}
     for what, values in found.items():
         if what == "cluster":
@@ -93,23 +96,23 @@ def _distances(context: Context, found: dict[str, Tensor], judge: dict[str, Tens
             projections = 1 if values.shape[1] == 1 else 128
             generator = context.sample_generator(0)
             distance = sliced_wasserstein(values, judge[what], projections, generator)
-        measured[what] = pair(distance)
+        measured[what] = distance
     return measured
 
 
-def _histogram(found: dict[str, Tensor]) -> dict[str, Any]:
+def _histogram(found: dict[str, Tensor]) -> Histogram:
     values = {name: column.double().flatten().numpy() for name, column in found.items()}
     low, high = np.quantile(np.concatenate(list(values.values())), TAILS)
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    shares = {
+    fractions = {
         name: (np.histogram(column.clip(edges[0], edges[-1]), edges)[0] / len(column)).tolist()
         for name, column in values.items()
     }
-    return {"edges": edges.tolist(), "shares": shares}
+    return Histogram(edges.tolist(), fractions)
 
 
-def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> dict[str, Any]:
-    """Samples of an ODE: as they are, and weighed by the reference's density over their own."""
+def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> WeighedResult:
+    """Samples of an ODE: as they are, and weighed by the reference's density over the model's."""
     settings = context.config.evaluation
     drawn, log_weights = [], []
     for batch, start in enumerate(range(0, settings.weighed, settings.batch_size)):
@@ -120,10 +123,10 @@ def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> dict
         log_weights.append(context.reference.log_density(states) - density.double())
     found, log_weight = _seen(context, torch.cat(drawn)), torch.cat(log_weights)
     rewards = found["reward"][:, 0]
-    return {
-        "n": settings.weighed,
-        "mean_reward": pair(mean(rewards)),
-        "distances": _distances(context, found, judge),
-        "ess": effective_sample_size(log_weight).item() / settings.weighed,
-        "weighed_reward": pair(reweighted_mean(rewards, log_weight, 1.0)),
-    }
+    return WeighedResult(
+        n=settings.weighed,
+        mean_reward=mean(rewards),
+        distances=_distances(context, found, judge),
+        ess_fraction=effective_sample_size(log_weight).item() / settings.weighed,
+        weighed_reward=reweighted_mean(rewards, log_weight),
+    )

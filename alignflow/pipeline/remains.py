@@ -18,7 +18,7 @@ SAYS = {
     ".lock",
     "depends_on.json",
     "graph.txt",
-    "graph.mmd",
+    "graph.json",
 }
 WRITTEN = {"tensors.safetensors", "facts.json"}
 UNFINISHED = re.compile(r"\.[\w.]+\.new|\.[\w.]+-[a-z0-9_]{8}")

@@ -9,16 +9,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from alignflow.interrupts import deferred_signals, resumable, terminable
+from alignflow.results import StageResult
 from alignflow.reward_module import RewardError
-from alignflow.steering import steer
 
 from .bindings import bind, check_bindings
-from .build import build
 from .checks import check_config, without_remnants
 from .context import Context
 from .display import console
 from .evaluation import evaluate_stage
 from .folder import RunFolder
+from .sampling import build_steerer
 from .stages import (
     dry_run_training,
     finetune_stage,
@@ -31,7 +31,7 @@ from .targets import check_targets
 
 __all__ = ["resume", "run"]
 
-STAGES: dict[str, Callable[[Context], dict[str, Any]]] = {
+STAGES: dict[str, Callable[[Context], StageResult]] = {
     "pretrain": pretrain_stage,
     "learn_posterior": learn_posterior_stage,
     "finetune": finetune_stage,
@@ -48,43 +48,43 @@ def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
     Args:
         config: As `configs/config.yaml` composes it.
         folder: Of the run.
-        command: What reproduces it, kept in the folder.
+        command: What reproduces it, recorded in the folder.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: If the config is no sound run, or the folder holds another one.
-        RewardError: If the reward fails; what was done is kept.
+        RewardError: If the reward fails; what was done is saved.
     """
-    kept = RunFolder(folder)
+    run_folder = RunFolder(folder)
     config = check_config(without_remnants(config))
-    with terminable(), kept.held():
-        with resumable(kept.path) if kept.is_run else nullcontext():
-            context = with_classes(Context(config, kept))
-            kept.check_same(context.config)
-            check_bindings(kept, context.config)
+    with terminable(), run_folder.held():
+        with resumable(run_folder.path) if run_folder.is_run else nullcontext():
+            context = with_classes(Context(config, run_folder))
+            run_folder.check_same(context.config)
+            check_bindings(run_folder, context.config)
             dry_run(context)
-            kept.begin(context.config, command)
-        with resumable(kept.path):
+            run_folder.begin(context.config, command)
+        with resumable(run_folder.path):
             _run_stages(context)
-    return kept.path
+    return run_folder.path
 
 
 def _run_stages(context: Context) -> None:
-    kept = context.folder
-    console.print(f"run folder: {kept.path}", style="dim")
+    folder = context.folder
+    console.print(f"run folder: {folder.path}", style="dim")
     for number, stage in enumerate(context.config.stages):
-        if kept.result(stage) is not None:
+        if folder.is_finished(stage):
             console.print(f"{stage}: done before", style="dim")
             continue
         start = time.perf_counter()
         result = _finish(context, stage)
-        kept.log(stage, number, seconds=time.perf_counter() - start)
-        kept.finish(stage, result)
+        folder.log(stage, number, seconds=time.perf_counter() - start)
+        folder.finish(stage, result)
 
 
-def _finish(context: Context, stage: str) -> dict[str, Any]:
+def _finish(context: Context, stage: str) -> StageResult:
     """What a stage finds; whatever ends it before that leaves what was done, and says so."""
     bind(context.folder, context.config, stage)
     try:
@@ -105,7 +105,7 @@ def dry_run(context: Context) -> None:
     Only those of stages that are not finished.
     """
     config = context.config
-    due = {stage for stage in config.stages if context.folder.result(stage) is None}
+    due = {stage for stage in config.stages if not context.folder.is_finished(stage)}
     if not due - {"report"}:
         return
     policy: Any = context.initial_policy
@@ -119,9 +119,9 @@ def dry_run(context: Context) -> None:
     if "evaluate" in due:
         _ = context.judge, context.reference, context.held_out
     if config.get("reward"):
-        reward = context.reward
-        if "steer" in due:
-            steer(policy, reward, **build(config.steerer))
+        _ = context.reward
+    if "steer" in due:
+        build_steerer(context, policy)
 
 
 def with_classes(context: Context) -> Context:
@@ -137,20 +137,20 @@ def with_classes(context: Context) -> Context:
 
 
 def resume(folder: str | Path, trust_config: bool = False) -> Path:
-    """Continue a run from its own config, where it was cut.
+    """Continue a run from its recorded config, where it was cut.
 
     Args:
         folder: Of the run.
-        trust_config: Whether code may be run that the config names and the run did not record as
-            its own when it began.
+        trust_config: Whether code may be run that the config names and the run did not record
+            when it began.
 
     Raises:
         ConfigError: If the folder holds no run, or its config was edited in a way that would mix
-            two runs, or names code that is not its own.
+            two runs, or names code that the run did not record.
         RewardError: As `run`.
     """
-    kept = RunFolder(folder)
-    config = kept.config()
+    run_folder = RunFolder(folder)
+    config = run_folder.config()
     if not trust_config:
-        check_targets(config, kept.targets(), f"{folder}/config.yaml")
+        check_targets(config, run_folder.targets(), f"{folder}/config.yaml")
     return run(config, folder)

@@ -1,5 +1,6 @@
-"""Samples of a model with their rewards and their cost, batch by batch, each kept once drawn."""
+"""Samples of a model with their rewards and cost, batch by batch, each saved once drawn."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,21 @@ from torch import Tensor
 
 from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.flow_map import FlowMap
-from alignflow.steering import steer
+from alignflow.reward_module import RewardError
+from alignflow.steering import Steerer, steer
 
 from .build import build
 from .context import Context
 from .display import progress_bar, say_estimate
 
-__all__ = ["COSTS", "build_steerer", "draw_in_batches", "sample_model", "sample_steered"]
+__all__ = [
+    "COSTS",
+    "build_steerer",
+    "draw_in_batches",
+    "sample_model",
+    "sample_steered",
+    "valid_rewards",
+]
 
 COUNTS = ("nfe", "vjps", "reward_calls", "reward_vjps")
 COSTS = (*COUNTS, "seconds")
@@ -35,9 +44,9 @@ def draw_in_batches(
 
     Args:
         context: Of the run.
-        folder: Where the batches are kept.
+        folder: Where the batches are saved.
         n: Number of samples.
-        draw: A call of (rows, generator) that draws these rows: tensors (count, ...) by name.
+        draw: A callable `(rows, generator)` that draws these rows: tensors (count, ...) by name.
         title: Of the progress bar.
     """
     size = context.config.evaluation.batch_size
@@ -80,12 +89,12 @@ def sample_model(
     return draw_in_batches(context, folder, n, draw, title)
 
 
-def build_steerer(context: Context):
-    """The steerer that the config describes."""
-    return steer(context.policy, context.reward, **build(context.config.steerer))
+def build_steerer(context: Context, policy: FlowMap) -> Steerer:
+    """The steerer that the config describes, of a policy."""
+    return steer(policy, context.tilt, **build(context.config.steerer))
 
 
-def sample_steered(context: Context, steerer) -> dict[str, Tensor]:
+def sample_steered(context: Context, steerer: Steerer) -> dict[str, Tensor]:
     """The steered samples of the run: `state`, `reward`, and the cost of each."""
 
     def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:
@@ -101,3 +110,18 @@ def sample_steered(context: Context, steerer) -> dict[str, Tensor]:
         draw,
         f"steer by {context.config.steerer.method}",
     )
+
+
+def valid_rewards(rewards: Tensor, model: str) -> Tensor:
+    """Of the rewards (N,) of a model's samples, those of samples that the reward did not drop.
+
+    Raises:
+        RewardError: If they are fewer than two, so that no mean has an error.
+    """
+    valid = rewards[rewards > -math.inf]
+    if len(valid) < 2:
+        raise RewardError(
+            f"the reward drops all but {len(valid)} of the {len(rewards)} samples of {model}, and "
+            "a mean needs two: draw more, or drop fewer"
+        )
+    return valid

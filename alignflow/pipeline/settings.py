@@ -82,6 +82,7 @@ SETTINGS: dict[str, Check] = {
     "device": _device,
     "precision": _precision,
     "compile": checks.flag,
+    "strength": checks.nonnegative,
     "condition": _condition,
 }
 # of every method of a part; what one method alone takes is checked where the part is built
@@ -94,9 +95,8 @@ _TRAINS: dict[str, Check] = {
 }
 PARTS: dict[str, dict[str, Check]] = {
     "training": _TRAINS,
-    "finetuner": _TRAINS | {"strength": checks.nonnegative, "recentering": _at_least(0)},
-    "steerer": {"strength": checks.nonnegative}
-    | dict.fromkeys(("steps", "particles", "draws"), _or_none(_at_least(1))),
+    "finetuner": _TRAINS | {"recentering": _at_least(0)},
+    "steerer": dict.fromkeys(("steps", "particles", "draws"), _or_none(_at_least(1))),
 }
 
 

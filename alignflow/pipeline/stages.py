@@ -12,64 +12,75 @@ from alignflow.distillation import learn_posterior, pretrain
 from alignflow.finetuning import finetune
 from alignflow.flow_map import FlowMap
 from alignflow.report import build_report
+from alignflow.results import (
+    FinetuneResult,
+    Graph,
+    ReportResult,
+    SteerResult,
+    TrainingResult,
+    convert,
+    encode,
+)
 from alignflow.training import dry_run
 
 from .build import build
 from .context import Context
 from .display import training_bar
-from .sampling import build_steerer, sample_steered
-from .tilt import kept_rewards
+from .sampling import build_steerer, sample_steered, valid_rewards
 
 __all__ = [
+    "dry_run_training",
     "finetune_stage",
     "learn_posterior_stage",
     "pretrain_stage",
-    "dry_run_training",
     "report_stage",
     "steer_stage",
 ]
 
 
-def pretrain_stage(context: Context) -> dict[str, Any]:
+def pretrain_stage(context: Context) -> TrainingResult:
     """Learn the flow map of a data set."""
     train = partial(pretrain, context.initial_policy, context.data)
-    return _train(context, "pretrain", train, build(context.config.training))
+    return TrainingResult(**_train(context, "pretrain", train, build(context.config.training)))
 
 
-def learn_posterior_stage(context: Context) -> dict[str, Any]:
+def learn_posterior_stage(context: Context) -> TrainingResult:
     """Make the model a stochastic flow map, from the data or, without any, by GLASS."""
     train = partial(learn_posterior, context.pretrained, context.data)
-    return _train(context, "learn_posterior", train, build(context.config.training))
+    found = _train(context, "learn_posterior", train, build(context.config.training))
+    return TrainingResult(**found)
 
 
-def finetune_stage(context: Context) -> dict[str, Any]:
+def finetune_stage(context: Context) -> FinetuneResult:
     """Change the model for good, towards the tilt."""
     meter = Meter()
     train = partial(finetune, context.policy, MeteredReward(context.reward, meter), meter=meter)
     found = _train(context, "finetune", train, _tuning(context))
-    # with those of the monitor
-    calls = {"reward_calls": meter.total.reward_calls, "reward_vjps": meter.total.reward_vjps}
-    return found | calls
+    return FinetuneResult(
+        **found,
+        reward_calls=int(meter.total.reward_calls),
+        reward_vjps=int(meter.total.reward_vjps),
+    )
 
 
-def steer_stage(context: Context) -> dict[str, Any]:
+def steer_stage(context: Context) -> SteerResult:
     """Sample the frozen model, steered."""
-    steerer = build_steerer(context)
+    steerer = build_steerer(context, context.policy)
     folder = context.folder.stage("steer")
     (folder / "graph.txt").write_text(f"{steerer}\n")
-    (folder / "graph.mmd").write_text(f"{steerer.mermaid()}\n")
+    (folder / "graph.json").write_text(encode(convert(steerer.graph(), Graph, folder)))
     drawn = sample_steered(context, steerer)
-    return {
-        "method": context.config.steerer.method,
-        "n": len(drawn["reward"]),
-        "mean_reward": kept_rewards(drawn["reward"], "the steerer").mean().item(),
-        "seconds": drawn["seconds"].sum().item(),
-    }
+    return SteerResult(
+        method=context.config.steerer.method,
+        n=len(drawn["reward"]),
+        mean_reward=valid_rewards(drawn["reward"], "the steerer").mean().item(),
+        seconds=drawn["seconds"].sum().item(),
+    )
 
 
-def report_stage(context: Context) -> dict[str, Any]:
+def report_stage(context: Context) -> ReportResult:
     """Write the page."""
-    return {"page": build_report(context.folder.path).name}
+    return ReportResult(page=build_report(context.folder.path).name)
 
 
 def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
@@ -88,7 +99,7 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
     if stage == "pretrain":
         pretrain.build(policy, context.data, **build(config.training), **run)
     elif stage == "learn_posterior":
-        # its batch only measures here how wide the data is
+        # its batch is only used to measure the data's std
         options = build(config.training) | {"batch_size": 2}
         learn_posterior.build(policy, context.data, **options, **run)
     else:
@@ -99,8 +110,9 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
 
 def _tuning(context: Context) -> dict[str, Any]:
     """Options of the finetuner, with what the run says for all of its stages."""
-    run = {"precision": context.config.precision, "compile": context.config.compile}
-    options, labels = run | build(context.config.finetuner), context.config.condition
+    config = context.config
+    run = {name: config[name] for name in ("precision", "compile", "strength")}
+    options, labels = run | build(config.finetuner), config.condition
     if labels is not None:
         options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
     if context.held_out:

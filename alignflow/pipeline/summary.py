@@ -3,12 +3,13 @@
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from alignflow.checkpoint import load_folder
+from alignflow.metrics.names import label
+from alignflow.results import EvaluationResult, ModelResult, TiltResult
 
 from .folder import RunFolder
 
@@ -17,50 +18,48 @@ __all__ = ["print_summary"]
 
 def print_summary(folder: Path) -> None:
     """Print the table of a run's results, if it has any, and the next commands."""
-    kept = RunFolder(folder)
-    result = kept.result("evaluate")
-    if result is not None:
+    run_folder = RunFolder(folder)
+    result = run_folder.result("evaluate")
+    if isinstance(result, EvaluationResult):
         # soft, so that a file or a pipe is never cut to a width that it does not have
         out = Console()
         out.print(_table(result), soft_wrap=not out.is_terminal)
     page = folder / "report.html"
     print(f"report: {page}" if page.exists() else f"done: {folder}")
-    for line in _next_commands(kept):
+    for line in _next_commands(run_folder):
         print(line)
 
 
-def _table(result: dict[str, Any]) -> Table:
+def _table(result: EvaluationResult) -> Table:
     """Every model beside the exact tilt: reward, the label that the tilt changes most, and cost."""
-    models, tilt = result["models"], result.get("tilt")
-    label = _telling_label(models[0], tilt or models[-1])
-    table = Table(box=None, title=f"reward: {result['reward_name']}", title_justify="left")
+    rows: list[ModelResult | TiltResult] = [*result.models]
+    rows += [result.tilt] if result.tilt else []
+    changed = _most_changed(result.models[0], result.tilt or result.models[-1])
+    table = Table(box=None, title=f"reward: {result.reward_name}", title_justify="left")
     table.add_column("model")
-    for name in ("reward", *([label] if label else []), "NFE", "s/sample"):
+    for name in ("reward", *([changed] if changed else []), label("nfe"), "s/sample"):
         table.add_column(name, justify="right")
-    for row in [*models, *([{"cost": {}} | tilt] if tilt else [])]:
-        cost = row["cost"]
-        cells = [_reward(*row["mean_reward"])]
-        cells += [f"{row['rates'][label][0]:.1%}"] if label else []
+    for row in rows:
+        cells = [str(row.mean_reward)]
+        cells += [f"{row.rates[changed].value:.1%}"] if changed else []
+        cost = row.cost if isinstance(row, ModelResult) else {}
         cells += [f"{cost['nfe']:g}", f"{cost['seconds']:.2g}"] if cost else ["", ""]
-        table.add_row(row["name"], *cells)
+        table.add_row(row.name, *cells)
     return table
 
 
-def _telling_label(base: dict[str, Any], aligned: dict[str, Any]) -> str | None:
-    common = set(base["rates"]) & set(aligned["rates"])
-    moved = {label: abs(aligned["rates"][label][0] - base["rates"][label][0]) for label in common}
-    return max(sorted(moved), key=moved.__getitem__) if moved else None
+def _most_changed(base: ModelResult, aligned: ModelResult | TiltResult) -> str | None:
+    """The label whose rate alignment changes most."""
+    common = sorted(set(base.rates) & set(aligned.rates))
+    moved = {name: abs(aligned.rates[name].value - base.rates[name].value) for name in common}
+    return max(moved, key=moved.__getitem__) if moved else None
 
 
-def _reward(value: float, error: float) -> str:
-    return f"{value:.4g} ± {error:.2g}"
-
-
-def _next_commands(kept: RunFolder) -> Iterator[str]:
-    stages = kept.path / "stages"
+def _next_commands(run_folder: RunFolder) -> Iterator[str]:
+    stages = run_folder.path / "stages"
     models = [stages / stage / "model" for stage in ("pretrain", "learn_posterior", "finetune")]
     for model in [model for model in models if model.is_dir()][-1:]:
-        own = load_folder(model)[1].get("network") is None
-        yield f"load: alignflow.load({str(model)!r}{', module=MyNet()' if own else ''})"
-        if not own:
+        registered = load_folder(model)[1].get("network") is not None
+        yield f"load: alignflow.load({str(model)!r}{'' if registered else ', module=MyNet()'})"
+        if registered:
             yield f"sample: alignflow sample {shlex.quote(str(model))} -o grid.png"

@@ -1,6 +1,6 @@
 """What a config would import and call: the `_target_`s in it, at any depth.
 
-A run records its own when it begins. Its config may have been edited since, so nothing of it is
+A run records them when it begins. Its config may have been edited since, so nothing of it is
 imported by `resume` before its targets have been compared with those.
 """
 
@@ -26,7 +26,7 @@ def targets_of(config: DictConfig) -> list[str]:
 
 
 def check_targets(config: DictConfig, trusted: Iterable[str], source: str) -> None:
-    """Refuse a config that names what was not recorded as its run's own.
+    """Refuse a config that names what was not recorded of its run.
 
     Raises:
         ConfigError: Naming the targets, and how to run them all the same.
@@ -41,7 +41,7 @@ def check_targets(config: DictConfig, trusted: Iterable[str], source: str) -> No
 
 @cache
 def shipped_targets() -> frozenset[str]:
-    """Import paths that the package's own configs name."""
+    """Import paths that the package's configs name."""
     configs = files("alignflow.configs")
     groups = [group for group in configs.iterdir() if group.is_dir()]
     items = [configs / "config.yaml", *(item for group in groups for item in group.iterdir())]

@@ -1,147 +1,52 @@
-"""Figures: data in, matplotlib Figure out, drawn as SVG that takes its colors from the page.
+"""Figures of a run and of a sweep: data in, matplotlib Figure out."""
 
-Each color is a fixed placeholder while matplotlib draws and a CSS variable afterwards, so one SVG
-serves a light page, a dark one and print. No figure touches pyplot or global settings.
-"""
-
-import io
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from html import escape
-from typing import Any
 
-import matplotlib
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from .reference import Histogram
-from .run_folder import Curve, Episodes, Model, Tilt
-from .value import Estimate
+from alignflow.metrics import Estimate
+from alignflow.metrics.names import label as label_of
+from alignflow.results import Histogram, ModelResult, TiltResult
+
+from .drawing import BAND, INK, MODELS, MUTED, WIDTH, frame, log_scale
+from .run_folder import Curve, Episodes
 from .words import plain
 
 __all__ = [
-    "Plot",
     "attribute_rates",
     "bars",
     "curve",
     "episodes",
-    "frame",
-    "log_scale",
-    "plot",
     "points",
     "reference_histograms",
     "reward_histograms",
     "reward_vs_distance",
     "series",
-    "svg",
 ]
 
-INK, MUTED, RULE, BAND = "#1b1d21", "#5c636e", "#d9dce1", "#f3efe3"
-# Okabe and Ito's color-blind safe colors; the base is gray, the exact tilt is ink
-MODELS = ("#868e99", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osDv^Pp"
 THREADS = 80
-WIDTH = 4.5  # inches; half a page
-VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", BAND: "--band"} | {
-    color: f"--model-{i}" for i, color in enumerate(MODELS)
-}
-STYLE: Any = {
-    "font.size": 8.5,
-    "text.color": INK,
-    "text.parse_math": False,  # names are names, whatever dollars they hold
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "lines.linewidth": 1.4,
-    "svg.fonttype": "none",  # text stays text, in the page's font
-}
 
 
-@contextmanager
-def frame(width: float = WIDTH, height: float = 3.3) -> Iterator[Figure]:
-    """An empty figure to draw in, of so many inches, in the page's style."""
-    with matplotlib.rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained", dpi=160)
-
-
-def log_scale(axes: Axes, *which: str) -> None:
-    """Logarithmic axes ("x", "y") with plain numbers at their ticks, at least three of them."""
-    for name in which:
-        axes.set(**{f"{name}scale": "log"})
-        axis = getattr(axes, f"{name}axis")
-        low, high = sorted(axis.get_view_interval())
-        axis.set_major_locator(LogLocator(subs=(1.0,) if high > 1e3 * low else (1.0, 2.0, 5.0)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-
-
-def svg(figure: Figure, title: str) -> str:
-    """A figure as an SVG element for the page, with an accessible title.
-
-    Args:
-        figure: Drawn with this module's colors.
-        title: Said by screen readers; also what the ids inside are made of.
-    """
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": title}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    # ids of groups repeat from figure to figure, and nothing refers to them
-    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)
-    drawn = re.sub(r' (width|height)="[0-9.]+pt"', "", drawn, count=2)  # as wide as its place
-    for color, variable in VARIABLES.items():
-        drawn = drawn.replace(color, f"var({variable})")
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with its title and what to see in it."""
-
-    title: str
-    caption: str
-    drawing: Markup
-
-
-def plot(title: str, caption: str, figure: Figure, spoken: str | None = None) -> Plot:
-    """A figure for the page; screen readers say its title, or what is given to be said."""
-    return Plot(title, caption, Markup(svg(figure, spoken or title)))
-
-
-def reward_histograms(models: list[Model], tilt: Tilt | None) -> Figure:
+def reward_histograms(models: list[ModelResult], tilt: TiltResult | None) -> Figure:
     """One row a model, in shared bins; its mean as a line, the exact tilt's mean through all."""
     edges = np.histogram_bin_edges(np.concatenate([m.rewards for m in models]), bins=32)
     with frame(WIDTH, 0.5 + 1.0 * len(models)) as figure:
         rows = figure.subplots(len(models), sharex=True, sharey=True, squeeze=False)[:, 0]
         for row, model, color in zip(rows, models, _colors(), strict=False):
             counts, _ = np.histogram(model.rewards, edges)
-            shares = 100 * counts / len(model.rewards)
-            row.stairs(shares, edges, fill=True, color=color, alpha=0.35)
-            row.stairs(shares, edges, color=color, linewidth=1.0)
+            percent = 100 * counts / len(model.rewards)
+            row.stairs(percent, edges, fill=True, color=color, alpha=0.35)
+            row.stairs(percent, edges, color=color, linewidth=1.0)
             row.axvline(model.mean_reward.value, color=color, linewidth=1.8)
             if tilt is not None:
                 row.axvline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
             row.grid(axis="y")
         rows[-1].set_xlabel("reward")
-        figure.supylabel("share of samples (%)", fontsize=8.5, color=MUTED)
+        figure.supylabel("% of samples", fontsize=8.5, color=MUTED)
     return figure
 
 
@@ -149,26 +54,28 @@ def reference_histograms(histogram: Histogram, reference: str, label: str) -> Fi
     """One row a model, the reference's outline in each.
 
     Args:
-        histogram: Shares by model.
+        histogram: Fractions by model.
         reference: The name of the reference among them.
         label: Of the axis.
     """
-    shares = {name: 100 * np.array(of) for name, of in histogram.shares.items()}
-    outline = shares.pop(reference)
-    with frame(WIDTH, 0.5 + 1.0 * len(shares)) as figure:
-        rows = figure.subplots(len(shares), sharex=True, sharey=True, squeeze=False)[:, 0]
-        for row, of, color in zip(rows, shares.values(), _colors(), strict=False):
+    percent = {name: 100 * np.array(of) for name, of in histogram.fractions.items()}
+    outline = percent.pop(reference)
+    with frame(WIDTH, 0.5 + 1.0 * len(percent)) as figure:
+        rows = figure.subplots(len(percent), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for row, of, color in zip(rows, percent.values(), _colors(), strict=False):
             row.stairs(of, histogram.edges, fill=True, color=color, alpha=0.35)
             row.stairs(of, histogram.edges, color=color, linewidth=1.0)
             row.stairs(outline, histogram.edges, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
             row.grid(axis="y")
         rows[-1].set_xlabel(label)
-        figure.supylabel("share (%)", fontsize=8.5, color=MUTED)
+        figure.supylabel("%", fontsize=8.5, color=MUTED)
     return figure
 
 
-def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) -> Figure:
-    """Dots with 95% whiskers, one row an attribute, the reward's own attributes on a band."""
+def attribute_rates(
+    models: list[ModelResult], tilt: TiltResult | None, targets: list[str]
+) -> Figure:
+    """Dots with 95% whiskers, one row an attribute, the reward's attributes on a band."""
     names = list(dict.fromkeys(name for model in models for name in model.rates))
     names.sort(key=lambda name: name not in targets)
     series = [
@@ -177,7 +84,7 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
     ]
     if tilt is not None:
         series.append((tilt.rates, INK, "d"))
-    spread = 0.62 / len(series)
+    gap = 0.62 / len(series)
     with frame(WIDTH, 0.6 + (0.16 + 0.12 * len(series)) * len(names)) as figure:
         axes = figure.subplots()
         for row, name in enumerate(names):
@@ -185,12 +92,12 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
                 axes.axhspan(row - 0.5, row + 0.5, color=BAND, linewidth=0)
         for place, (rates, color, marker) in enumerate(series):
             shown = [(row, rates[name]) for row, name in enumerate(names) if name in rates]
-            offset = (place - (len(series) - 1) / 2) * spread
+            offset = (place - (len(series) - 1) / 2) * gap
             _whiskers(axes, shown, offset, color, marker)
         axes.set_yticks(range(len(names)), [plain(name) for name in names])
         for label, name in zip(axes.get_yticklabels(), names, strict=True):
             label.set(color=INK, fontweight="bold" if name in targets else "normal")
-        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="share of samples (%)")
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="% of samples")
         axes.set_xlim(left=0)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -198,7 +105,7 @@ def attribute_rates(models: list[Model], tilt: Tilt | None, targets: list[str]) 
     return figure
 
 
-def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) -> Figure:
+def reward_vs_distance(models: list[ModelResult], tilt: TiltResult | None, distance: str) -> Figure:
     """Mean reward against one distance to the base, each with its standard error."""
     with frame(WIDTH, 3.1) as figure:
         axes = figure.subplots()
@@ -208,11 +115,17 @@ def reward_vs_distance(models: list[Model], tilt: Tilt | None, distance: str) ->
                 axes.axhline(y.value, color=color, linewidth=1.2)
                 continue
             axes.errorbar(
-                x.value, y.value, y.error, x.error, color=color, marker=marker, markersize=6
+                x.value,
+                y.value,
+                y.standard_error,
+                x.standard_error,
+                color=color,
+                marker=marker,
+                markersize=6,
             )
         if tilt is not None:
             axes.axhline(tilt.mean_reward.value, color=INK, linestyle=(0, (3, 2)), linewidth=1.2)
-        axes.set(xlabel=f"distance to the base ({plain(distance)})", ylabel="mean reward")
+        axes.set(xlabel=f"distance to the base ({label_of(distance)})", ylabel="mean reward")
         axes.set_xlim(left=min(0, axes.get_xlim()[0]))
         axes.grid()
     return figure
@@ -238,7 +151,8 @@ def series(
             axes.axhline(level, color=MODELS[0], linewidth=1.2)
         for points, color, marker in zip(lines.values(), _colors(1), _markers(), strict=False):
             xs, ys, names = zip(*points, strict=True)
-            (x, dx), (y, dy) = zip(*xs, strict=True), zip(*ys, strict=True)
+            x, y = [found.value for found in xs], [found.value for found in ys]
+            dx, dy = ([found.standard_error for found in side] for side in (xs, ys))
             axes.errorbar(x, y, dy, dx, color=color, marker=marker, markersize=5, linewidth=1.2)
             for name, place in zip(names, zip(x, y, strict=True), strict=True):
                 axes.annotate(name, place, xytext=(5, -9), fontsize=7, color=MUTED,
@@ -340,6 +254,6 @@ def _markers() -> Iterator[str]:
 
 def _whiskers(axes: Axes, shown: list, offset: float, color: str, marker: str) -> None:
     rows = [row + offset for row, _ in shown]
-    values = np.array([rate for _, rate in shown]).reshape(-1, 3) * 100
+    values = np.array([[r.value, r.low, r.high] for _, r in shown]).reshape(-1, 3) * 100
     axes.hlines(rows, values[:, 1], values[:, 2], color=color, linewidth=1.3)
     axes.plot(values[:, 0], rows, linestyle="", marker=marker, markersize=4.5, color=color)

@@ -7,23 +7,20 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
+from alignflow.metrics.estimate import Z
+from alignflow.metrics.names import label, lower_is_better
+from alignflow.results import ModelResult, ReportError, TiltResult
+
 from . import figures, graph, pictures, words
-from .figures import Plot, plot
-from .run_folder import Model, Run, Tilt, read_run
+from .drawing import MODELS, Plot, plot
+from .run_folder import Run, read_run
 from .template import template, write
-from .value import ReportError
 
 __all__ = ["build_report"]
 
 REFERENCE = "reference"
 EPISODES = 4  # shown of images
-COSTS = {
-    "nfe": "network passes",
-    "vjps": "network vjps",
-    "reward_calls": "reward calls",
-    "reward_vjps": "reward vjps",
-    "seconds": "seconds",
-}
+COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds")
 
 
 def build_report(run_folder: str | Path) -> Path:
@@ -46,7 +43,7 @@ def build_report(run_folder: str | Path) -> Path:
 
 def render(run: Run) -> str:
     """The page's HTML."""
-    colors = {model.name: i % len(figures.MODELS) for i, model in enumerate(run.models)}
+    colors = {model.name: i % len(MODELS) for i, model in enumerate(run.models)}
     is_image = run.event == "image" and bool(run.samples)
     return template("page.html.jinja").render(
         run=run,
@@ -64,7 +61,7 @@ def render(run: Run) -> str:
         distribution=_distribution(run),
         reference=_reference(run),
         distances=_distances(run),
-        costs={key: name for key, name in COSTS.items() if any(key in m.cost for m in run.models)},
+        costs={name: label(name) for name in COSTS if any(name in m.cost for m in run.models)},
         gaps={model.name: _rate_gap(model, run.tilt) for model in run.models},
         held_out=_names(model.held_out for model in run.models),
         tuned=words.use_of_tuned(run),
@@ -85,7 +82,7 @@ def _distribution(run: Run) -> list[Plot]:
         targets = words.targets(run)
         caption = "What the judge sees, with 95% intervals."
         if run.tilt:
-            caption += f" {words.plain(run.tilt.name).capitalize()}: the base's own samples"
+            caption += f" {words.plain(run.tilt.name).capitalize()}: the base's samples"
             caption += f" reweighted (effective sample {run.tilt.ess:,.0f})."
         if targets:
             caption += f" The reward asks for {words.listed([words.plain(t) for t in targets])}."
@@ -110,14 +107,14 @@ def _reference(run: Run) -> list[Plot]:
 def _episode_rows(run: Run) -> list:
     if run.episodes is None:
         return []
-    steps = _spread(len(run.episodes.times), pictures.COLUMNS)
+    steps = _places(len(run.episodes.times), pictures.COLUMNS)
     return pictures.episode_rows(run.episodes.states, steps, EPISODES)
 
 
 def _episode_points(run: Run) -> Plot | None:
     if run.episodes is None:
         return None
-    steps = _spread(len(run.episodes.times), 5)
+    steps = _places(len(run.episodes.times), 5)
     ends = torch.cat([path[:, -1] for path in run.episodes.states.values()])
     drawing = figures.episodes(run.episodes, steps, _limits(ends))
     count = len(next(iter(run.episodes.states.values())))
@@ -125,12 +122,12 @@ def _episode_points(run: Run) -> Plot | None:
     return plot("State by state", caption, drawing)
 
 
-def _spread(length: int, count: int) -> list[int]:
+def _places(length: int, count: int) -> list[int]:
     """At most so many of the places of a path, evenly, the first and the last among them."""
     return torch.linspace(0, length - 1, min(length, count)).round().int().tolist()
 
 
-def _counts(models: list[Model]) -> str:
+def _counts(models: list[ModelResult]) -> str:
     counts = sorted({len(model.rewards) for model in models})
     return " to ".join(f"{n:,}" for n in dict.fromkeys([counts[0], counts[-1]]))
 
@@ -143,7 +140,7 @@ def _distances(run: Run) -> list[Plot]:
         caption += " The dashed line is the exact tilt's: above it is too much."
     return [
         plot(
-            f"Reward against {words.plain(name)}",
+            f"Reward against {label(name)}",
             caption,
             figures.reward_vs_distance(run.models, run.tilt, name),
         )
@@ -180,11 +177,15 @@ def _limits(cloud: Tensor) -> tuple[float, ...]:
 def _curves(run: Run) -> dict[str, list[Plot]]:
     return {
         stage: [
-            plot(words.plain(name), "", figures.curve(points), f"{stage}: {name}")
+            plot(label(name), _direction(name), figures.curve(points), f"{stage}: {name}")
             for name, points in series.items()
         ]
         for stage, series in run.curves.items()
     }
+
+
+def _direction(name: str) -> str:
+    return {True: "Lower is better.", False: "Higher is better.", None: ""}[lower_is_better(name)]
 
 
 def _durations(run: Run) -> Plot | None:
@@ -194,19 +195,22 @@ def _durations(run: Run) -> Plot | None:
 
 
 def _graphs(run: Run) -> list[tuple[str, Markup, str | None]]:
-    drawn = []
-    for stage, content in run.graphs.items():
-        try:
-            chart = graph.parse(content.mermaid or "")
-        except ReportError as error:
-            file = run.folder / "stages" / stage / "graph.mmd"
-            raise ReportError(f"{file}: {error}") from error
-        drawing = graph.draw(chart, f"The graph of {stage}") if chart.nodes else ""
-        drawn.append((stage, Markup(drawing), content.text))
-    return drawn
+    return [
+        (stage, Markup(_drawn(run, stage)), drawing.text) for stage, drawing in run.graphs.items()
+    ]
 
 
-def _rate_gap(model: Model, tilt: Tilt | None) -> tuple[float, float] | None:
+def _drawn(run: Run, stage: str) -> str:
+    found = run.graphs[stage].graph
+    if found is None:
+        return ""
+    try:
+        return graph.draw(found, f"The graph of {stage}")
+    except ReportError as error:
+        raise ReportError(f"{run.folder / 'stages' / stage / 'graph.json'}: {error}") from error
+
+
+def _rate_gap(model: ModelResult, tilt: TiltResult | None) -> tuple[float, float] | None:
     """Mean absolute gap of the rates to the exact tilt's, and what noise alone would give."""
     if tilt is None:
         return None
@@ -214,9 +218,9 @@ def _rate_gap(model: Model, tilt: Tilt | None) -> tuple[float, float] | None:
     if not pairs:
         return None
     gap = sum(abs(a.value - b.value) for a, b in pairs) / len(pairs)
-    # a normal error of standard deviation s has mean absolute value s sqrt(2 / pi)
-    deviations = [hypot(a.half_width, b.half_width) / 1.96 for a, b in pairs]
-    return gap, sqrt(2 / pi) * sum(deviations) / len(pairs)
+    # a normal error of std s has mean absolute value s sqrt(2 / pi)
+    errors = [hypot(a.half_width, b.half_width) / Z for a, b in pairs]
+    return gap, sqrt(2 / pi) * sum(errors) / len(pairs)
 
 
 def _names(mappings) -> list[str]:

@@ -6,7 +6,7 @@ import io
 from PIL import Image
 from torch import Tensor
 
-from .value import ReportError
+from alignflow.results import ReportError
 
 __all__ = ["COLUMNS", "episode_rows", "is_pixel_art", "png_uri", "same_noise_rows"]
 

@@ -4,7 +4,7 @@ config.yaml, command.txt, versions.json         what was run
 metrics.jsonl                                   seconds of stages, {"stage": str, "seconds": float}
 stages/<name>/metrics.jsonl                     training curves, {"step": int, name: float, ...}
 stages/finetune/model/                          the tuned model
-stages/<name>/graph.mmd, graph.txt              the graph of nodes, as mermaid and as text
+stages/<name>/graph.json, graph.txt             the graph of nodes, as data and as text
 stages/evaluate/result.json                     the outcome; the one part that must be there
 stages/evaluate/samples/                        samples by model, all from the same noise
 stages/evaluate/episodes/                       states of episodes by model, likewise
@@ -15,51 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import Tensor
 
 from alignflow.checkpoint import fact, load_folder
+from alignflow.metrics.estimate import Finite
+from alignflow.metrics.names import current
+from alignflow.results import (
+    EvaluationResult,
+    Graph,
+    ModelResult,
+    ReferenceResult,
+    ReportError,
+    TiltResult,
+    convert,
+    read,
+    read_json,
+    read_json_lines,
+)
 
-from .reference import Reference, read_reference
-from .value import Estimate, Interval, ReportError, Value, read_json, read_json_lines
-
-__all__ = [
-    "Curve",
-    "Episodes",
-    "Graph",
-    "Model",
-    "Run",
-    "Tilt",
-    "Tuned",
-    "read_run",
-]
+__all__ = ["RESULT", "Curve", "Drawing", "Episodes", "Run", "Tuned", "read_run"]
 
 BASE = "base"
-EVENTS = ("image", "points", "other")
 RESULT = Path("stages/evaluate/result.json")
-
-
-@dataclass(frozen=True)
-class Model:
-    """One model's judged samples; costs are per sample."""
-
-    name: str
-    rewards: list[float]
-    mean_reward: Estimate
-    rates: dict[str, Interval]
-    held_out: dict[str, Estimate]
-    diversity: Estimate | None
-    distance_to_base: dict[str, Estimate]
-    cost: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Tilt:
-    """What the exact tilt would give, by reweighting base samples; `ess` of their weights."""
-
-    name: str
-    mean_reward: Estimate
-    rates: dict[str, Interval]
-    ess: float
 
 
 @dataclass(frozen=True)
@@ -72,18 +50,32 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The tuned model's folder, and the name of its network; None for one of the user's own."""
+    """The tuned model's folder, and the name of its network; None for the user's."""
 
     folder: Path
     network: str | None
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A graph of nodes, as mermaid and as printed; either may be missing."""
+class Drawing:
+    """A graph of nodes, as data and as printed; earlier versions left the text alone."""
 
-    mermaid: str | None
+    graph: Graph | None
     text: str | None
+
+
+class _Line(msgspec.Struct):
+    """A line of metrics: a step of a training, or a stage's end."""
+
+    step: Finite
+    stage: str | None = None
+    seconds: Finite | None = None
+
+
+class _Facts(msgspec.Struct):
+    """Of the tuned model's folder."""
+
+    network: str | None = None
 
 
 Curve = tuple[list[int], list[float]]
@@ -94,9 +86,9 @@ class Run:
     """A run folder's content, the base model first; what the run did not write is empty or None."""
 
     folder: Path
-    models: list[Model]
-    tilt: Tilt | None
-    reference: Reference | None
+    models: list[ModelResult]
+    tilt: TiltResult | None
+    reference: ReferenceResult | None
     reward_name: str
     strength: float
     event: str
@@ -105,17 +97,17 @@ class Run:
     curves: dict[str, dict[str, Curve]]
     durations: dict[str, float]
     tuned: Tuned | None
-    graphs: dict[str, Graph]
+    graphs: dict[str, Drawing]
     config: str | None
     command: str | None
     versions: dict[str, Any]
 
     @property
-    def base(self) -> Model:
+    def base(self) -> ModelResult:
         return self.models[0]
 
     @property
-    def aligned(self) -> list[Model]:
+    def aligned(self) -> list[ModelResult]:
         """All models but the base."""
         return self.models[1:]
 
@@ -131,23 +123,21 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise ReportError(f"{folder} is no run folder: there is no such folder")
-    result = read_json(folder / RESULT)
-    models = [_model(entry) for entry in result["models"].entries()]
-    names = [model.name for model in models]
+    result = read(folder / RESULT, EvaluationResult)
+    names = [model.name for model in result.models]
     if BASE not in names or len(set(names)) < len(names):
         raise ReportError(
             f"{folder / RESULT}: models must have different names, one of them {BASE!r}; "
             f"got {names}"
         )
-    models.sort(key=lambda model: model.name != BASE)
     return Run(
         folder=folder,
-        models=models,
-        tilt=_tilt(result.get("tilt")),
-        reference=read_reference(result.get("reference")),
-        reward_name=result["reward_name"].text(),
-        strength=result["strength"].number(),
-        event=result["event"].one_of(EVENTS),
+        models=sorted(result.models, key=lambda model: model.name != BASE),
+        tilt=result.tilt,
+        reference=result.reference,
+        reward_name=result.reward_name,
+        strength=result.strength,
+        event=result.event,
         samples=_samples(folder / "stages/evaluate/samples", names),
         episodes=_episodes(folder / "stages/evaluate/episodes", names),
         curves=_curves(folder),
@@ -157,39 +147,6 @@ def read_run(folder: str | Path) -> Run:
         config=_text(folder / "config.yaml"),
         command=_text(folder / "command.txt"),
         versions=_versions(folder / "versions.json"),
-    )
-
-
-def _model(entry: Value) -> Model:
-    def named(key: str, read) -> dict:
-        value = entry.get(key)
-        return {} if value is None else {k: read(v) for k, v in value.by_name().items()}
-
-    rewards = entry["rewards"].numbers()
-    if not rewards:
-        raise entry["rewards"].error("at least one reward")
-    diversity = entry.get("diversity")
-    return Model(
-        name=entry["name"].text(),
-        rewards=rewards,
-        mean_reward=entry["mean_reward"].estimate(),
-        rates=named("rates", Value.interval),
-        held_out=named("held_out", Value.estimate),
-        diversity=None if diversity is None else diversity.estimate(),
-        distance_to_base=named("distance_to_base", Value.estimate),
-        cost=named("cost", Value.number),
-    )
-
-
-def _tilt(entry: Value | None) -> Tilt | None:
-    if entry is None:
-        return None
-    rates = entry.get("rates")
-    return Tilt(
-        name=entry["name"].text(),
-        mean_reward=entry["mean_reward"].estimate(),
-        rates={} if rates is None else {k: v.interval() for k, v in rates.by_name().items()},
-        ess=entry["ess"].number(),
     )
 
 
@@ -231,15 +188,15 @@ def _curves(folder: Path) -> dict[str, dict[str, Curve]]:
     for file in filter(Path.exists, files):
         stage = "run" if file.parent == folder else file.parent.name
         series: dict[str, Curve] = {}
-        for line in read_json_lines(file):
-            if line.get("stage") is not None:  # a stage's end, which is no step of a training
+        for where, found in read_json_lines(file):
+            line = convert(found, _Line, file, where)
+            if line.stage is not None:  # a stage's end, which is no step of a training
                 continue
-            step = int(line["step"].number())
-            for name, value in line.value.items():
+            for name, value in found.items():
                 # a loss may log NaN and a line may hold texts: neither is a point of a curve
                 if name != "step" and isinstance(value, int | float) and math.isfinite(value):
-                    steps, values = series.setdefault(name, ([], []))
-                    steps.append(step)
+                    steps, values = series.setdefault(current(name), ([], []))
+                    steps.append(int(line.step))
                     values.append(float(value))
         series = {name: curve for name, curve in series.items() if len(curve[0]) > 1}
         if series:
@@ -250,28 +207,32 @@ def _curves(folder: Path) -> dict[str, dict[str, Curve]]:
 def _durations(file: Path) -> dict[str, float]:
     """Seconds by stage, of all parts of a stage that was cut."""
     seconds: dict[str, float] = {}
-    for line in read_json_lines(file) if file.exists() else []:
-        if (stage := line.get("stage")) is not None:
-            seconds[stage.text()] = seconds.get(stage.text(), 0.0) + line["seconds"].number()
+    for where, found in read_json_lines(file) if file.exists() else []:
+        line = convert(found, _Line, file, where)
+        if line.stage is not None:
+            seconds[line.stage] = seconds.get(line.stage, 0.0) + (line.seconds or 0.0)
     return seconds
 
 
 def _tuned(folder: Path) -> Tuned | None:
     if not folder.exists():
         return None
-    network = read_json(folder / "facts.json").get("network")
-    return Tuned(folder, None if network is None else network.text())
+    file = folder / "facts.json"
+    return Tuned(folder, convert(read_json(file), _Facts, file).network)
 
 
-def _graphs(folder: Path) -> dict[str, Graph]:
-    stages = sorted({file.parent for file in folder.glob("stages/*/graph.*")})
-    graphs = {s.name: Graph(_text(s / "graph.mmd"), _text(s / "graph.txt")) for s in stages}
-    return {name: graph for name, graph in graphs.items() if graph.mermaid or graph.text}
+def _graphs(folder: Path) -> dict[str, Drawing]:
+    drawings = {}
+    for stage in sorted({file.parent for file in folder.glob("stages/*/graph.*")}):
+        data = stage / "graph.json"
+        drawing = Drawing(read(data, Graph) if data.exists() else None, _text(stage / "graph.txt"))
+        if drawing.graph or drawing.text:
+            drawings[stage.name] = drawing
+    return drawings
 
 
 def _versions(file: Path) -> dict[str, Any]:
-    entries = read_json(file).by_name() if file.exists() else {}
-    return {name: entry.value for name, entry in entries.items()}
+    return convert(read_json(file), dict[str, Any], file) if file.exists() else {}
 
 
 def _text(file: Path) -> str | None:

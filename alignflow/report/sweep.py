@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignflow.metrics import Estimate
+from alignflow.metrics.names import label
+from alignflow.results import ModelResult, ReportError
+
 from . import figures, words
-from .figures import Plot, plot
-from .run_folder import RESULT, Model, Run, read_run
+from .drawing import MODELS, Plot, plot
+from .run_folder import RESULT, Run, read_run
 from .template import template, write
-from .value import Estimate, ReportError
 
 __all__ = ["build_sweep_report", "is_sweep"]
 
@@ -17,7 +20,7 @@ class Row:
     """One aligned model of one run."""
 
     run: Run
-    model: Model
+    model: ModelResult
 
 
 def is_sweep(folder: str | Path) -> bool:
@@ -48,7 +51,7 @@ def build_sweep_report(folder: str | Path) -> Path:
         rows=rows,
         base=runs[0].base,
         # the first color is the base's
-        colors={name: 1 + i % (len(figures.MODELS) - 1) for i, name in enumerate(names)},
+        colors={name: 1 + i % (len(MODELS) - 1) for i, name in enumerate(names)},
         plots=_plots(runs, rows, names),
         held_out=list(dict.fromkeys(name for row in rows for name in row.model.held_out)),
         distances=list(dict.fromkeys(name for row in rows for name in row.model.distance_to_base)),
@@ -80,13 +83,13 @@ def _plots(runs: list[Run], rows: list[Row], names: list[str]) -> list[Plot]:
     gray = "The gray line is the base's reward, numbers are strengths."
     found = [
         plot(
-            f"Reward against {words.plain(key)}",
+            f"Reward against {label(key)}",
             f"Up is better aligned, left is closer to the base. {gray}",
             figures.series(
                 lines(lambda row, key=key: row.model.distance_to_base[key]),
                 [],
                 base,
-                (f"distance to the base ({words.plain(key)})", "mean reward"),
+                (f"distance to the base ({label(key)})", "mean reward"),
             ),
         )
         for key in distances

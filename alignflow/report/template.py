@@ -1,11 +1,13 @@
 """Templates of pages, and how a page reaches the disk."""
 
-import os
 import re
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
+
+from alignflow.checkpoint.writing import write_atomically
+from alignflow.metrics.names import label
 
 from . import words
 
@@ -28,6 +30,7 @@ def template(name: str, package: str = "alignflow.report") -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "label": label,
         "percent": words.percent,
         "plain": words.plain,
         "sections": _sections,
@@ -38,9 +41,7 @@ def template(name: str, package: str = "alignflow.report") -> Template:
 
 def write(page: Path, html: str) -> Path:
     """Write a page as a whole: a kill leaves the old one or the new one."""
-    temporary = page.with_name(f".{page.name}")
-    temporary.write_text(html, "utf-8")
-    os.replace(temporary, page)
+    write_atomically(page, html)
     return page
 
 

@@ -10,8 +10,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .run_folder import Model, Run
-from .value import Estimate, Interval
+from alignflow.metrics import Estimate, Interval
+from alignflow.results import ModelResult
+
+from .run_folder import Run
 
 __all__ = [
     "cautions",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 FEW_SAMPLES = 100  # an effective sample size below this says little about a rate
-SIDE_EFFECT = 0.03  # a share beside the point must miss the tilt by this much to be worth a line
+SIDE_EFFECT = 0.03  # a rate beside the target that misses the tilt by less is not mentioned
 
 
 def line(run: Run) -> str:
@@ -73,7 +75,7 @@ def cautions(run: Run) -> list[str]:
     if run.tilt is not None and run.tilt.ess < FEW_SAMPLES:
         found.append(
             f"The exact tilt is estimated from an effective sample of {run.tilt.ess:.0f}, "
-            "so its own numbers are rough."
+            "so its numbers are rough."
         )
     return found
 
@@ -102,20 +104,20 @@ def use_of_tuned(run: Run) -> str | None:
     folder = run.tuned.folder
     if folder.resolve().is_relative_to(Path.cwd()):
         folder = folder.resolve().relative_to(Path.cwd())
-    own = "" if run.tuned.network else ", module=MyNet()"
-    load = f"policy = af.load({json.dumps(str(folder))}{own})"
+    module = "" if run.tuned.network else ", module=MyNet()"
+    load = f"policy = af.load({json.dumps(str(folder))}{module})"
     comment = "" if run.tuned.network else "  # the network that was tuned, as you built it"
     return f"import alignflow as af\n\n{load}{comment}\nsamples = policy.sample(64)"
 
 
 def percent(value: float) -> str:
-    """A share, with one decimal."""
+    """A fraction as a percentage, with one decimal."""
     return f"{100 * value:.1f}%"
 
 
 def with_error(estimate: Estimate) -> str:
     """A value and its standard error, to the two digits that the error is known to."""
-    value, error = estimate
+    value, error = estimate.value, estimate.standard_error
     if error == 0:
         return f"{value:.4g}"
     decimals = min(max(1 - math.floor(math.log10(error)), 0), 8)
@@ -147,7 +149,7 @@ def _target(run: Run) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
-def _outcome(run: Run, model: Model) -> Interval:
+def _outcome(run: Run, model: ModelResult) -> Interval:
     target = _target(run)
     return model.mean_reward.interval if target is None else model.rates[target]
 
@@ -160,7 +162,7 @@ def _tilted_outcome(run: Run) -> Interval | None:
 
 
 def subject(run: Run) -> str:
-    """What the headline compares: the target attribute's share, or the mean reward."""
+    """What the headline compares: the target attribute's rate, or the mean reward."""
     target = _target(run)
     return "mean reward" if target is None else f"share of samples with {plain(target)}"
 
@@ -222,8 +224,8 @@ def _cost(run: Run) -> str:
     return f"{listed(aligned)} network passes a sample (base: {base})"
 
 
-def _side_effect(run: Run, model: Model) -> list[str]:
-    """The attribute beside the target that misses its exact share by most, if it clearly does."""
+def _side_effect(run: Run, model: ModelResult) -> list[str]:
+    """The attribute beside the target that misses its exact rate by most, if it clearly does."""
     if run.tilt is None:
         return []
     beside = [

@@ -4,7 +4,6 @@ from .adapters import from_scores
 from .check import RewardReport, check_reward
 from .composite import Sum
 from .interface import NotFiniteError, Reward, RewardError, as_reward, copied, reward
-from .tilt import log_tilt
 
 __all__ = [
     "NotFiniteError",
@@ -15,7 +14,6 @@ __all__ = [
     "as_reward",
     "check_reward",
     "from_scores",
-    "log_tilt",
     "copied",
     "reward",
 ]

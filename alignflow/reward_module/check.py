@@ -12,7 +12,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
 from alignflow.flow_map import FlowMap, check_flow_map
-from alignflow.html_table import html_table
+from alignflow.tables import html_table
 
 from .composite import Sum
 from .interface import Reward, RewardError, as_reward

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alignflow.cost import Cost
-from alignflow.html_table import html_table
+from alignflow.tables import html_table
 
 __all__ = ["draw_html", "draw_mermaid", "draw_table"]
 

@@ -6,8 +6,8 @@ from html import escape
 from tensordict import TensorDict
 
 from alignflow.cost import Cost
-from alignflow.html_table import html_table
 from alignflow.metrics import mean
+from alignflow.tables import html_table
 
 __all__ = ["Samples"]
 

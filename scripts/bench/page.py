@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from alignflow.benchmark.tables import markdown_table as table
 from alignflow.metrics import Estimate
+from alignflow.tables import markdown_table as table
 
 __all__ = ["DOCS", "shown", "table", "write_page"]
 

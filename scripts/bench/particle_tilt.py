@@ -9,15 +9,21 @@ renaming of particles for each two, as published tables have it.
 """
 
 import argparse
-import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from page import shown, table, write_page
 
 from alignflow import pipeline
-from alignflow.metrics import Estimate
+from alignflow.results import (
+    EvaluationResult,
+    FinetuneResult,
+    ModelResult,
+    ReferenceResult,
+    TrainingResult,
+    read,
+)
 
 PUBLISHED = {
     "lj13": """\
@@ -29,22 +35,17 @@ not."""
 }
 
 
-def estimate(pair: list[float]) -> str:
-    return shown(Estimate(*pair))
-
-
-def rows(result: dict[str, Any]) -> list[list[str]]:
-    reference = result["reference"]
-    means = {model["name"]: model["mean_reward"] for model in result["models"]}
-    means["reference"] = reference["mean_reward"]
+def rows(models: list[ModelResult], reference: ReferenceResult) -> list[list[str]]:
+    means = {model.name: model.mean_reward for model in models}
+    means["reference"] = reference.mean_reward
     found = [
-        [name, estimate(means[name]), *map(estimate, distances.values()), "", ""]
-        for name, distances in reference["distances"].items()
+        [name, shown(means[name]), *map(shown, distances.values()), "", ""]
+        for name, distances in reference.distances.items()
     ]
-    for name, ode in reference["weighed"].items():
-        apart = map(estimate, ode["distances"].values())
-        weighed = f"{ode['ess']:.3f}", estimate(ode["weighed_reward"])
-        found.append([f"{name}, ODE", estimate(ode["mean_reward"]), *apart, *weighed])
+    for name, ode in reference.weighed.items():
+        apart = map(shown, ode.distances.values())
+        weighed = f"{ode.ess_fraction:.3f}", shown(ode.weighed_reward)
+        found.append([f"{name}, ODE", shown(ode.mean_reward), *apart, *weighed])
     return found
 
 
@@ -57,31 +58,31 @@ def main() -> None:
     config = pipeline.compose(*overrides)
     command = shlex.join(["alignflow", "run", *overrides])
     run = pipeline.run(config, Path("outputs") / options.system, command)
-    stages = {
-        path.parent.name: json.loads(path.read_text()) for path in run.glob("stages/*/result.json")
-    }
-    result = stages["evaluate"]
-    minutes = {stage: stages[stage]["seconds"] / 60 for stage in ("pretrain", "finetune")}
-    calls = [stages["finetune"][name] for name in ("reward_calls", "reward_vjps")]
-    levels = len(list((run / "stages" / "finetune").glob("level_*")))
+    pretrained = read(run / "stages/pretrain/result.json", TrainingResult)
+    tuned = read(run / "stages/finetune/result.json", FinetuneResult)
+    result = read(run / "stages/evaluate/result.json", EvaluationResult)
+    reference = cast(ReferenceResult, result.reference)
+    stages = len(list((run / "stages" / "finetune").glob("level_*")))
     about = (
-        f"{config.training.steps:,} steps learn the hot samples ({minutes['pretrain']:.0f} min), "
-        f"{config.finetuner.steps:,} tilt them at strength {config.finetuner.strength:g} "
-        f"({minutes['finetune']:.0f} min, {levels} levels; {calls[0]:,} energies and "
-        f"{calls[1]:,} gradients, and one more of each for a Langevin move, of the hot law). "
+        f"{config.training.steps:,} steps learn the hot samples "
+        f"({pretrained.seconds / 60:.0f} min), "
+        f"{config.finetuner.steps:,} tilt them at strength {config.strength:g} "
+        f"({tuned.seconds / 60:.0f} min, {stages} stages; {tuned.reward_calls:,} energies and "
+        f"{tuned.reward_vjps:,} gradients, and one more of each for a Langevin move, of the hot "
+        "distribution). "
         "Rewards are minus energies. "
         f"{config.evaluation.samples:,} samples of each model in {config.evaluation.steps} steps; "
         "the first row is of as many others of the reference."
     )
     if config.evaluation.weighed:
         about += (
-            f" Rows of an ODE are of {config.evaluation.weighed:,} samples; their effective share "
-            "and weighed mean are under the Boltzmann density over their own, which is exact."
+            f" Rows of an ODE are of {config.evaluation.weighed:,} samples; their effective "
+            "fraction and weighed mean are under the Boltzmann density over the model's, exactly."
         )
-    names = list(result["reference"]["distances"]["reference"])
+    names = list(reference.distances["reference"])
     head = ["", "mean reward", *(f"W2, {name}" for name in names)]
-    head += ["effective share", "weighed mean reward"]
-    parts = [about, table(head, rows(result)), PUBLISHED.get(options.system, "")]
+    head += ["effective fraction", "weighed mean reward"]
+    parts = [about, table(head, rows(result.models, reference)), PUBLISHED.get(options.system, "")]
     title = f"{options.system.upper()}, from hot to cold"
     write_page(f"particles_{options.system}", title, *filter(None, parts))
 

@@ -20,8 +20,7 @@ from tuning_avatars import DATA_STD, Judged, kept_base, samples, tuned
 import alignflow as af
 from alignflow.envs import DenoisingEnv
 from alignflow.finetuning import MemorylessRollout
-from alignflow.metrics import mean, sliced_wasserstein
-from alignflow.pipeline.tilt import reweighted_mean
+from alignflow.metrics import mean, reweighted_mean, sliced_wasserstein
 from alignflow.resampling import systematic
 from alignflow.rewards import AttributeLogProbability
 
@@ -83,8 +82,8 @@ def main() -> None:
     rows = [
         ["base", "", shown(mean(base.reward)), shown(mean(base.glasses)),
          distance(states[: options.samples]), "", ""],
-        ["exact tilt", "", shown(reweighted_mean(base.reward, base.reward, STRENGTH)),
-         shown(reweighted_mean(base.glasses, base.reward, STRENGTH)), distance(other), "", ""],
+        ["exact tilt", "", shown(reweighted_mean(base.reward, log_weight)),
+         shown(reweighted_mean(base.glasses, log_weight)), distance(other), "", ""],
     ]  # fmt: skip
     for calls in options.calls:
         for name, settings in tuners(calls, options.steps).items():

@@ -20,8 +20,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 import alignflow as af
-from alignflow.metrics import mean
-from alignflow.pipeline.tilt import reweighted_mean
+from alignflow.metrics import mean, reweighted_mean
 from alignflow.rewards import Attribute
 from alignflow.steering import Method
 
@@ -57,9 +56,10 @@ def chosen_by_weight(base: Portraits, strength: float, n: int = 8) -> Portraits:
 
 
 def section(base: Portraits, found: dict[str, Portraits], strength: float) -> str:
-    exact = reweighted_mean(base.held, base.reward, strength)
-    worth = reweighted_mean(base.reward, base.reward, strength)
-    rows = [["exact tilt", shown(exact), "", shown(worth), "", ""]]
+    log_weight = strength * base.reward.double()
+    exact = reweighted_mean(base.held, log_weight)
+    mean_reward = reweighted_mean(base.reward, log_weight)
+    rows = [["exact tilt", shown(exact), "", shown(mean_reward), "", ""]]
     for name, portraits in found.items():
         rate, reward = mean(portraits.held), mean(portraits.reward)
         n = max(round(portraits.cost / STEPS), 1)

@@ -22,8 +22,7 @@ import alignflow as af
 from alignflow.cost import Meter, MeteredReward
 from alignflow.data import ATTRIBUTES
 from alignflow.finetuning import MapRollout, MemorylessRollout
-from alignflow.metrics import diversity, mean, sliced_wasserstein
-from alignflow.pipeline.tilt import reweighted_mean
+from alignflow.metrics import diversity, mean, reweighted_mean, sliced_wasserstein
 from alignflow.policies import load_judge
 from alignflow.precision import autocast, fastest
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
@@ -103,11 +102,12 @@ class Judged:
 def compared(reward, strength: float, policy, base: Tensor, options: argparse.Namespace) -> str:
     """Table of the tuners that take the reward."""
     before = Judged(policy, reward, base)
+    log_weight = strength * before.reward.double()
     rows = [
         ["base", shown(mean(before.reward)), shown(mean(before.glasses)),
          shown(diversity(base[:2000])), "", "", "", ""],
-        ["exact tilt", shown(reweighted_mean(before.reward, before.reward, strength)),
-         shown(reweighted_mean(before.glasses, before.reward, strength)), "", "", "", "", ""],
+        ["exact tilt", shown(reweighted_mean(before.reward, log_weight)),
+         shown(reweighted_mean(before.glasses, log_weight)), "", "", "", "", ""],
     ]  # fmt: skip
     for tuner, settings in TUNERS.items():
         if settings["method"] in GRADIENT and not reward.differentiable:

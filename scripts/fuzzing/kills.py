@@ -37,14 +37,14 @@ DURATION = re.compile("second|duration|began|ended")
 
 _COMMON = ["policy=mlp", "policy.module.width=16"]
 _TRAINED = ["data=ring", "training=default", "training.steps=100", "training.batch_size=16"]
-_TUNED = ["reward=ring", "finetuner=tilt", "finetuner.strength=0.3", "finetuner.steps=60"]
+_TUNED = ["reward=ring", "finetuner=tilt", "strength=0.3", "finetuner.steps=60"]
 _SMALL = "evaluation={samples: 40, base_samples: 40, steps: 2, batch_size: 10}"
 _STEERED = [
     "reward=ring",
     "judge=ring",
     "steerer=lookahead",
     "steerer.steps=4",
-    "steerer.strength=0.3",
+    "strength=0.3",
     _SMALL,
 ]
 

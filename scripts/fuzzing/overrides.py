@@ -56,7 +56,7 @@ TRAINED = [
     "training.steps=2",
     "training.batch_size=4",
     "finetuner=weighted",
-    "finetuner.strength=1.0",
+    "strength=1.0",
     "finetuner.steps=2",
     "finetuner.batch_size=4",
     "stages=[pretrain, finetune, steer, evaluate]",
@@ -229,7 +229,7 @@ def _keys() -> Iterator[_Place]:
     tiny = {
         "seed": _count(0, null=True),
         "steerer.steps": _count(),
-        "steerer.strength": _nonnegative(),
+        "strength": _nonnegative(),
         "steerer.step_size": _nonnegative(),
         "policy.module.width": _count(null=True),
         "policy.module.depth": _count(null=True),
@@ -255,7 +255,6 @@ def _keys() -> Iterator[_Place]:
         "training.loss": each("pds", "null", "3", "PSD"),
         "finetuner.steps": _count(null=True),
         "finetuner.batch_size": _count(null=True),
-        "finetuner.strength": _nonnegative(null=False),
         "finetuner.method": each("wieghted", "null", "3", "Weighted"),
         "finetuner.pool": each(*NO_COUNT, "1"),
         "finetuner.annealing_stages": each(*NO_COUNT, "0", "5"),
@@ -298,10 +297,10 @@ def _choices() -> Iterator[_Place]:
     for group, known in groups.items():
         yield _Place(("run", *TINY, f"{group}={{}}"), _typos(known), (group,))
     yield _Place(("benchmark", *BENCHMARK, "suite={}"), _typos(["smoke", "ring"]), ("suite",))
-    keys = ["seed", "device", "precision", "compile", "stages", "evaluation.steps"]
+    keys = ["seed", "strength", "device", "precision", "compile", "stages", "evaluation.steps"]
     for mark in ("", "+"):
         keyed = ("run", *TINY, mark + "{}=1")
-        yield _Place(keyed, _typos([*keys, "steerer.strength"]), ("key", "override", "take"), False)
+        yield _Place(keyed, _typos([*keys, "steerer.steps"]), ("key", "override", "take"), False)
     yield _Place(("benchmark", *BENCHMARK, "+{}=1"), _typos(["only", "folder"]), ("key",), False)
     options = _typos(["step_size", "strength", "transition"])
     yield _Place(("run", *TINY, "+steerer.{}=1"), options, ("take", "option"), False)

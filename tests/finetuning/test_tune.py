@@ -104,7 +104,7 @@ def test_a_folder_gets_metrics_of_the_reward_the_distance_and_the_diversity(
     )
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     names = set().union(*rows)
-    assert {"reward", "held_out_square", "diversity", "sliced_wasserstein", "displacement"} <= names
+    assert {"reward", "held_out_square", "diversity", "sliced_w2", "displacement"} <= names
     assert {"loss_diagonal", "loss_map", "ess_fraction", "gradient_norm", "mine"} <= names
 
 
@@ -112,7 +112,7 @@ def test_the_monitor_sees_a_shift_for_what_it_is(normal, first):
     moved = FlowMapPolicy(lambda x, s, t: normal.module(x, s, t), (1,))
     monitor = Monitor(normal, first)
     still = monitor(0, moved)
-    assert still["displacement"] == 0 and still["sliced_wasserstein"] == 0
+    assert still["displacement"] == 0 and still["sliced_w2"] == 0
     further = Monitor(normal, first, steps=1)(
         0, FlowMapPolicy(lambda x, s, t: normal.module(x, s, t) + 0.5, (1,))
     )
@@ -126,10 +126,10 @@ def test_the_monitor_knows_how_far_the_exact_tilt_is(normal, first):
     target = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
     tilted = target.tilted(Linear(torch.ones(1)), 1.0)
     monitor = Monitor(normal, first, tilt=tilted)
-    far = monitor(0, normal)["tilt_sliced_wasserstein"]
+    far = monitor(0, normal)["tilt_sliced_w2"]
     near = monitor(0, FlowMapPolicy(lambda x, s, t: normal.module(x, s, t) + 1.0, (1,)))
     assert far == pytest.approx(1.0, abs=5 / 256**0.5)
-    assert near["tilt_sliced_wasserstein"] < 5 / 256**0.5 and abs(near["tilt_mmd"]) < 0.05
+    assert near["tilt_sliced_w2"] < 5 / 256**0.5 and abs(near["tilt_mmd"]) < 0.05
 
 
 def held_out_rewards():

@@ -46,7 +46,7 @@ def test_every_part_reports_under_its_name(generator):
     )
     assert list(found) == [
         *("reward", "half_right", "half_above", "far", "diversity"),
-        *("sliced_wasserstein", "mmd", "energy_distance"),
+        *("sliced_w2", "mmd", "energy_distance"),
     ]
     assert found["reward"] == mean(ring_reward()(samples))
     assert found["half_above"] == mean((samples[:, 1] > 0).float())
@@ -99,7 +99,7 @@ def test_batches_change_nothing_and_carry_each_sample_its_condition():
         )
         assert found["reward"].value == 3.0
         expected = sum(2 * c * c / 2 for c in range(7)) / 7
-        assert found["sliced_wasserstein"].value ** 2 == pytest.approx(expected, rel=0.3)
+        assert found["sliced_w2"].value ** 2 == pytest.approx(expected, rel=0.3)
 
 
 def test_features_add_a_frechet_distance(generator):
@@ -179,9 +179,9 @@ def test_a_reference_is_drawn_under_the_same_conditions():
     found = af.evaluate(
         samples, reference=model, condition=[1, 1, 1, 3, 3, 3], batch_size=2, generator=0
     )
-    assert found["sliced_wasserstein"].value > 0.5
+    assert found["sliced_w2"].value > 0.5
     same = af.evaluate(samples, reference=model, condition=1, batch_size=4, generator=0)
-    assert same["sliced_wasserstein"].value == 0
+    assert same["sliced_w2"].value == 0
 
 
 @pytest.mark.parametrize("name", ["reward", "diversity", "mmd", "samples", "frechet_distance"])

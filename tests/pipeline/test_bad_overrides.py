@@ -37,7 +37,7 @@ TINY = [
 ]
 TUNED = ["finetuner=weighted", "stages=[finetune, steer, evaluate]"]
 TRAINED = ["data=ring", "training=default", "stages=[pretrain, steer, evaluate]"]
-LATER = [*TRAINED[:2], TUNED[0], "finetuner.strength=1.0", "stages=[pretrain, finetune, steer]"]
+LATER = [*TRAINED[:2], TUNED[0], "strength=1.0", "stages=[pretrain, finetune, steer]"]
 STOCHASTIC = [*TRAINED[:2], "stages=[learn_posterior, steer, evaluate]"]
 
 RUNS = [
@@ -81,21 +81,21 @@ RUNS = [
     (["~evaluation.steps"], "evaluation lacks steps"),
     (["name=${nothing}"], "nothing"),
     # parts
-    (["steerer.strength=abc"], "steerer.strength must be a finite number of at least 0"),
-    (["steerer.strength=-1"], "steerer.strength must be"),
-    (["steerer.strength=.nan"], "steerer.strength must be"),
-    (["steerer.strength=[1,2]"], "steerer.strength must be"),
+    (["strength=abc"], "strength must be a finite number of at least 0"),
+    (["strength=-1"], "strength must be"),
+    (["strength=.nan"], "strength must be"),
+    (["strength=[1,2]"], "strength must be"),
     (["steerer.steps=2.5"], "steerer.steps must be a whole number"),
     (["steerer.steps=0"], "steerer.steps must be a whole number"),
     (["+steerer.particles=none"], "steerer.particles must be a whole number"),
     (["+steerer.eta=1"], "eta"),
     (["steerer.method=lookahaed"], "method must be one of"),
     ([*TUNED, "finetuner.steps=0"], "finetuner.steps must be a whole number"),
-    ([*TUNED, "finetuner.strength=abc"], "finetuner.strength must be"),
+    ([*TUNED, "finetuner.strength=abc"], "strength must be"),
     ([*TUNED, "finetuner.learning_rate=0"], "finetuner.learning_rate must be a positive number"),
     ([*TUNED, "finetuner.batch_size=x"], "finetuner.batch_size must be"),
-    ([*TUNED, "finetuner.strength=3"], "must share its strength"),
-    ([*TUNED, "finetuner.method=wieghted", "finetuner.strength=1.0"], "did you mean 'weighted'"),
+    ([*TUNED, "steerer.strength=1", "finetuner.strength=3"], "must share its strength"),
+    ([*TUNED, "finetuner.method=wieghted", "strength=1.0"], "did you mean 'weighted'"),
     ([*TRAINED, "training.steps=-5"], "training.steps must be"),
     ([*TRAINED, "training.batch_size=1.5"], "training.batch_size must be"),
     ([*TRAINED, "training.learning_rate=fast"], "training.learning_rate must be"),
@@ -117,7 +117,7 @@ RUNS = [
     # names
     (["experiment=rnig"], "did you mean 'ring'"),
     (["exprement=ring"], "did you mean 'experiment'"),
-    (["steerer.strenght=2"], "did you mean 'strength'"),
+    (["strenght=2"], "did you mean 'strength'"),
     (["~steerer", "steerer.steps=2"], "steerer.steps=2 would do nothing: choose a steerer"),
     (["steerer=fmtt", "steerer.nois=0.3"], "did you mean 'noise'"),
     (["sed=3"], "did you mean 'seed'"),

@@ -128,7 +128,7 @@ def test_what_killed_writes_left_goes_at_the_next_run_and_nothing_else_does(tmp_
 @pytest.mark.parametrize(
     ("edited", "told"),
     [
-        ({"steerer__strength": 9.0}, "steerer.strength was 1.0 and is 9.0: steer, evaluate"),
+        ({"strength": 9.0}, "strength was 1.0 and is 9.0: steer, evaluate"),
         ({"seed": 4}, "seed was 0 and is 4: steer, evaluate"),
         ({"evaluation__steps": 3}, "evaluation.steps was 2 and is 3"),
         ({"policy__module__width": 16}, "policy.module.width was 8 and is 16"),
@@ -148,18 +148,18 @@ def test_a_run_whose_config_was_edited_after_it_began_is_refused(edited, told, t
 
 def test_a_report_of_an_edited_config_is_refused(cwd, capsys):
     folder = pipeline.run(composed(*TINY), cwd / "run")
-    edit(folder, steerer__strength=9.0)
+    edit(folder, strength=9.0)
     assert main(["report", "run"]) == 1
-    assert "steerer.strength was 1.0 and is 9.0" in capsys.readouterr().err
+    assert "strength was 1.0 and is 9.0" in capsys.readouterr().err
 
 
 def test_what_no_stage_has_used_may_be_edited(tmp_path):
     tuned = ["finetuner=weighted", "finetuner.steps=1", "finetuner.batch_size=4"]
     folder = pipeline.run(
-        composed(*TINY, *tuned, "finetuner.strength=1", "stages=[finetune, steer]"),
+        composed(*TINY, *tuned, "strength=1", "stages=[finetune, steer]"),
         tmp_path / "run",
     )
-    edit(folder, stages=["finetune", "steer", "evaluate"], name="another", finetuner__strength=1)
+    edit(folder, stages=["finetune", "steer", "evaluate"], name="another", strength=1)
     pipeline.resume(folder)
     assert (folder / "stages/evaluate/result.json").exists()
 
@@ -248,7 +248,7 @@ OWN = [
     "finetuner=weighted",
     "finetuner.steps=2",
     "finetuner.batch_size=4",
-    "finetuner.strength=1",
+    "strength=1",
     "++finetuner.pool=8",
     "evaluation={samples: 4, base_samples: 4, steps: 1, batch_size: 4, weighed: 0}",
     "stages=[pretrain, finetune, steer, evaluate]",
@@ -413,8 +413,8 @@ def test_a_tuning_that_is_cut_counts_each_call_of_its_reward_once(steps, cwd, mo
         pipeline.run(config, cwd / "cut")
     cut = pipeline.resume(cwd / "cut")
     counts = [
-        {name: found[name] for name in ("reward_calls", "reward_vjps")}
-        for found in (RunFolder(folder).result("finetune") or {} for folder in (whole, cut))
+        {name: getattr(found, name) for name in ("reward_calls", "reward_vjps")}
+        for found in (RunFolder(folder).result("finetune") for folder in (whole, cut))
     ]
     assert counts[0] == counts[1] and counts[0]["reward_calls"] > 0
 
@@ -424,7 +424,7 @@ def test_a_tuning_that_is_cut_counts_each_call_of_its_reward_once(steps, cwd, mo
 
 def test_a_run_ends_with_its_results_and_the_next_commands(cwd, capsys):
     tuned = ["finetuner=weighted", "finetuner.steps=1", "finetuner.batch_size=4"]
-    words = [*TINY, *tuned, "finetuner.strength=1", "judge=ring"]
+    words = [*TINY, *tuned, "strength=1", "judge=ring"]
     stages = "stages=[finetune, steer, evaluate, report]"
     assert main(["run", *words, stages, "hydra.run.dir=run"]) == 0
     shown = capsys.readouterr().out.splitlines()

@@ -36,14 +36,38 @@ COST = {
         "seconds": 0.0041,
     },
 }
-MERMAID = """flowchart LR
-    state(["state, time"]) --> posterior["flow map<br/>1 NFE"]
-    posterior -->|endpoint| reward["reward: glasses"]
-    reward -->|endpoint_reward| value["point gradient<br/>1 vjp"]
-    value -->|value_gradient| transition["flow map jump<br/>1 NFE"]
-    state --> transition
-    transition -->|state| state
-"""
+GRAPH = {
+    "title": "lookahead",
+    "about": "8 steps, 1 particle, 1 draw",
+    "nodes": [
+        {
+            "name": "flow map",
+            "reads": ["state", "time"],
+            "writes": ["endpoint"],
+            "cost": {"nfe": 1},
+        },
+        {"name": "reward: glasses", "reads": ["endpoint"], "writes": ["endpoint_reward"]},
+        {
+            "name": "point gradient",
+            "reads": ["endpoint_reward"],
+            "writes": ["value_gradient"],
+            "cost": {"vjps": 1, "reward_vjps": 1},
+        },
+        {
+            "name": "flow map jump",
+            "reads": ["state", "value_gradient"],
+            "writes": ["state"],
+            "cost": {"nfe": 1},
+        },
+    ],
+    "edges": [
+        {"source": None, "target": 0, "keys": ["state", "time"]},
+        {"source": 0, "target": 1, "keys": ["endpoint"]},
+        {"source": 1, "target": 2, "keys": ["endpoint_reward"]},
+        {"source": None, "target": 3, "keys": ["state"]},
+        {"source": 2, "target": 3, "keys": ["value_gradient"]},
+    ],
+}
 PRINTED = """lookahead: 8 steps, 1 particle, 1 draw
   posterior   flow map        state, time -> endpoint            1 NFE
   value       point gradient  endpoint -> value_gradient         1 vjp, 1 reward vjp
@@ -134,7 +158,7 @@ def write_run(folder: Path, n: int = 16) -> Path:
     save_folder(folder / "stages/evaluate/samples", portraits(n), {})
     for stage in ("steer", "finetune"):
         (folder / "stages" / stage).mkdir()
-    (folder / "stages/steer/graph.mmd").write_text(MERMAID)
+    (folder / "stages/steer/graph.json").write_text(json.dumps(GRAPH))
     (folder / "stages/steer/graph.txt").write_text(PRINTED)
     random = np.random.default_rng(1)
     lines = [

@@ -1,56 +1,32 @@
 import re
 
+import msgspec
 import pytest
 
-from alignflow.report.graph import draw, parse
-from alignflow.report.value import ReportError
+from alignflow.report.graph import draw
+from alignflow.results import Graph, ReportError
 
-LOOP = """---
-title: lookahead
----
-flowchart TD
-    %% a comment
-    state(["state, time"]) --> posterior["flow map<br/>1 NFE"];
-    posterior -->|endpoint| value
-    value -- value_gradient --> transition{{"flow map jump"}}
-    state --> transition
-    transition -. "next state" .-> state
-    classDef node fill:#fff
-    class state node
-"""
+NODES = ("flow map", "value", "flow map jump")
 
 
-def test_nodes_labels_and_arrows_are_read():
-    chart = parse(LOOP)
-    assert chart.nodes == {
-        "state": "state, time",
-        "posterior": "flow map\n1 NFE",
-        "value": "value",
-        "transition": "flow map jump",
-    }
-    assert chart.arrows == {
-        ("state", "posterior"): "",
-        ("posterior", "value"): "endpoint",
-        ("value", "transition"): "value_gradient",
-        ("state", "transition"): "",
-        ("transition", "state"): "next state",
-    }
+def graph(*edges, names=NODES, cost=()):
+    nodes = [{"name": name, "reads": [], "writes": [], "cost": dict(cost)} for name in names]
+    edges = [dict(zip(("source", "target", "keys"), edge, strict=True)) for edge in edges]
+    return msgspec.convert({"title": "lookahead", "nodes": nodes, "edges": edges}, Graph)
 
 
-def test_chains_groups_and_repeated_arrows_are_read():
-    chart = parse("graph LR\na & b --> c ==> d-1[x]\nb -->|one| c\nb -->|two| c")
-    assert list(chart.arrows) == [("a", "c"), ("b", "c"), ("c", "d-1")]
-    assert chart.arrows["b", "c"] == "one, two"
-    assert chart.nodes["d-1"] == "x"
-
-
-def test_quoted_labels_may_hold_brackets_and_entities():
-    chart = parse('graph LR\na["X[s,t](x) #quot;now#quot; &amp; (then)"] --> b')
-    assert chart.nodes["a"] == 'X[s,t](x) "now" & (then)'
+LOOKAHEAD = graph(
+    (None, 0, ["state", "time"]),
+    (0, 1, ["endpoint"]),
+    (1, 2, ["value_gradient"]),
+    (None, 2, ["state"]),
+    (0, 2, ["velocity"]),
+    cost={"nfe": 1, "vjps": 0, "reward_calls": 2.0},
+)
 
 
 def test_every_node_lies_below_those_it_waits_for():
-    drawn = draw(parse(LOOP), "lookahead")
+    drawn = draw(LOOKAHEAD, "lookahead")
     tops = [float(y) for y in re.findall(r'<rect class="node" x="[^"]*" y="([^"]*)"', drawn)]
     assert tops == sorted(tops)
     assert len(set(tops)) == 4
@@ -58,22 +34,30 @@ def test_every_node_lies_below_those_it_waits_for():
 
 
 def test_everything_drawn_lies_in_the_view():
-    drawn = draw(parse(LOOP), "lookahead")
+    drawn = draw(LOOKAHEAD, "lookahead")
     left, top, width, height = map(float, re.search(r'viewBox="(-[^"]*)"', drawn)[1].split())
     for x, y, w, h in re.findall(
         r'<rect class="node" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"', drawn
     ):
         assert left <= float(x) and float(x) + float(w) <= left + width
         assert top <= float(y) and float(y) + float(h) <= top + height
+    for x in re.findall(r"Q(-?[0-9.]+) ", drawn):
+        assert left <= float(x)
+
+
+def test_nodes_keys_and_costs_are_written():
+    texts = re.findall(r"<tspan[^>]*>(.*?)</tspan>", draw(LOOKAHEAD, "lookahead"))
+    assert {"steerer", *NODES, "state, time", "endpoint", "value_gradient"} <= set(texts)
+    assert texts.count("1 NFE, 2 reward calls") == 3
 
 
 def test_labels_are_escaped():
-    drawn = draw(parse('graph LR\na["<script>"] -->|"x < y"| b'), "a & <b>")
+    drawn = draw(graph((None, 0, ["x < y"]), names=["<script>"]), "a & <b>")
     assert "&lt;script&gt;" in drawn and "x &lt; y" in drawn
     assert "<script>" not in drawn and "a &amp; &lt;b&gt;" in drawn
 
 
-@pytest.mark.parametrize("line", ["a -->", "--> b", "a b", "a --> ?"])
-def test_a_line_that_is_no_chain_is_refused(line):
-    with pytest.raises(ReportError, match="line 2 .* not understood"):
-        parse(f"graph LR\n{line}")
+@pytest.mark.parametrize(("source", "target"), [(1, 1), (2, 0), (0, 3), (-2, 0)])
+def test_an_edge_that_leads_to_no_later_node_is_refused(source, target):
+    with pytest.raises(ReportError, match="does not lead to a later"):
+        draw(graph((source, target, [])), "lookahead")

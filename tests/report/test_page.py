@@ -204,7 +204,9 @@ def test_names_and_configs_cannot_write_html(bare_run, make_result, write):
     write(bare_run, content)
     stage = bare_run / "stages/steer"
     stage.mkdir()
-    (stage / "graph.mmd").write_text('flowchart LR\na["<script>alert(1)</script>"] --> b\n')
+    node = {"name": "<script>alert(1)</script>", "reads": [], "writes": []}
+    graph = {"title": evil, "nodes": [node], "edges": []}
+    (stage / "graph.json").write_text(json.dumps(graph))
     (stage / "graph.txt").write_text(evil)
     lines = [json.dumps({"step": i, evil: float(i)}) + "\n" for i in range(3)]
     (stage / "metrics.jsonl").write_text("".join(lines))
@@ -346,6 +348,14 @@ def test_a_file_that_is_not_json_is_named(bare_run):
     (bare_run / "metrics.jsonl").write_text('nonsense\n{"step": 1}\n')
     with pytest.raises(ReportError, match=r"metrics\.jsonl: line 1 is not JSON"):
         build_report(bare_run)
+    for line, message in (
+        ('{"step": "one"}', r"line 1\.step must be a finite number, got 'one'"),
+        ('{"step": 1, "seconds": "two"}', r"line 1\.seconds must be a finite number, got 'two'"),
+        ('{"loss": 1.0}', r"has no 'line 1\.step'"),
+    ):
+        (bare_run / "metrics.jsonl").write_text(line + "\n")
+        with pytest.raises(ReportError, match=rf"metrics\.jsonl.*{message}"):
+            build_report(bare_run)
     (bare_run / "stages/evaluate/result.json").write_text("{")
     with pytest.raises(ReportError, match=r"result\.json is not JSON"):
         build_report(bare_run)
@@ -371,8 +381,30 @@ def test_samples_that_are_not_what_the_result_says_are_refused(bare_run, make_re
         build_report(bare_run)
 
 
-def test_a_graph_that_cannot_be_drawn_names_its_file_and_line(bare_run):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"edges": [{"source": 1, "target": 0, "keys": []}]},
+            "from 1 to 0 does not lead to a later",
+        ),
+        ({"nodes": [{"name": "a", "reads": 3, "writes": []}]}, r"nodes\[0\]\.reads must be a list"),
+        ({"nodes": None}, r"nodes must be a list, got None"),
+    ],
+)
+def test_a_graph_that_cannot_be_drawn_names_its_file_and_key(bare_run, change, message):
+    nodes = [{"name": name, "reads": [], "writes": []} for name in "ab"]
+    graph = {"title": "two", "nodes": nodes, "edges": []} | change
     (bare_run / "stages/steer").mkdir()
-    (bare_run / "stages/steer/graph.mmd").write_text("flowchart LR\na --> b\n?? what\n")
-    with pytest.raises(ReportError, match=r"graph\.mmd: line 3 .* not understood: \?\? what"):
+    (bare_run / "stages/steer/graph.json").write_text(json.dumps(graph))
+    with pytest.raises(ReportError, match=rf"graph\.json: .*{message}"):
         build_report(bare_run)
+
+
+def test_a_graph_of_an_earlier_version_is_shown_as_text(bare_run):
+    (bare_run / "stages/steer").mkdir()
+    (bare_run / "stages/steer/graph.mmd").write_text("flowchart LR\na --> b\n")
+    (bare_run / "stages/steer/graph.txt").write_text("a, then b")
+    page = Page(build_report(bare_run).read_text("utf-8"))
+    assert "graph" in page.sections and "a, then b" in page.words
+    assert not any("graph" in (label or "") for label in page.labels)

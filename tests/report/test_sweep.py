@@ -32,7 +32,7 @@ def test_it_has_a_plot_for_each_distance_and_one_over_strengths(sweep):
     html = build_sweep_report(sweep).read_text("utf-8")
     labels = re.findall(r'<svg role="img" aria-label="(.*?)"', html)
     assert labels == [
-        "Reward against sliced w2",
+        "Reward against sliced W2",
         "Reward against frechet",
         "Reward against strength",
     ]

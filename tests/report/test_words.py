@@ -2,8 +2,8 @@ import re
 
 import pytest
 
+from alignflow.metrics import Estimate
 from alignflow.report.run_folder import read_run
-from alignflow.report.value import Estimate
 from alignflow.report.words import cautions, headline, line, listed, outcomes, targets, with_error
 
 

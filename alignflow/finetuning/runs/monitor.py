@@ -18,14 +18,14 @@ __all__ = ["Monitor"]
 
 SAMPLES = 256
 EXACT = 2048  # of the exact tilt
-DISTANCES = ("sliced_wasserstein", "mmd", "energy_distance")
+DISTANCES = ("sliced_w2", "mmd", "energy_distance")
 
 
 class Monitor:
     """Metrics of a tuned policy beside its base, from the same noise every time.
 
     The mean `reward`, each `held_out_<name>` with its standard error (`..._error`), the `diversity`
-    of samples, and the distance to the base: of the distributions (`sliced_wasserstein`, `mmd`,
+    of samples, and the distance to the base: of the distributions (`sliced_w2`, `mmd`,
     `energy_distance`) and, as `displacement`, the mean square between the endpoints of one noise, a
     dimension. A reward that rises while a held-out one or the diversity falls is being exploited.
     Where the exact tilt is known, the same distances to it as `tilt_<distance>`.

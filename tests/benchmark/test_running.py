@@ -20,6 +20,7 @@ from alignflow.benchmark.tuning import measure_tuned
 from alignflow.cli import main
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.targets import Empirical, ring, ring_reward
+from alignflow.tilt import Tilt
 
 SMALL = ["suite.samples=[32,64]", "suite.seeds=2"]
 METHODS = [
@@ -37,12 +38,12 @@ def composed(*overrides):
 @pytest.fixture
 def truth() -> Truth:
     target = ring()
-    return Truth(Case("ring", target, target, ring_reward(), 1.0, 512))
+    return Truth(Case("ring", target, target, Tilt(ring_reward(), 1.0), 512))
 
 
 def test_the_mean_reward_of_the_truth_is_the_closed_form(truth):
     """100,000 draws, five standard errors."""
-    tilted = truth.case.target.tilted(truth.case.reward, 1.0)
+    tilted = truth.case.target.tilted(truth.case.tilt.reward, 1.0)
     offset = tilted.means - torch.tensor([3.0, 2.0])
     spread = tilted.covariances.diagonal(dim1=1, dim2=2).sum(1)
     exact = (tilted.weights * -0.15 * (offset.square().sum(1) + spread)).sum().item()
@@ -60,7 +61,7 @@ def test_exact_draws_are_at_the_floor_and_the_base_is_not(truth):
 
 @pytest.mark.parametrize("step_size", [1e4, 1e30])  # its gradient is no number, or its state
 def test_a_method_that_diverges_is_measured_as_such(step_size, tmp_path):
-    truth = Truth(Case("ring", ring(), ring(), ring_reward(), 1.0, 8))
+    truth = Truth(Case("ring", ring(), ring(), Tilt(ring_reward(), 1.0), 8))
     far = {"method": "lookahead", "steps": 4, "step_size": step_size}
     found = measure(truth, far, seed=0)
     assert math.isnan(found["sliced_w2"]) and "nfe" not in found
@@ -84,7 +85,9 @@ def test_the_table_of_the_terminal_fits_80_columns_and_cuts_no_number(tmp_path):
     results = Results(tmp_path / "results.jsonl")
     for seed, value in enumerate((123.456, 134.567)):
         costs = {"nfe": 16384, "vjps": 9999, "reward_calls": 98304, "seconds": 12.34}
-        measured = dict.fromkeys(("sliced_w2", "energy", "mmd", "reward_error", "reward"), value)
+        measured = dict.fromkeys(
+            ("sliced_w2", "energy_distance", "mmd", "reward_error", "reward"), value
+        )
         for method in (FLOOR, "weighted_diamond, gradient, 64 draws, anchored"):
             results.add(Key("mixture in 64 dimensions, strength 12", 1000, method, seed),
                         measured | (costs if method != FLOOR else {}))  # fmt: skip
@@ -100,7 +103,7 @@ def test_the_table_of_the_terminal_fits_80_columns_and_cuts_no_number(tmp_path):
 
 def test_a_truth_without_modes_measures_no_error_of_them():
     target = Empirical(ring().sample(50, generator=torch.Generator().manual_seed(0)))
-    truth = Truth(Case("rows", target, target, ring_reward(), 1.0, 16))
+    truth = Truth(Case("rows", target, target, Tilt(ring_reward(), 1.0), 16))
     measured = truth.distances(truth.sample(16, 0), seed=0)
     assert truth.distances(torch.full((16, 2), math.inf), seed=0).keys() == measured.keys()
     assert "mode_error" not in measured
@@ -108,7 +111,7 @@ def test_a_truth_without_modes_measures_no_error_of_them():
 
 def test_a_tuner_that_diverges_is_measured_as_such():
     policy = FlowMapPolicy(MLP(2, width=8, depth=1), (2,))
-    truth = Truth(Case("ring", policy, ring(), ring_reward(), 1.0, 16))
+    truth = Truth(Case("ring", policy, ring(), Tilt(ring_reward(), 1.0), 16))
     far = {"method": "weighted", "steps": 20, "batch_size": 8, "pool": 64, "learning_rate": 1e30}
     found = dict(measure_tuned(truth, far, seed=0))
     assert list(found) == [1, 2, 4, 0]
@@ -167,7 +170,7 @@ def test_a_suite_is_measured_in_parts(tmp_path):
 def filled(path, curves):
     """Results of cases "a" by method, then samples, then seed: sliced W2 and what goes with it."""
     results = Results(path / "results.jsonl")
-    rest = {"mmd": 0.1, "energy": 0.1, "reward": 1.0, "reward_error": 0.1}
+    rest = {"mmd": 0.1, "energy_distance": 0.1, "reward": 1.0, "reward_error": 0.1}
     cost = dict.fromkeys(("nfe", "vjps", "reward_calls", "reward_vjps"), 2.0)
     cost |= {"seconds": 1.0, "megabytes": 1.0}
     for method, curve in curves.items():
@@ -268,7 +271,7 @@ def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
     assert suite.cases and (suite.methods or suite.tuners)
     for case in suite.cases:
         states = case.target.sample(3, generator=torch.Generator().manual_seed(0))
-        assert torch.isfinite(case.reward.score(states, decode=case.policy.decode)).all()
+        assert torch.isfinite(case.tilt.reward.score(states, decode=case.policy.decode)).all()
 
 
 def test_the_command_says_how_it_is_used_and_refuses_unknown_keys(capsys):

@@ -1,9 +1,10 @@
-"""Tables for notebooks."""
+"""Tables: in HTML for notebooks, in Markdown for pages of the documentation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
-__all__ = ["html_table"]
+__all__ = ["html_table", "markdown_table"]
 
 
 def html_table(
@@ -16,3 +17,9 @@ def html_table(
     below = f"<br>{escape(about)}" if about else ""
     table = f"<table><thead><tr>{above}</tr></thead><tbody>{body}</tbody></table>"
     return f"<p><b>{escape(title)}</b>{below}</p>{table}"
+
+
+def markdown_table(head: Sequence[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """Rows under a head as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -29,7 +29,7 @@ def run_suite(config: DictConfig, folder: Path, command: str = "") -> Path:
     Args:
         config: Of `configs/benchmark.yaml`.
         folder: For results.jsonl, results.csv, results.md and report.html; measurements found
-            there are kept, so that a suite can be measured in parts.
+            there stay, so that a suite can be measured in parts.
         command: That was typed, for the page.
 
     Returns:

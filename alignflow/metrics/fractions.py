@@ -1,17 +1,27 @@
-"""Weights, rates and shares: how much of a law sits where."""
+"""Fractions of samples: of a class, of a mode, of what is new; and their intervals."""
+
+import math
 
 import torch
 from torch import Tensor
 
 from alignflow import checks
 
-from .estimate import Estimate, check_samples, jackknife, mean
+from .estimate import Estimate, Interval, Z, check_samples, jackknife, mean
 
-__all__ = ["mode_weights_error", "novelty", "total_variation"]
+__all__ = ["mode_weights_error", "novelty", "total_variation", "wilson_interval"]
+
+
+def wilson_interval(count: float, n: int) -> Interval:
+    """The fraction count / n of n samples, with its 95% interval (Wilson's)."""
+    p, z2 = count / n, Z**2
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n**2)) / (1 + z2 / n)
+    return Interval(p, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def total_variation(memberships: Tensor, rates: Tensor) -> Estimate:
-    """Total variation between the classes' shares in samples and their true rates.
+    """Total variation between the classes' fractions of the samples and their true rates.
 
     Args:
         memberships: One-hot rows, or probabilities of the classes, (N, C).
@@ -33,12 +43,12 @@ def total_variation(memberships: Tensor, rates: Tensor) -> Estimate:
 
 
 def mode_weights_error(samples: Tensor, mixture) -> Estimate:
-    """Total variation between the modes' shares in samples (N, D) and a mixture's weights."""
+    """Total variation between the modes' fractions of samples (N, D) and a mixture's weights."""
     return total_variation(mixture.posterior(samples, 1.0).weights, mixture.weights)
 
 
 def novelty(samples: Tensor, reference: Tensor) -> Estimate:
-    """The share of samples (N, *E) that are equal to no row of the reference (M, *E).
+    """The fraction of samples (N, *E) that are equal to no row of the reference (M, *E).
 
     Rows are compared exactly: bring both to what may be called identical (bytes, palette) first.
     """

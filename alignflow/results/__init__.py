@@ -1,0 +1,49 @@
+"""What the stages of a run record and its report reads: one definition, one codec.
+
+Each result is a JSON file with its version; `read` opens those of earlier versions too.
+"""
+
+from .codec import ReportError, convert, encode, read, read_json, read_json_lines
+from .schema import (
+    STAGES,
+    EvaluationResult,
+    Event,
+    FinetuneResult,
+    Graph,
+    GraphEdge,
+    GraphNode,
+    Histogram,
+    ModelResult,
+    ReferenceResult,
+    ReportResult,
+    StageResult,
+    SteerResult,
+    TiltResult,
+    TrainingResult,
+    WeighedResult,
+)
+
+__all__ = [
+    "STAGES",
+    "EvaluationResult",
+    "Event",
+    "FinetuneResult",
+    "Graph",
+    "GraphEdge",
+    "GraphNode",
+    "Histogram",
+    "ModelResult",
+    "ReferenceResult",
+    "ReportError",
+    "ReportResult",
+    "StageResult",
+    "SteerResult",
+    "TiltResult",
+    "TrainingResult",
+    "WeighedResult",
+    "convert",
+    "encode",
+    "read",
+    "read_json",
+    "read_json_lines",
+]
