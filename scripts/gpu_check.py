@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -108,7 +109,7 @@ def steerers(device: torch.device, limit: Limit) -> str:
     """Each steerer once, on both devices, from the same noise."""
     methods = [method for method in af.steer.methods() if method not in WITHOUT_TARGET]
 
-    def run(method: str, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
+    def run(method: Any, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
         policy = af.load("avatars_posterior" if method in POSTERIOR_MAP else "avatars").to(place)
         steerer = af.steer(policy, brightness, method, strength=2.0, steps=2)
         found = {}
@@ -122,9 +123,11 @@ def steerers(device: torch.device, limit: Limit) -> str:
 def tuners(device: torch.device, limit: Limit) -> str:
     """Each tuner for a few steps, on both devices, from the same seed."""
 
-    def run(method: str, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
+    def run(method: Any, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
         policy = af.load("ring").to(place)
-        options = {} if method in ("direct", "adjoint_matching", "grpo") else {"pool": 256}
+        options: dict[str, Any] = (
+            {} if method in ("direct", "adjoint_matching", "grpo") else {"pool": 256}
+        )
         found = {}
 
         def tune() -> None:

@@ -48,7 +48,7 @@ DEVICE = _register()
 class SecondTensor(Tensor):
     """A tensor of the device, around one of the CPU."""
 
-    inner: Tensor
+    stored: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -61,11 +61,11 @@ class SecondTensor(Tensor):
             dtype=inner.dtype,
             device=DEVICE,
         )
-        made.inner = inner
+        made.stored = inner
         return made
 
     def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return f"SecondTensor({self.inner})"
+        return f"SecondTensor({self.stored})"
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
@@ -101,7 +101,7 @@ class _Functions(TorchFunctionMode):
             if func is Tensor.numpy:
                 raise TypeError(f"no numpy array of a tensor on {DEVICE}, at {_line()}")
             self.waits.append(_line())
-            return args[0].inner.tolist()
+            return args[0].stored.tolist()
         if func is torch.tensor and kwargs.get("device") is not None:
             return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
         result = func(*args, **kwargs)
@@ -145,7 +145,7 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any], waits: list[str]) -> An
 
 
 def _inner(value: Any) -> Any:
-    return value.inner if isinstance(value, SecondTensor) else value
+    return value.stored if isinstance(value, SecondTensor) else value
 
 
 def _outer(value: Any) -> Any:
