@@ -37,6 +37,8 @@ def _register() -> torch.device:
         synchronize=lambda device=None: None,
         _is_in_bad_fork=lambda: False,
         manual_seed_all=lambda seed: None,
+        get_rng_state=lambda device=None: torch.get_rng_state(),
+        set_rng_state=lambda state, device=None: torch.set_rng_state(state),
     )
     _setup_privateuseone_for_python_backend(NAME, backend_module=module)
     return torch.device(NAME, 0)
@@ -139,6 +141,8 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any], waits: list[str]) -> An
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     out = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
+    if name == "aten::_efficientzerotensor":  # a tensor without numbers, which no other mode knows
+        out = torch.zeros(args[0], dtype=kwargs["dtype"])
     if func._schema.is_mutable and tensors and out is _inner(tensors[0]):
         return tensors[0]
     return tree_map(_outer, out) if here else out
