@@ -1,0 +1,248 @@
+"""What only a GPU can show, measured within a limit of time and written as docs/gpu/<device>.md.
+
+    python scripts/gpu_check.py [--minutes 8] [--device cuda] [--folder docs/gpu]
+
+Its parts, in order: the tests marked `gpu`; throughput and peak memory of sampling beside the
+CPU's; each steerer and each tuner once, in seconds beside the CPU's and with how far its samples
+are from the CPU's of the same noise; the demo in fp32 and bf16. A part that fails is written down
+as failed, and one that no time is left for as left out; the exit status is 1 if one failed.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+
+import alignflow as af
+from alignflow.benchmark.tables import markdown_table
+from alignflow.precision import autocast
+
+ROOT = Path(__file__).parents[1]
+FAILED = "failed: "
+BATCH = {"cuda": 256, "cpu": 32}  # portraits sampled at once
+# what needs a posterior map or a target is run with the model that has one
+POSTERIOR_MAP = ("mfm_g", "mfm_gf", "search")
+WITHOUT_TARGET = ("exact", "custom")
+
+
+class Limit:
+    """Seconds that are left of so many minutes."""
+
+    def __init__(self, minutes: float):
+        self.end = time.monotonic() + 60 * minutes
+
+    @property
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+
+def measured(call: Callable[[], object], device: torch.device) -> tuple[float, float | None]:
+    """Seconds of a call, and its peak memory in MiB where the device counts it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter() - start, torch.cuda.max_memory_allocated(device) / 2**20
+    return time.perf_counter() - start, None
+
+
+def tests(device: torch.device, limit: Limit) -> str:
+    """The tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=max(limit.left, 1)
+    )
+    last = done.stdout.strip().rpartition("\n")[2]
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [f"{FAILED}{line}" for line in lines]
+    return "\n\n".join([f"`pytest -m gpu`: {last}", *failed])
+
+
+def throughput(device: torch.device, limit: Limit) -> str:
+    """Samples a second of the shipped portraits in four steps, and peak memory."""
+    rows = []
+    places = [(device, "fp32"), (device, "bf16"), (torch.device("cpu"), "fp32")]
+    for place, precision in dict.fromkeys(places):
+        policy, n = af.load("avatars").to(place), BATCH[place.type]
+
+        def sample(policy=policy, n=n, place=place, precision=precision):
+            with autocast(precision, place):
+                policy.sample(n, steps=4, generator=0)
+
+        sample()  # what is made once is not counted
+        found = [measured(sample, place) for _ in range(5)]
+        seconds = sorted(seconds for seconds, _ in found)
+        memory = found[0][1]
+        rows.append(
+            [
+                f"{place.type}, {precision}",
+                str(n),
+                f"{n / seconds[2]:.0f}",
+                f"{n / seconds[-1]:.0f} - {n / seconds[0]:.0f}",
+                "" if memory is None else f"{memory:.0f}",
+            ]
+        )
+    head = ["", "batch", "samples a second, median of 5", "range", "peak memory, MiB"]
+    about = "Portraits of 3 x 16 x 16 by a DiT of 5.5 M parameters, four steps."
+    return f"{about}\n\n{markdown_table(head, rows)}"
+
+
+@af.reward(differentiable=True)
+def brightness(endpoint):
+    """Mean of the pixels."""
+    return endpoint.flatten(1).mean(1)
+
+
+def steerers(device: torch.device, limit: Limit) -> str:
+    """Each steerer once, on both devices, from the same noise."""
+    methods = [method for method in af.steer.methods() if method not in WITHOUT_TARGET]
+
+    def run(method: Any, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
+        policy = af.load("avatars_posterior" if method in POSTERIOR_MAP else "avatars").to(place)
+        steerer = af.steer(policy, brightness, method, strength=2.0, steps=2)
+        found = {}
+        steerer.sample(2, generator=0)
+        taken = measured(lambda: found.update(out=steerer.sample(4, generator=0)), place)
+        return *taken, found["out"]["state"].cpu()
+
+    return _beside(methods, run, device, limit, "largest difference of a state")
+
+
+def tuners(device: torch.device, limit: Limit) -> str:
+    """Each tuner for a few steps, on both devices, from the same seed."""
+
+    def run(method: Any, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
+        policy = af.load("ring").to(place)
+        options: dict[str, Any] = (
+            {} if method in ("direct", "adjoint_matching", "grpo") else {"pool": 256}
+        )
+        found = {}
+
+        def tune() -> None:
+            found["tuned"] = af.finetune(
+                policy, first, method, steps=10, batch_size=64, generator=0, **options
+            )
+
+        taken = measured(tune, place)
+        return *taken, found["tuned"].sample(64, steps=1, generator=0).cpu()
+
+    methods = list(af.finetune.methods())
+    return _beside(methods, run, device, limit, "largest difference of a sample after 10 steps")
+
+
+@af.reward(differentiable=True)
+def first(endpoint):
+    """The first coordinate."""
+    return endpoint[:, 0]
+
+
+def _beside(methods, run, device: torch.device, limit: Limit, difference: str) -> str:
+    """A table of methods on a device beside the CPU; what fails is named in it."""
+    rows = []
+    for method in track(methods, "methods"):
+        if limit.left < 10:
+            rows.append([method, "left out", "", "", ""])
+            continue
+        try:
+            seconds, memory, here = run(method, device)
+            on_cpu, _, there = run(method, torch.device("cpu"))
+            apart = f"{(here - there).abs().max().item():.1e}"
+            shown = "" if memory is None else f"{memory:.0f}"
+            rows.append([method, f"{seconds:.3g}", f"{on_cpu:.3g}", shown, apart])
+        except Exception as error:  # a check names what failed and goes on
+            words = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:120]
+            rows.append([method, f"{FAILED}{words}", "", "", ""])
+    head = ["", f"seconds, {device.type}", "seconds, cpu", "peak memory, MiB", difference]
+    return markdown_table(head, rows)
+
+
+def demo(precision: str) -> Callable[[torch.device, Limit], str]:
+    """The demo of the README in a precision."""
+
+    def run(device: torch.device, limit: Limit) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "alignflow.cli", "run", "experiment=avatars_glasses"]
+            command += [
+                f"device={device.type}",
+                f"precision={precision}",
+                f"hydra.run.dir={folder}",
+            ]
+            start = time.perf_counter()
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=max(limit.left, 1)
+            )
+            seconds = time.perf_counter() - start
+            if done.returncode:
+                raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
+            result = json.loads((Path(folder) / "stages/evaluate/result.json").read_text())
+        rows = [
+            [model["name"], *(f"{value:.3f}" for value in model["rates"]["glasses"])]
+            for model in [*result["models"], result["tilt"]]
+        ]
+        head = ["", "portraits with glasses", "95 % from", "to"]
+        return f"{seconds:.0f} seconds in all.\n\n{markdown_table(head, rows)}"
+
+    return run
+
+
+PARTS: dict[str, Callable[[torch.device, Limit], str]] = {
+    "Tests": tests,
+    "Sampling": throughput,
+    "Steerers": steerers,
+    "Tuners": tuners,
+    "The demo, fp32": demo("fp32"),
+    "The demo, bf16": demo("bf16"),
+}
+
+
+def sections(device: torch.device, limit: Limit) -> Iterator[str]:
+    """Each part under its name, whatever becomes of it."""
+    for name, part in PARTS.items():
+        print(f"{name}: {limit.left:.0f} seconds left", flush=True)
+        try:
+            body = part(device, limit) if limit.left > 5 else "Left out: no time was left."
+        except subprocess.TimeoutExpired:
+            body = "Left out: it did not end in the time that was left."
+        except Exception as error:  # the page tells what failed beside what did not
+            body = f"{FAILED}{type(error).__name__}: {error}"
+        yield f"## {name}\n\n{body}"
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "gpu")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here, and nothing is written")
+    name, limit = device_name(device), Limit(arguments.minutes)
+    head = f"# {name}\n\nWritten by `scripts/gpu_check.sh`, torch {torch.__version__}."
+    page = "\n\n".join([head, *sections(device, limit)]) + "\n"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    path = arguments.folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}.md"
+    path.write_text(page)
+    print(f"written: {path}")
+    if FAILED in page:
+        sys.exit("something failed: see the page")
+
+
+if __name__ == "__main__":
+    main()

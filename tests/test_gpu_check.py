@@ -1,0 +1,51 @@
+"""The script that checks a GPU tells what failed, and writes nothing where there is none."""
+
+import sys
+
+import gpu_check
+import pytest
+import torch
+
+
+def failing(device, limit):
+    raise RuntimeError("out of memory")
+
+
+def check(monkeypatch, folder, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--folder", str(folder), *arguments])
+    gpu_check.main()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_written(monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path / "gpu")
+    assert "no CUDA device" in capsys.readouterr().err
+    assert not (tmp_path / "gpu").exists()
+
+
+def test_a_part_that_fails_is_told_beside_the_others_and_fails_the_script(monkeypatch, tmp_path):
+    parts = {"One": failing, "Two": lambda device, limit: f"on {device}"}
+    monkeypatch.setattr(gpu_check, "PARTS", parts)
+    with pytest.raises(SystemExit, match="something failed"):
+        check(monkeypatch, tmp_path, "--device", "cpu")
+    page = (tmp_path / "cpu.md").read_text()
+    assert "## One\n\nfailed: RuntimeError: out of memory" in page and "## Two\n\non cpu" in page
+
+
+def test_no_part_is_begun_when_the_time_is_over(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "PARTS", {"One": failing})
+    check(monkeypatch, tmp_path, "--device", "cpu", "--minutes", "0")
+    assert "Left out: no time was left" in (tmp_path / "cpu.md").read_text()
+
+
+def test_a_method_that_fails_is_a_row_of_its_table():
+    def run(method, place):
+        if method == "bad":
+            raise ValueError("no")
+        return 1.0, None, torch.ones(2)
+
+    table = gpu_check._beside(
+        ["good", "bad"], run, torch.device("cpu"), gpu_check.Limit(1), "apart"
+    )
+    assert "| good | 1 | 1 |  | 0.0e+00 |" in table and "| bad | failed: ValueError: no |" in table
