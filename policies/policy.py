@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import repeat_rows
 from alignflow.decoding import Decoder, as_decoder
-from alignflow.flow_map import TrainablePolicy
 from alignflow.interpolants import as_time, comes_before, expand_time
 from alignflow.parametrizations import PARAMETRIZATIONS
 from alignflow.posteriors import InnerLook
+from alignflow.trainable import TrainablePolicy
 
 from .networks import NETWORKS
 from .networks.embedding import check_labels

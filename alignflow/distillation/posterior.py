@@ -20,7 +20,8 @@ from tensordict import TensorDict, TensorDictBase
 
 from alignflow import checks
 from alignflow.data import batches
-from alignflow.flow_map import FlowMap, TrainablePolicy, check_trainable
+from alignflow.flow_map import FlowMap
+from alignflow.trainable import TrainablePolicy, check_trainable
 from alignflow.training import Trainer, TrainingOptions, Trains
 
 from .inner_flow import GLASSTeacher, InnerFlow, in_context

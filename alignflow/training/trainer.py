@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from alignflow import checks
-from alignflow.flow_map import TrainablePolicy
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
 from alignflow.modes import frozen
+from alignflow.trainable import TrainablePolicy
 
 from .checkpoints import Checkpoints
 from .descent import DIVERGED, Descent
