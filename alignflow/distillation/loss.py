@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import as_given, drop_rows, rows_of
+from alignflow.draws import uniform
 from alignflow.flow_map import check_flow_map
 from alignflow.interpolants import Interpolant, Linear
 from alignflow.modules import set_unregistered
@@ -28,7 +29,7 @@ from alignflow.regressions import Regression
 
 from .roles import Student, Teacher
 from .rules import ESD, LSD, PSD, Learner, Rule
-from .times import Times, UniformTimes, uniform
+from .times import Times, UniformTimes
 
 __all__ = ["FlowMapLoss", "build_loss"]
 

@@ -26,14 +26,13 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import uniform
 from alignflow.interpolants import (
     denoiser_from_velocity,
     expand_time,
     flow_map_from_average_velocity,
 )
 from alignflow.predictions import AverageVelocity, Prediction
-
-from .times import uniform
 
 __all__ = ["ESD", "LSD", "PSD", "Learner", "Rule"]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import normal
 
 from .estimate import Estimate, check_samples, jackknife, mean
 
@@ -25,7 +26,7 @@ def sliced_wasserstein(
     """
     x, y = _rows(x, y)
     shape = x.shape[1], checks.count("projections", projections)
-    directions = torch.randn(shape, generator=checks.as_generator(generator), dtype=x.dtype)
+    directions = normal(shape, checks.as_generator(generator), x.dtype)
     directions = (directions / directions.norm(dim=0)).to(x.device)
 
     def distance(x: Tensor, y: Tensor) -> float:

@@ -7,7 +7,7 @@ from alignflow import checks
 from alignflow.reward_module import Reward, as_reward
 from alignflow.tilt import Tilt
 
-__all__ = ["SignedTilt", "as_tilt"]
+__all__ = ["SignedTilt", "as_signed_tilt"]
 
 
 class SignedTilt(Tilt):
@@ -18,7 +18,7 @@ class SignedTilt(Tilt):
         object.__setattr__(self, "strength", checks.finite("strength", strength))
 
 
-def as_tilt(reward: Any, strength: float | None = None) -> Tilt:
+def as_signed_tilt(reward: Any, strength: float | None = None) -> Tilt:
     """The tilt that `tilted(tilt)` or `tilted(reward, strength)` asks for.
 
     Raises:
