@@ -26,8 +26,8 @@ def sliced_wasserstein(
     """
     x, y = _rows(x, y)
     shape = x.shape[1], checks.count("projections", projections)
-    directions = normal(shape, checks.as_generator(generator), x.dtype)
-    directions = (directions / directions.norm(dim=0)).to(x.device)
+    directions = normal(shape, checks.as_generator(generator), x.dtype, x.device)
+    directions = directions / directions.norm(dim=0)
 
     def distance(x: Tensor, y: Tensor) -> float:
         x, y = x.sort(dim=0).values, y.sort(dim=0).values

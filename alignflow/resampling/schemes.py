@@ -26,16 +26,17 @@ def normalize_weights(log_weight: Tensor) -> Tensor:
     Raises:
         ValueError: If some are NaN or +inf, or all of a system are -inf.
     """
-    if log_weight.isnan().any() or log_weight.isposinf().any():
+    invalid, lost = ~(log_weight < torch.inf), log_weight.isneginf().all(-1)
+    # asked once: each time a GPU must be waited for
+    if not (invalid.any() | lost.any()):
+        return log_weight.softmax(-1)
+    if invalid.any():
         raise ValueError("a log-weight must be a number or -inf, got NaN or +inf")
-    lost = log_weight.isneginf().all(-1)
-    if lost.any():
-        systems = ", ".join(map(str, lost.flatten().nonzero().flatten().tolist()[:8]))
-        raise ValueError(
-            f"all {log_weight.shape[-1]} particles of system {systems} have a log-weight of -inf: "
-            "none is left to weigh"
-        )
-    return log_weight.softmax(-1)
+    systems = ", ".join(map(str, lost.flatten().nonzero().flatten().tolist()[:8]))
+    raise ValueError(
+        f"all {log_weight.shape[-1]} particles of system {systems} have a log-weight of -inf: "
+        "none is left to weigh"
+    )
 
 
 def effective_sample_size(log_weight: Tensor) -> Tensor:

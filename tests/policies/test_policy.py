@@ -9,6 +9,7 @@ import torch
 
 from alignflow import pretrain
 from alignflow.checkpoint import CheckpointError
+from alignflow.decoding import Particles
 from alignflow.policies import (
     EGNN,
     MLP,
@@ -383,3 +384,15 @@ def test_what_is_no_network_holds_no_weights(module):
 def test_only_states_are_decoded(x):
     with pytest.raises(ValueError, match="a state must be "):
         FlowMapPolicy(MLP(2, width=8), (2,)).decode(x)
+
+
+class Weighted(Particles):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+
+def test_a_decoder_goes_where_its_policy_goes_and_is_none_of_its_parameters():
+    policy = FlowMapPolicy(torch.nn.Identity(), (2, 3), decode=Weighted())
+    assert policy.to("meta").decoder.weight.device.type == "meta"
+    assert not list(policy.parameters()) and not policy.state_dict()

@@ -159,13 +159,14 @@ class Pool(nn.Module):
             ValueError: If no candidate of some condition has a weight above 0.
         """
         everyone = torch.arange(len(self.state))
-        for rows in everyone.split(CHUNK):
-            state, condition = self._draw(rows)
-            self.state[rows] = state.to(self.state)
+        for start in range(0, len(everyone), CHUNK):
+            part = slice(start, start + CHUNK)
+            state, condition = self._draw(everyone[part])
+            self.state[part] = state.to(self.state)
             rewards = self.tilt.reward.score(state, condition, self.base.decode)
-            self.reward[rows] = rewards.to(self.reward)
+            self.reward[part] = rewards.to(self.reward)
             if self.condition is not None:
-                self.condition[rows] = condition.to(self.condition)
+                self.condition[part] = condition.to(self.condition)
         condition = self.condition
         if self.conditions is not None:
             condition = self._conditions_of(everyone)
