@@ -86,6 +86,8 @@ def check_rows(condition: Any, n: int) -> None:
 
 def rows_of(values: Any, rows: slice, n: int) -> Any:
     """Some rows of what has one for each of n samples; anything else holds for all of them."""
+    if values is None:
+        return None
     if is_mapping(values):
         return {key: rows_of(field, rows, n) for key, field in values.items()}
     return values[rows] if rows_in(values) == n else values

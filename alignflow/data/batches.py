@@ -62,7 +62,7 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
             raise ValueError(f"{KINDS}, got {checks.shown(data)}")
         if not len(data):
             raise ValueError(f"data must have a row and is empty, got {checks.shown(data)}")
-        return lambda generator: _rows(data, integers(len(data), (n,), generator))
+        return lambda generator: _rows(data, integers(len(data), (n,), generator, "cpu"))
     if callable(data):
         return lambda generator: as_batch(data(n))
     raise TypeError(f"{KINDS}, got {type(data).__name__}")
