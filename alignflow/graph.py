@@ -51,7 +51,7 @@ class Node(TensorDictModuleBase):
     Attributes:
         reads: Keys it needs.
         optional: Keys it uses where they are there.
-        writes: Keys it makes.
+        writes: Keys it writes.
         noise: Keys it draws for itself, before it runs.
         differentiates: Whether it backpropagates to the state, through the nodes before it.
         needs_reward_gradient: Whether it needs the gradient of the reward.

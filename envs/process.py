@@ -1,4 +1,4 @@
-"""What a step of denoising is: where states start, at what times they are, and the final reward."""
+"""The denoising process: initial states, times and the final reward."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["DenoisingProcess"]
 
 
 class DenoisingProcess:
-    """The Markov decision process that every environment of this folder is.
+    """The Markov decision process behind the environments of this folder.
 
     A state is x at one of the times of a grid from 0 to 1, the first one noise. An action is the
     next state, whatever it is. The state at time 1 has the reward; those before it have none.

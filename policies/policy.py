@@ -123,7 +123,7 @@ class FlowMapPolicy(TrainablePolicy):
         return self._conversion.mean_denoiser(look.state, look.start, output)
 
     def with_context(self, data_std: float | None = None) -> "FlowMapPolicy":
-        """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
+        """A copy whose network takes a context, with zero effect yet: where `learn_posterior` starts.
 
         Its draws are exact already where the data is normal, of the standard deviation given.
 
@@ -137,7 +137,7 @@ class FlowMapPolicy(TrainablePolicy):
         if kind not in NETWORKS.values() or "context" not in cast(dict, self.module.arguments):
             raise ValueError(
                 f"this network ({kind.__name__}) cannot be given a context: take a registered one "
-                "that can, or build yours with one, and hand it in as "
+                "that can, or build yours with one, and give it as "
                 "FlowMapPolicy(module, ..., stochastic=True)"
             )
         module = self.module
@@ -157,7 +157,7 @@ class FlowMapPolicy(TrainablePolicy):
 
     @property
     def null_condition(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The network's `null_condition`, if it says one."""
+        """The network's `null_condition`, or None."""
         return getattr(self.module, "null_condition", None)
 
     def check_condition(self, condition: Any) -> None:

@@ -1,4 +1,4 @@
-"""Batches of data of any kind, as what a loss takes, refused where they do not fit the policy."""
+"""Batches from data of any kind; data that does not fit the policy is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -100,7 +100,7 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
 
 
 def _way(event: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """How one shape becomes the other, where that is plain."""
+    """How to get from one shape to the other, where it is clear."""
     if len(event) == len(wanted) == 3 and (event[2], *event[:2]) == wanted:
         return ": channels come first, data.permute(0, 3, 1, 2)"
     if torch.Size(event).numel() == torch.Size(wanted).numel():

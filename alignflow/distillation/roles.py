@@ -12,11 +12,11 @@ __all__ = ["Student", "Teacher"]
 
 @runtime_checkable
 class Teacher(Protocol):
-    """What anchors the diagonal and drives LSD and ESD: any flow map is one."""
+    """What the diagonal is regressed on, and what LSD and ESD follow; any flow map is one."""
 
     @property
     def prediction(self) -> Prediction:
-        """Which says whether its velocity is defined at time 1."""
+        """It says whether the velocity is defined at time 1."""
         ...
 
     def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:

@@ -58,7 +58,7 @@ class Learner:
 
 
 class Rule(Protocol):
-    """What `PSD`, `LSD` and `ESD` are."""
+    """A characterization of the flow map: `PSD`, `LSD` or `ESD`."""
 
     def __call__(
         self,
@@ -114,7 +114,7 @@ class PSD:
 
 
 class LSD:
-    """Lagrangian self-distillation: the endpoint moves with the velocity found where it is.
+    """Lagrangian self-distillation: the endpoint moves with the velocity at the endpoint.
 
     Args:
         stop_gradient: "convex", "target" or "none".

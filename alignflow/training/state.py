@@ -1,4 +1,4 @@
-"""What a training resumes from to the same bits, as named tensors and facts.
+"""The state of a training, as named tensors and facts, from which it resumes bit for bit.
 
 Weights and the state of the optimizer are taken and set by `torch.distributed.checkpoint`, by the
 names of the parameters: the one file that knows whether they are whole or sharded.
@@ -42,7 +42,7 @@ class TrainingState:
         self.descent, self.means = descent, means
 
     def collect(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All of it, as `save_folder` takes it."""
+        """The state as `save_folder` takes it."""
         descent, average = self.descent, self.descent.average
         generator, random = descent.randomness.state
         tensors: dict[str, Any] = {

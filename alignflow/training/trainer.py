@@ -1,4 +1,4 @@
-"""The one training loop: a loss, a source of batches, and what a long run needs.
+"""The training loop: gradient steps, checkpoints, metrics and evaluations.
 
 Averaged weights, mixed precision, clipping, a learning-rate schedule, checkpoints that survive a
 kill, resume to the same bits, JSON lines and TensorBoard. Whatever is random in a run draws from
@@ -36,7 +36,7 @@ _DRY_RUN: ContextVar[bool] = ContextVar("dry_run", default=False)
 
 
 class _Built(Exception):
-    """A training that is not to run has been built."""
+    """Raised in a dry run once a training has been built."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-r"""The memoryless step: a Gaussian step of a flow that forgets its noise as fast as DDPM does.
+r"""The memoryless step: a Gaussian step of the flow's SDE under the noise schedule of DDPM.
 
 Given x_s and the endpoint x_1, the state at t > s on a memoryless path is
 

@@ -25,7 +25,7 @@ __all__ = ["SDE", "Anchored"]
 
 
 class GaussianTransition(NoisyTransition):
-    """A step to a mean, with noise about it."""
+    """A Gaussian step: a mean, plus noise of a known std."""
 
     writes = ("state", "time", "log_ratio")
     has_density = True
@@ -50,7 +50,7 @@ class GaussianTransition(NoisyTransition):
 
 
 class SDE(GaussianTransition):
-    r"""A step of the SDE with the flow's marginals, in a form that diverges nowhere.
+    r"""A step of the SDE with the flow's marginals, in a form that is finite at times 0 and 1.
 
     .. math::
         x_{t'} = t' D + \sqrt{(1-t')^2 - \sigma^2}\; \frac{x_t - t D}{1-t} + \sigma\epsilon,

@@ -98,7 +98,7 @@ class UNet(nn.Module):
         self.last = _zero(nn.Conv2d(features, channels, 3, padding=1))
 
     def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether it takes states of a shape: halved between resolutions, without rest."""
+        """Whether it takes states of a shape: divisible by 2 at each resolution but the last."""
         unit = self.patch * 2 ** (len(self.arguments["widths"]) - 1)
         channels, *sides = event_shape
         return (
