@@ -123,7 +123,7 @@ class FlowMapPolicy(TrainablePolicy):
         return self._conversion.mean_denoiser(look.state, look.start, output)
 
     def with_context(self, data_std: float | None = None) -> "FlowMapPolicy":
-        """A copy whose network takes a context, with zero effect yet: where `learn_posterior` starts.
+        """A copy whose network takes a context, without effect yet: `learn_posterior`'s start.
 
         Its draws are exact already where the data is normal, of the standard deviation given.
 

@@ -2,9 +2,9 @@ r"""A jump of the inner flow to the posterior, by a jump of the flow map itself.
 
 The inner state :math:`y_s = s\, x_1 + (1-s)\, \epsilon` and the context :math:`x_t` are two
 observations of one data point. Combined they are one at a later time, and a jump of the inner flow
-is one of the flow from there. On the diagonal that is exact with the weights of `combined_look`, for
-any data. A jump to the end of the inner flow must keep the noise of its start, which a draw is made
-of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known std,
+is one of the flow from there. On the diagonal that is exact for any data, with the weights of
+`combined_look`. A jump to the end of the inner flow must keep the noise of its start, which a draw
+is made of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known std,
 N(m, c^2 I), at the start and the end of the path:
 
 .. math::

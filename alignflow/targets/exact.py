@@ -1,4 +1,4 @@
-"""What exact targets share: the signatures of their samples, tilts and values."""
+"""The base class of exact targets: samples, tilts and values in closed form."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-r"""Rewards under which a Gaussian mixture stays one, so that every tilt has a closed form.
+r"""Linear and quadratic rewards, whose tilts of a Gaussian mixture are Gaussian mixtures.
 
 .. math:: r(x) = g^\top (x - c) - \tfrac12 (x - c)^\top P (x - c)
 """

@@ -1,4 +1,4 @@
-"""The tilt of a closed form, whose strength may have either sign."""
+"""Tilts of a closed form, whose strength may have either sign."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["SignedTilt", "as_signed_tilt"]
 
 
 class SignedTilt(Tilt):
-    """A tilt whose strength may be negative: what tilts back, and seeks low rewards."""
+    """A tilt whose strength may be negative, as the inverse of a tilt is."""
 
     def __init__(self, reward: Reward | Callable[..., Any], strength: float):
         object.__setattr__(self, "reward", as_reward(reward))
