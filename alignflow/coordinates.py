@@ -40,7 +40,7 @@ def _check_clusters(x: Tensor, least: int) -> None:
 @cache
 @torch.inference_mode(False)  # what is cached serves a gradient too
 def _basis(particles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Helmert's matrix (n-1, n), orthonormal: each row is the mean of the first k minus the next."""
+    """Helmert's matrix (n-1, n), orthonormal: each row is the first k averaged, minus the next."""
     rows = torch.tril(torch.ones(particles - 1, particles, dtype=torch.float64))
     count = torch.arange(1, particles, dtype=torch.float64)
     rows[torch.arange(particles - 1), torch.arange(1, particles)] = -count
