@@ -1,11 +1,11 @@
-"""Why adjoint matching learns slowly between modes: how far the norms of its adjoints spread.
+"""Why adjoint matching learns slowly between modes: the heavy tails of its adjoints.
 
     python scripts/bench/adjoint_tails.py [--paths 65536]
 
-Paths are of the exact tilt and adjoints go back through the exact base, so that nothing here is of
-a network or of training. An adjoint is what the velocity is regressed on: at the exact tilt its
-mean at a state leads there from the base. How much of that way a set of paths shows is what a tuner
-can learn from them.
+Paths are drawn from the exact tilt and adjoints are backpropagated through the exact base, so that
+no error of a network or a training enters. An adjoint is what the velocity is regressed on: at the
+exact tilt, its mean at a state is the control from the base to the tilt. The fraction of the
+control in the mean over a set of paths is what a tuner can learn from them.
 """
 
 import argparse
@@ -99,15 +99,15 @@ def main() -> None:
     }
     about = (
         f"Norms of the lean adjoint on {paths:,} paths of the exact tilt at strength 1, in {JUMPS} "
-        "steps, back through the exact base. Where modes are apart few paths run between them, "
-        "and their adjoints are what moves mass from one to another: a batch without one of them "
-        "says little of it, a batch with one is led by it, and a bound on them takes it away. The "
-        "control shown is the part of the way from the base's velocity to the tilt's that the mean "
-        "of these adjoints has: what is missing from 100% is on paths rarer than these, or lost to "
-        "the length of the steps, and cannot be learned from as many."
+        "steps, backpropagated through the exact base. Where modes are apart few paths run between "
+        "them, and their adjoints move mass from one mode to another: a batch without such a path "
+        "has little signal, a batch with one is dominated by it, and clipping removes it. The "
+        "control shown is the fraction of the way from the base's velocity to the tilt's in the "
+        "mean of these adjoints: what is missing from 100% is on rarer paths, or lost to the "
+        "length of the steps, and cannot be learned from as many paths."
     )
     parts = (f"## {name}\n\n{spread(*case, paths)}" for name, case in cases.items())
-    write_page("adjoint_tails", "How far the adjoints of adjoint matching spread", about, *parts)
+    write_page("adjoint_tails", "Heavy tails of the adjoints of adjoint matching", about, *parts)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
     python scripts/bench/class_mixture.py [--samples 2000] [--steps 1800]
 
-The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's own share
-of class i, so that the tilt has shares w. These shares depend on how the base is sampled, so each
-method has those of its own way. Classes are counted by that classifier, and by the judge: another
-network, trained on other images. The exact tilt is the base's own samples, reweighted. What `tilt`
-misses is mended in further rounds, each with b_i counted on what the last one made. Sampled in
-bfloat16 where the processor has it. Samples and the tuned model are kept under
+The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's
+fraction of class i, so that the tilt has fractions w. The b_i depend on how the base is sampled, so
+each method has those of its sampler. Classes are counted by that classifier, and by the judge:
+another network, trained on other images. The exact tilt is the base's samples, reweighted. The
+error of `tilt` is corrected in further rounds, each with b_i counted on the last tuned model.
+Sampled in bfloat16 where the processor has it. Samples and the tuned model are saved under
 outputs/class_mixture, so a run that was cut goes on where it was; delete the folder after a change
 of the model.
 
@@ -201,14 +201,14 @@ def main() -> None:
 def described(n: int, steps: int, alone: int, weighed: int, agreed: float) -> str:
     """What the page is about; alone and weighed are forwards of a sample and of a particle."""
     return (
-        f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
-        "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
-        "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
-        f"{steps:,} steps of batch 64 in {LEVELS} annealing stages; a further round is "
+        f"Fractions of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
+        "log sum_i (w_i / b_i) p(y_i | x), b_i the fraction of class i among samples of the base "
+        "that are drawn as the method draws, by the classifier that is the reward; strength 1. "
+        f"`tilt`: {steps:,} steps of batch 64 in {LEVELS} annealing stages; a further round is "
         f"{round(AGAIN * steps):,} in one, with b_i of {BASE:,} samples of the last round. "
         f"`mfm_gf`: {MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun "
         f"steps, {STEPS} Euler steps, {alone:,} forwards a sample. With particles the "
-        "steps are the anchored transition's, and systems are resampled and weighed by the value "
+        "steps are the anchored transition's, and systems are resampled and weighted by the value "
         f"that the same draws give, {weighed:,} forwards a particle, "
         f"{4 * n:,} particles. The judge is another network than the reward's, trained on other "
         f"images; the two agree on {agreed:.0%} of the base's samples."
@@ -216,7 +216,7 @@ def described(n: int, steps: int, alone: int, weighed: int, agreed: float) -> st
 
 
 def wanted_of(policy, network, states: Tensor) -> ClassMixture:
-    """The reward whose tilt has the wanted shares, of a law that these are samples of."""
+    """The reward whose tilt has the wanted fractions, of a distribution with these samples."""
     # a class that none of the samples shows is rarer than one in as many
     shares = Counted(network, policy, states).shares.clamp_min(1 / len(states))
     return ClassMixture((WANTED / shares).tolist())

@@ -40,8 +40,8 @@ ABOUT_FACES = """\
 variation of its rate to that of {real:,} real portraits, read by the same judge; standard errors
 {deviation}. The ratio of Frechet distances in the judge's features is to that of two halves of real
 portraits, which falls with their size while the model's does not, so it is given at several sizes
-({halves}). Novel: share of 2,000 samples with no identical portrait among the {known:,} it learned
-from, every pixel rounded to the nearest of their {colors:,} colors."""
+({halves}). Novel: fraction of 2,000 samples with no identical portrait among the {known:,} it
+learned from, every pixel rounded to the nearest of their {colors:,} colors."""
 
 
 def by_map(policy: FlowMap, steps: int, guidance: float = 1.0) -> Callable[..., Tensor]:
@@ -202,8 +202,8 @@ def classes(name: str, real, n: int) -> list[str]:
         shown[title] = pixels[:SHOWN].float() / 255
     save_picture(DOCS / f"{name}.png", shown, zoom=1)
     return [
-        f"{n:,} samples, equally many of each class; the share that the judge takes for the class "
-        "that was asked for" + (", and that Tesseract reads as it." if read else "."),
+        f"{n:,} samples, equally many of each class; the fraction that the judge takes for the "
+        "class that was asked for" + (", and that Tesseract reads as it." if read else "."),
         table(["", "judge", *(["Tesseract"] if read else [])], rows),
         f"![real, {', '.join(draws)}]({name}.png)",
     ]

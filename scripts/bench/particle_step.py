@@ -72,8 +72,8 @@ def main() -> None:
     steps = config.training.steps + tuning.steps + LEVELS * tuning.recentering
     plan = (
         f"LJ-55 run as `experiment=lj13` is ({steps:,} steps of batch {batch}; in each of {LEVELS} "
-        "levels, as many as that takes, 8,192 candidates and 8,192 samples to learn again, in 8 "
-        f"jumps) would take {steps * batch * step / 3600:.0f} h of training and "
+        "annealing stages, as many as that takes, 8,192 candidates and 8,192 samples to learn "
+        f"again, in 8 jumps) would take {steps * batch * step / 3600:.0f} h of training and "
         f"{LEVELS * 2 * 8192 * 8 * forward / 3600:.1f} h of drawing, exact weights of 300 samples, "
         f"at a hundred evaluations each, {300 * 100 * spread / 3600:.0f} h more: there the "
         "divergence takes random probes."

@@ -4,7 +4,7 @@
 
 The network is asked through an `InnerLook` or, as its baseline, is given the inner state as its
 input with the context beside it. GLASS by the pretrained map and exact draws stand beside them.
-Trained models are kept under outputs/posterior_map, so a run that was cut goes on where it was;
+Trained models are saved under outputs/posterior_map, so a run that was cut goes on where it was;
 delete the folder after a change of what trains them.
 """
 
@@ -92,7 +92,8 @@ def moments(law: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
 def errors(draws: Tensor, exact: Tensor, law: Gaussians) -> list[float]:
     """Means over states: of the errors of three moments, and of the sliced W2 to exact draws.
 
-    Lengths are in the posterior's own deviation, the root of its mean variance over coordinates.
+    The unit of length is the posterior's standard deviation: the root of its mean variance over
+    coordinates.
     """
     draws = draws.double()
     mean, variance, third = moments(law)
@@ -164,8 +165,8 @@ def main() -> None:
     about = (
         f"Errors of {DRAWS:,} draws at each of {STATES} states of the path to data: of mean, "
         "variance and third central moment, a mean over coordinates and states, and the mean "
-        "sliced W2 to other exact draws; lengths in the posterior's own deviation. A draw of a "
-        f"stochastic map is one forward. Trained by `learn_posterior` in batches of {BATCH}, with "
+        "sliced W2 to other exact draws; lengths in standard deviations of the posterior. A draw of "
+        f"a stochastic map is one forward. Trained by `learn_posterior` in batches of {BATCH}, with "
         "the pretrained map's GLASS as the teacher; untrained is what a map starts as."
     )
     sections = [section(name, options.steps) for name in TARGETS]

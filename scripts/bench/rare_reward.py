@@ -1,4 +1,4 @@
-"""A rare wish: one draw of the trained stochastic map a step, against best-of-N at equal reward.
+"""A rare reward: one draw of the trained stochastic map a step, against best-of-N at equal reward.
 
     python scripts/bench/rare_reward.py [--samples 256] [--base 20000]
 

@@ -39,7 +39,7 @@ TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
     "tilt": {"method": "tilt", **POOL},
-    "etm, 4 levels": {"method": "etm", "annealing_stages": 4, **POOL},
+    "etm, 4 stages": {"method": "etm", "annealing_stages": 4, **POOL},
     "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL, **LONG},
     "adjoint_matching": {"method": "adjoint_matching", **PATHS},
     "direct, path KL": {"method": "direct", **PATHS},

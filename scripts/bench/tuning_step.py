@@ -188,7 +188,7 @@ def main() -> None:
     about = (
         "The same math by hand in plain torch: `tilt` with its pool, its control variate and "
         f"self-distillation; `direct` through {JUMPS} jumps of the map, with flow matching and "
-        "self-distillation on its own endpoints. Calls alternate in one process; a ratio is of one "
+        "self-distillation on its endpoints. Calls alternate in one process; a ratio is of one "
         "round."
     )
     write_page("tuning_step", "A step of fine-tuning against plain torch", about, *sections,
