@@ -165,9 +165,9 @@ def main() -> None:
     about = (
         f"Errors of {DRAWS:,} draws at each of {STATES} states of the path to data: of mean, "
         "variance and third central moment, a mean over coordinates and states, and the mean "
-        "sliced W2 to other exact draws; lengths in standard deviations of the posterior. A draw of "
-        f"a stochastic map is one forward. Trained by `learn_posterior` in batches of {BATCH}, with "
-        "the pretrained map's GLASS as the teacher; untrained is what a map starts as."
+        "sliced W2 to other exact draws; lengths in standard deviations of the posterior. A draw "
+        f"of a stochastic map is one forward. Trained by `learn_posterior` in batches of {BATCH}, "
+        "with the pretrained map's GLASS as the teacher; untrained is what a map starts as."
     )
     sections = [section(name, options.steps) for name in TARGETS]
     write_page("posterior_map", "A stochastic flow map and the exact posterior", about, *sections)
