@@ -3,7 +3,6 @@
 A config that is edited between a cut and a resume would otherwise mix two runs under one report.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from .checks import READS
 from .folder import RunFolder, read_json, write_json
-from .method_keys import completed
 from .older import METHODS, modernized
-from .settings import ConfigError, with_defaults
+from .settings import ConfigError
 
 __all__ = ["bind", "check_bindings", "check_unmixed", "modernized_bindings"]
 
@@ -57,7 +55,6 @@ def check_bindings(run_folder: RunFolder, config: DictConfig) -> None:
         ConfigError: Naming the stages, the keys that differ, and how to go on.
     """
     changed: dict[str, list[str]] = {}
-    config = with_defaults(config)
     for stage in config.stages:
         path = run_folder.path / "stages" / stage / BINDING
         if path.exists():
@@ -103,23 +100,13 @@ def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[s
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = value
-    parts: dict[str, Any] = modernized(nested)
-    methods = {name: parts.pop(name) for name in METHODS if parts.get(name)}
-    strengths = [method.pop("strength") for method in methods.values() if "strength" in method]
-    if "strength" in now:
-        parts.setdefault("strength", next(iter(strengths), now["strength"]))
-    parts |= {name: _completed(name, method) for name, method in methods.items() if method}
     was: dict[str, Any] = {}
-    for part, value in parts.items():
+    for part, value in modernized(nested).items():
         _flatten(part, value, was)
+    strengths = [was.pop(f"{part}.strength") for part in METHODS if f"{part}.strength" in was]
+    if "strength" in now:
+        was.setdefault("strength", next(iter(strengths), now["strength"]))
     return was
-
-
-def _completed(name: str, method: dict[str, Any]) -> Any:
-    """A method's part with all options, which an earlier version did not state; else as it is."""
-    with suppress(ValueError):
-        return OmegaConf.to_container(completed(name, DictConfig(method)))
-    return method
 
 
 def _flatten(key: str, value: Any, found: dict[str, Any]) -> None:

@@ -112,50 +112,6 @@ def test_bindings_of_an_earlier_version_are_compared_by_the_present_keys():
     }
 
 
-def test_options_that_an_earlier_version_did_not_state_are_the_defaults():
-    recorded = {"finetuner.method": "weighted", "finetuner.levels": 2, "finetuner.strength": 3.0}
-    was = modernized_bindings(recorded, {"strength": 3.0})
-    assert (was["finetuner.annealing_stages"], was["finetuner.pool"], was["strength"]) == (
-        2,
-        8192,
-        3.0,
-    )
-    assert was["finetuner.warmup"] == 100 and "finetuner.strength" not in was
-
-
-def test_a_run_in_which_an_earlier_version_tuned_resumes_and_is_reported(earlier):
-    tuning = ["finetuner.steps=2", "finetuner.pool=64", "finetuner.annealing_stages=2"]
-    small = ["finetuner.batch_size=8", "evaluation.samples=16", "evaluation.base_samples=16"]
-    config = pipeline.compose("experiment=ring", *tuning, *small)
-    run = pipeline.run(config, earlier.parent / "tuned")
-    as_earlier(run)
-    (run / "stages/evaluate/result.json").unlink()
-    pipeline.resume(run)
-    assert main(["report", str(run)]) == 0
-
-
-def as_earlier(run: Path) -> None:
-    """Write the config and the bindings of a run as the version before would have."""
-    new = {"warmup", "clip_norm", "guidance", "candidate_steps", "early_stop", "log_every"}
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    strength, tuned = config.pop("strength"), config["finetuner"]
-    tuned["levels"] = tuned.pop("annealing_stages")
-    tuned["strength"] = config["steerer"]["strength"] = strength
-    for key in new:
-        del tuned[key]
-    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    for file in run.glob("stages/*/depends_on.json"):
-        recorded = json.loads(file.read_text())
-        if "finetuner.method" in recorded:
-            recorded["finetuner.levels"] = recorded.pop("finetuner.annealing_stages")
-            recorded["finetuner.strength"] = strength
-            recorded = {k: v for k, v in recorded.items() if k.partition(".")[2] not in new}
-        recorded.pop("strength", None)
-        if "steerer.method" in recorded:
-            recorded["steerer.strength"] = strength
-        file.write_text(json.dumps(recorded))
-
-
 def test_words_of_an_earlier_command_set_the_one_strength_in_their_place():
     words = ["steerer.strength=1,2", "seed=0,1", "finetuner.strength=${steerer.strength}"]
     assert words_with_one_strength(words) == ["strength=1,2", "seed=0,1"]
