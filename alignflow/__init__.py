@@ -1,6 +1,6 @@
 """alignflow aligns few-step generative models (flow maps) with rewards.
 
-The names below are loaded when first used, so that `import alignflow` costs next to nothing.
+The names below are imported when they are first used, so that `import alignflow` is fast.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# name -> module that defines it; a name that is its own module is the subpackage
+# name -> module that defines it; a subpackage has the name of its module
 _FACE = {
     "CheckpointError": "checkpoint",
     "FlowMap": "flow_map",

@@ -1,6 +1,6 @@
-"""The command line: `alignflow run`, and what one wants around it.
+"""The command line: `alignflow run`, and the commands around it.
 
-Nothing heavy is imported before a command needs it, so help and lists come at once.
+Help and lists are fast: what takes long to import is imported by the command that needs it.
 """
 
 import argparse
@@ -33,8 +33,8 @@ Run a pipeline from a config: its stages in order, into a folder under outputs/.
 _BENCHMARK = """\
 usage: alignflow benchmark [suite=NAME] [key=value ...]
 
-Every method against the exact tilt: its distance over the sampling floor, and what it cost.
-A run that was cut goes on where it was.
+Every method against the exact tilt: its distance, as a multiple of that of exact samples, and its
+cost. A run that was cut is continued.
 
   alignflow benchmark                            the suite `smoke`, less than a minute
   alignflow benchmark suite=exact_tilt           closed forms, strengths from weak to strong
@@ -50,7 +50,7 @@ _BY_HYDRA = {"run": (commands.run, _RUN), "benchmark": (commands.benchmark, _BEN
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # a reward of the user's lies in the working directory
+    # the user's rewards are in the working directory
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     if arguments and arguments[0] in _BY_HYDRA:
@@ -99,7 +99,7 @@ def _add_sample(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _add_drawing(sample)
     sample.add_argument("--steps", type=int, default=4, help="jumps from noise to data")
-    sample.add_argument("--guidance", type=float, default=1.0, help="1 is the model itself")
+    sample.add_argument("--guidance", type=float, default=1.0, help="scale; 1 is the model itself")
 
 
 def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -110,7 +110,7 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _add_drawing(steer)
     steer.add_argument("--reward", required=True, help=_REWARD)
-    steer.add_argument("--method", default="lookahead", help="of `alignflow list steerers`")
+    steer.add_argument("--method", default="lookahead", help="one of `alignflow list steerers`")
     steer.add_argument("--strength", type=float, help="lambda of the tilt exp(lambda r)")
     steer.add_argument("--steps", type=int, help="steps from noise to data")
     steer.add_argument("--particles", type=int, help="particles of one system")
@@ -122,7 +122,7 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_list(add: Callable[..., argparse.ArgumentParser]) -> None:
     listing = add(commands.show, "show what there is to choose from", "list steerers")
     listing.add_argument("kind", nargs="?", choices=KINDS, help="everything by default")
-    listing.add_argument("name", nargs="?", help="of a steerer, to show its options")
+    listing.add_argument("name", nargs="?", help="of a steerer or finetuner, to show its options")
 
 
 def _add_check_reward(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -132,7 +132,7 @@ def _add_check_reward(add: Callable[..., argparse.ArgumentParser]) -> None:
         "check-reward my_module:my_reward --policy avatars",
     )
     check.add_argument("reward", help=_REWARD)
-    check.add_argument("--policy", default="avatars", help="whose samples it is shown")
+    check.add_argument("--policy", default="avatars", help="model whose samples it is given")
     check.add_argument("-n", type=int, default=4, help="number of samples")
 
 
@@ -142,12 +142,12 @@ def _add_resume(add: Callable[..., argparse.ArgumentParser]) -> None:
     resume.add_argument(
         "--trust-config",
         action="store_true",
-        help="run code that its config names and the run did not record",
+        help="also import targets of its config that the run did not record",
     )
 
 
 def _add_report(add: Callable[..., argparse.ArgumentParser]) -> None:
-    summary = "write the report of a run, or of a sweep, anew"
+    summary = "write the report of a run, or of a sweep, again"
     report = add(commands.report, summary, f"report {_RUN_FOLDER}")
     report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
 

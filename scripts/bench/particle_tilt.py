@@ -5,7 +5,7 @@
 
 Runs the experiment of that name in outputs/<name>, or goes on with what is there, and writes what
 it found against the cold reference, which only judges. W2 of clusters is over the best rotation and
-renaming of particles for each two, as published tables have it.
+permutation of particles for each pair, as in published tables.
 """
 
 import argparse
@@ -69,19 +69,18 @@ def main() -> None:
         f"{config.finetuner.steps:,} tilt them at strength {config.strength:g} "
         f"({tuned.seconds / 60:.0f} min, {stages} stages; {tuned.reward_calls:,} energies and "
         f"{tuned.reward_vjps:,} gradients, and one more of each for a Langevin move, of the hot "
-        "distribution). "
-        "Rewards are minus energies. "
+        "distribution). Rewards are minus energies. "
         f"{config.evaluation.samples:,} samples of each model in {config.evaluation.steps} steps; "
         "the first row is of as many others of the reference."
     )
     if config.evaluation.weighed:
         about += (
             f" Rows of an ODE are of {config.evaluation.weighed:,} samples; their effective "
-            "fraction and weighed mean are under the Boltzmann density over the model's, exactly."
+            "fraction and weighted mean are under the Boltzmann density over the model's, exactly."
         )
     names = list(reference.distances["reference"])
     head = ["", "mean reward", *(f"W2, {name}" for name in names)]
-    head += ["effective fraction", "weighed mean reward"]
+    head += ["effective fraction", "weighted mean reward"]
     parts = [about, table(head, rows(result.models, reference)), PUBLISHED.get(options.system, "")]
     title = f"{options.system.upper()}, from hot to cold"
     write_page(f"particles_{options.system}", title, *filter(None, parts))
