@@ -62,7 +62,7 @@ def by_hydra(
 
 @dataclass
 class _Jobs:
-    """The jobs of one command line, and what became of them; see `by_hydra`.
+    """The jobs of one command line and their outcomes; see `by_hydra`.
 
     Args:
         full_error: What the user set of Hydra's variable of this name.

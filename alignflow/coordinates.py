@@ -1,10 +1,10 @@
-r"""Relative coordinates of clusters of particles: what is free of where the cluster stands.
+r"""Relative coordinates of clusters of particles, without their center of mass.
 
-An orthonormal basis :math:`H` of the mean-free subspace takes clusters (n, D) to (n-1, D) and back:
+An orthonormal basis :math:`H` of the mean-free subspace maps clusters (n, D) to (n-1, D) and back:
 
 .. math:: y = H x, \qquad x = H^\top y, \qquad H H^\top = 1, \quad H \mathbf{1} = 0
 
-In relative coordinates normal noise is normal, and a density is one.
+The map is an isometry: standard normal noise stays so, and densities keep their values.
 """
 
 from functools import cache
@@ -40,7 +40,7 @@ def _check_clusters(x: Tensor, least: int) -> None:
 @cache
 @torch.inference_mode(False)  # what is cached serves a gradient too
 def _basis(particles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Helmert's: each row the mean of those before against the next, (n-1, n), orthonormal."""
+    """Helmert's matrix (n-1, n), orthonormal: each row is the first k averaged, minus the next."""
     rows = torch.tril(torch.ones(particles - 1, particles, dtype=torch.float64))
     count = torch.arange(1, particles, dtype=torch.float64)
     rows[torch.arange(particles - 1), torch.arange(1, particles)] = -count

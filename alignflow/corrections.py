@@ -52,7 +52,7 @@ def normalized(move: Tensor, velocity: Tensor, scale: float) -> Tensor:
 class TiltCorrection(Node):
     """c_t g, which makes b_t the tilted velocity if g is the gradient of the value.
 
-    For times above 0, which a steerer sees to by its t_min.
+    For times above 0, which a steerer ensures by its t_min.
     """
 
     reads = ("time", "value_gradient")

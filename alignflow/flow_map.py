@@ -8,7 +8,6 @@ the jump X_{s,t} along it; all else (denoiser, sampling, the TensorDict form) fo
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +15,13 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
-from alignflow import checks
+from alignflow import checks, draws
 from alignflow.conditions import as_given, condition_rows, null_rows
 from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, uniform_grid
+from alignflow.modules import first_parameter
 from alignflow.predictions import AverageVelocity, Prediction
 
-__all__ = ["FlowMap", "Guided", "TrainablePolicy", "Wrapped", "check_flow_map", "check_trainable"]
+__all__ = ["FlowMap", "Guided", "Wrapped", "check_flow_map"]
 
 
 class FlowMap(TensorDictModuleBase):
@@ -109,12 +109,7 @@ class FlowMap(TensorDictModuleBase):
     def noise(self, n: int, generator: torch.Generator | int | None = None) -> Tensor:
         """Standard normal states at time 0, (n, *E), on the model's device."""
         n, generator = checks.count("n", n), checks.as_generator(generator)
-        # drawn where the generator lives, so that a seed means the same noise on every device
-        source = self.device if generator is None else generator.device
-        shape = (n, *self.event_shape)
-        return torch.randn(shape, generator=generator, device=source, dtype=self.dtype).to(
-            self.device
-        )
+        return draws.normal((n, *self.event_shape), generator, self.dtype, self.device)
 
     @checks.refuse_seed
     def sample(
@@ -185,12 +180,14 @@ class FlowMap(TensorDictModuleBase):
     @property
     def device(self) -> torch.device:
         """Where the parameters are; the CPU for a model without any."""
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        parameter = first_parameter(self)
+        return torch.device("cpu") if parameter is None else parameter.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the parameters; the default dtype for a model without any."""
-        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        parameter = first_parameter(self)
+        return torch.get_default_dtype() if parameter is None else parameter.dtype
 
     def check_state(self, x: Tensor) -> None:
         """Refuse what is no floating-point state of shape (N, *E)."""
@@ -202,89 +199,6 @@ class FlowMap(TensorDictModuleBase):
                 f"a state must be of shape (N, {', '.join(map(str, self.event_shape))}), "
                 f"got {tuple(x.shape)}"
             )
-
-
-class TrainablePolicy(FlowMap):
-    """A flow map with a network: what training, distillation and tuning ask of a policy.
-
-    Subclasses implement `average_velocity`, `mean_denoiser`, `flow_map` and `save`; velocity and
-    denoiser are their diagonals. What is trained are the policy's `parameters()`; `noise`,
-    `device`, `dtype` and `data_std` are those of any flow map.
-
-    Attributes:
-        module: The network, called with (x, s, t, condition): what is compiled.
-        parametrization: What the network predicts: "average_velocity" or "mean_denoiser".
-        invertible: Whether the map runs from data to noise too (t < s).
-    """
-
-    module: nn.Module
-    parametrization: str
-    invertible: bool = False
-
-    def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """v_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
-        raise NotImplementedError
-
-    def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """delta_{s,t}(x) = x + (1-s) v_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
-        raise NotImplementedError
-
-    def velocity(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
-        self.check_state(x)
-        t = as_time(t, x)
-        return self.average_velocity(x, t, t, condition)
-
-    def denoiser(self, x: Tensor, t: float | Tensor, condition=None) -> Tensor:
-        self.check_state(x)
-        t = as_time(t, x)
-        return self.mean_denoiser(x, t, t, condition)
-
-    def with_context(self, data_std: float | None = None) -> "TrainablePolicy":
-        """A copy whose network takes a context too, (time, state): the start of `learn_posterior`.
-
-        Args:
-            data_std: Standard deviation of the data; the policy's where it is None.
-
-        Raises:
-            ValueError: If the network cannot be given a context.
-        """
-        raise ValueError(f"{type(self).__name__} cannot be given a context")
-
-    def inner_velocity(
-        self, x: Tensor, s: Tensor, t: Tensor, context: tuple[Tensor, Tensor], condition: Any = None
-    ) -> Tensor:
-        """v_{s,t}(x) of the inner flow to the posterior, (N, *E): what `learn_posterior` trains.
-
-        Args:
-            x: Inner states, (N, *E).
-            s: Inner start, (N,).
-            t: Inner end, (N,).
-            context: Time (N,) and state (N, *E) that the posterior is given.
-            condition: As in `velocity`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} is no stochastic flow map")
-
-    def inner_denoiser(
-        self, x: Tensor, t: Tensor, context: tuple[Tensor, Tensor], condition: Any = None
-    ) -> Tensor:
-        """Mean of the posterior given an inner state at inner time t too, (N, *E)."""
-        raise NotImplementedError(f"{type(self).__name__} is no stochastic flow map")
-
-    def save(
-        self,
-        folder: str | Path,
-        dtype: torch.dtype | None = None,
-        *,
-        allow_nonfinite: bool = False,
-    ) -> Path:
-        """Write the policy as a folder from which it can be loaded.
-
-        Args:
-            folder: Where; absent, empty, or a folder that this wrote, which is replaced.
-            dtype: Of the stored numbers, e.g. torch.float16 for half the size; as they are if None.
-            allow_nonfinite: Whether NaN and infinite weights are saved.
-        """
-        raise NotImplementedError
 
 
 class Wrapped(FlowMap):
@@ -374,25 +288,6 @@ def check_flow_map(name: str, value: Any) -> None:
             "af.from_velocity(function, event_shape=...)"
         )
     raise ValueError(f"{name} must be a flow map, got {checks.shown(value)}{way}")
-
-
-def check_trainable(policy: Any, caller: str) -> TrainablePolicy:
-    """The policy itself if it has a network to train.
-
-    Args:
-        policy: What came.
-        caller: The function that trains, which the error names.
-
-    Raises:
-        ValueError: If it is no flow map, or one without a network.
-    """
-    check_flow_map("policy", policy)
-    if not isinstance(policy, TrainablePolicy):
-        raise ValueError(
-            f"{caller} needs a policy with a network, FlowMapPolicy(module, ...); "
-            f"{type(policy).__name__} has none"
-        )
-    return policy
 
 
 def _event_shape(event_shape: Any) -> torch.Size:

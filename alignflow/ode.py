@@ -18,7 +18,6 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 # ten times what smooth flows take; where a gradient is wanted, each step keeps its activations
 MOST_STEPS = {torch.float64: 1000, torch.float32: 250}
 
-
 States = tuple[Tensor, ...]
 
 
@@ -74,12 +73,10 @@ def integrate(
     """
     from torchdiffeq import odeint  # late, for it imports scipy
 
-    parts = x if isinstance(x, tuple) else (x,)
-    first = parts[0]
+    first = _parts(x)[0]
     s, t = as_time(s, first), as_time(t, first)
-    if tolerance is None:
-        tolerance = TOLERANCE.get(first.dtype, 1e-5)
-    tolerance = checks.positive("tolerance", tolerance)
+    default = TOLERANCE.get(first.dtype, 1e-5)
+    tolerance = checks.positive("tolerance", default if tolerance is None else tolerance)
 
     def field(clock: Tensor, state: Any) -> Any:
         change = velocity(state, torch.lerp(s, t, clock.to(s)))
@@ -92,24 +89,31 @@ def integrate(
         clock = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=first.device)
         return _at_end(odeint(field, x, clock, method="midpoint"))
     clock = torch.tensor([0.0, 1.0], dtype=torch.float64, device=first.device)
-    options = {"norm": _largest_error, "dtype": torch.float64}
-    options["max_num_steps"] = MOST_STEPS.get(first.dtype, 250)
+    most = MOST_STEPS.get(first.dtype, 250)
+    options = {"norm": _largest_error, "dtype": torch.float64, "max_num_steps": most}
     try:
         path = odeint(
             field, x, clock, rtol=tolerance, atol=tolerance, method="dopri5", options=options
         )
     except AssertionError as error:  # how the solver says it
-        change = field(clock[0], x)
-        if any(part.isnan().any() for part in (change if isinstance(x, tuple) else (change,))):
-            raise FloatingPointError(
-                "the velocity function must give finite numbers, got NaN where the ODE starts"
-            ) from error
-        largest = max(part.detach().abs().max().item() for part in parts)
-        raise FloatingPointError(
-            f"the ODE cannot be followed ({error}): the largest number in its {len(first)} states "
-            f"is {largest:.3g}. A correction that drove a state away? Clip it, or take more steps"
-        ) from error
+        raise FloatingPointError(_why_it_failed(x, field(clock[0], x), error)) from error
     return _at_end(path)
+
+
+def _why_it_failed(x: Tensor | States, change: Tensor | States, error: Exception) -> str:
+    """What to say of states that the solver cannot follow, with their change at the start."""
+    if any(part.isnan().any() for part in _parts(change)):
+        return "the velocity function must give finite numbers, got NaN where the ODE starts"
+    largest = max(part.detach().abs().max().item() for part in _parts(x))
+    return (
+        f"the ODE cannot be followed ({error}): the largest number in its {len(_parts(x)[0])} "
+        f"states is {largest:.3g}. A correction that drove a state away? Clip it, or take more "
+        "steps"
+    )
+
+
+def _parts(x: Tensor | States) -> States:
+    return x if isinstance(x, tuple) else (x,)
 
 
 def _at_end(path: Any) -> Tensor | States:

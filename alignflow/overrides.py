@@ -1,4 +1,4 @@
-"""The words `key=value` of a command line: what they imply, and what a mistaken one should be."""
+"""The overrides `key=value` of a command line, and explanations of mistaken ones."""
 
 import re
 from collections.abc import Sequence

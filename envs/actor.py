@@ -1,4 +1,4 @@
-"""A flow map as a stochastic actor: each action is drawn of a Gaussian whose density is known."""
+"""A flow map as a stochastic actor: actions are Gaussian, with a known density."""
 
 import math
 from typing import Any, cast
@@ -52,7 +52,7 @@ class StepDistribution(Distribution):
 
     @property
     def deterministic_sample(self) -> Tensor:
-        """What torchrl takes where it does not explore: the mean."""
+        """The mean, which torchrl takes where it does not explore."""
         return self.loc
 
     def rsample(self, sample_shape=()) -> Tensor:

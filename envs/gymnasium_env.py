@@ -1,4 +1,4 @@
-"""The denoising process for gymnasium: one episode, or many in step."""
+"""The denoising process for gymnasium: one episode, or a batch of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,7 +66,7 @@ class DenoisingGym(gymnasium.Env):
 
 
 class DenoisingVectorGym(VectorEnv):
-    """Many episodes in step: `gymnasium.make_vec("alignflow/Denoising-v0", num_envs, ...)`.
+    """A batch of episodes: `gymnasium.make_vec("alignflow/Denoising-v0", num_envs, ...)`.
 
     All end together; the step after that starts them anew, whatever its actions. Each has its own
     source of randomness: with the seed of a single environment it starts as that does.
@@ -137,7 +137,7 @@ class DenoisingVectorGym(VectorEnv):
 
 
 class _Episode:
-    """States of n episodes in step."""
+    """The states of n episodes, all at the same step."""
 
     def __init__(self, process: DenoisingProcess, n: int):
         self.process, self.n = process, n

@@ -1,4 +1,4 @@
-"""What a step of denoising is: where states start, at what times they are, and the final reward."""
+"""The denoising process: initial states, times and the final reward."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import as_rows, draw_rows
+from alignflow.draws import uniform
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import as_reward
@@ -15,7 +16,7 @@ __all__ = ["DenoisingProcess"]
 
 
 class DenoisingProcess:
-    """The Markov decision process that every environment of this folder is.
+    """The Markov decision process behind the environments of this folder.
 
     A state is x at one of the times of a grid from 0 to 1, the first one noise. An action is the
     next state, whatever it is. The state at time 1 has the reward; those before it have none.
@@ -73,10 +74,9 @@ class DenoisingProcess:
 
     def shifts(self, n: int, generator: torch.Generator) -> Tensor:
         """Of the inner times of episodes, in gaps, (n,)."""
-        device = generator.device
         if not self.jitter:
-            return torch.zeros(n, dtype=self.dtype, device=device)
-        return torch.rand(n, generator=generator, dtype=self.dtype, device=device) - 0.5
+            return torch.zeros(n, dtype=self.dtype, device=generator.device)
+        return uniform((n,), generator, self.dtype) - 0.5
 
     def time(self, step: Tensor, shift: Tensor) -> Tensor:
         """Times of states, from the steps taken and the episodes' shifts, both (n,)."""

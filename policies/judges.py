@@ -1,4 +1,4 @@
-"""Judges: networks that say how good generated images are, and are never optimized.
+"""Judges: image classifiers for evaluation, which no reward uses.
 
 Plain convolutions, batch normalization, ReLU and max-pooling: another architecture than that of the
 rewards' classifiers, trained on other images from another seed, so that what fools one does not

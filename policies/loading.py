@@ -78,7 +78,7 @@ def load_policy(
 
 
 def _apart(named: dict[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
-    """What is the network's and what is the decoder's, by the names that each has for it."""
+    """The tensors of the network and those of the decoder."""
     decoder = {k.removeprefix(DECODER): v for k, v in named.items() if k.startswith(DECODER)}
     return {k: v for k, v in named.items() if not k.startswith(DECODER)}, decoder
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import repeat_rows
 from alignflow.decoding import Decoder, as_decoder
-from alignflow.flow_map import TrainablePolicy
 from alignflow.interpolants import as_time, comes_before, expand_time
 from alignflow.parametrizations import PARAMETRIZATIONS
 from alignflow.posteriors import InnerLook
+from alignflow.trainable import TrainablePolicy
 
 from .networks import NETWORKS
 from .networks.embedding import check_labels
@@ -123,7 +123,7 @@ class FlowMapPolicy(TrainablePolicy):
         return self._conversion.mean_denoiser(look.state, look.start, output)
 
     def with_context(self, data_std: float | None = None) -> "FlowMapPolicy":
-        """A copy whose network takes a context, which does nothing yet: `learn_posterior`'s start.
+        """A copy whose network takes a context, without effect yet: `learn_posterior`'s start.
 
         Its draws are exact already where the data is normal, of the standard deviation given.
 
@@ -137,7 +137,7 @@ class FlowMapPolicy(TrainablePolicy):
         if kind not in NETWORKS.values() or "context" not in cast(dict, self.module.arguments):
             raise ValueError(
                 f"this network ({kind.__name__}) cannot be given a context: take a registered one "
-                "that can, or build yours with one, and hand it in as "
+                "that can, or build yours with one, and give it as "
                 "FlowMapPolicy(module, ..., stochastic=True)"
             )
         module = self.module
@@ -157,7 +157,7 @@ class FlowMapPolicy(TrainablePolicy):
 
     @property
     def null_condition(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The network's `null_condition`, if it says one."""
+        """The network's `null_condition`, or None."""
         return getattr(self.module, "null_condition", None)
 
     def check_condition(self, condition: Any) -> None:

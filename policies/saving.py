@@ -71,6 +71,6 @@ def save(
 
 
 def _dtype(state: dict[str, Tensor]) -> str | None:
-    """The one floating-point dtype of all tensors; None for a mixture, of which nothing is said."""
+    """The floating-point dtype that all tensors have; None if they differ."""
     found = {str(v.dtype).removeprefix("torch.") for v in state.values() if v.is_floating_point()}
     return next((name for name in DTYPES if found == {name}), None)

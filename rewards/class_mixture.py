@@ -19,7 +19,7 @@ __all__ = ["ClassMixture"]
 
 
 class MixtureLogProbability(nn.Module):
-    """The formula above, images (N, C, H, W) in [0, 1] to (N,); classes of no weight are left out.
+    """Log-probability (N,) of the mixture, of images (N, C, H, W) in [0, 1].
 
     Args:
         weights: (A,), one for each label.

@@ -5,15 +5,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from alignflow.flow_map import (
-    FlowMap,
-    Guided,
-    TrainablePolicy,
-    check_flow_map,
-    check_trainable,
-)
+from alignflow.flow_map import FlowMap, Guided, check_flow_map
 from alignflow.policies import FlowMapPolicy
 from alignflow.targets import GaussianMixture
+from alignflow.trainable import TrainablePolicy, check_trainable
 
 
 class Shift(FlowMap):

@@ -1,11 +1,11 @@
-"""What is set without being registered stays outside of a module."""
+"""Attributes outside of a module, and its first parameter."""
 
 import copy
 
 import pytest
 from torch import nn
 
-from alignflow.modules import set_unregistered
+from alignflow.modules import first_parameter, set_unregistered
 
 
 def test_what_is_unregistered_is_neither_trained_saved_nor_switched():
@@ -27,3 +27,15 @@ def test_a_copy_has_a_copy_of_it():
 def test_what_is_registered_is_not_hidden():
     with pytest.raises(ValueError, match="weight is already registered with Linear"):
         set_unregistered(nn.Linear(1, 1), weight=3)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(2, 3),
+        nn.Sequential(nn.ReLU(), nn.Sequential(nn.BatchNorm1d(2, affine=False), nn.Linear(1, 2))),
+        nn.Sequential(nn.ReLU()),
+    ],
+)
+def test_the_first_parameter_is_that_of_parameters(module):
+    assert first_parameter(module) is next(module.parameters(), None)

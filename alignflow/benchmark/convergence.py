@@ -26,7 +26,7 @@ def curves(rows: Iterable[Row]) -> dict[tuple[str, str], Curve]:
 
 
 def slope(curve: Curve, distance: str = "sliced_w2") -> Estimate:
-    """Of log distance against log samples, by least squares; -1/2 is what chance does."""
+    """Slope of log distance against log samples, by least squares; -1/2 is the Monte Carlo rate."""
     x = [math.log(row.samples) for row in curve]
     center = sum(x) / len(x)
     scatter = sum((value - center) ** 2 for value in x)

@@ -1,4 +1,4 @@
-"""A network on random Fourier features, which far from its data says other than a plain one."""
+"""A network on random Fourier features, which extrapolates differently from an MLP."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One measurement: a method's samples against exact ones, and what they cost."""
+"""One measurement: distances of a method's samples to exact ones, and their cost."""
 
 import math
 import time
@@ -53,7 +53,7 @@ class Truth:
 
     @property
     def diverged(self) -> dict[str, float]:
-        """What `distances` gives of samples that there are not."""
+        """The distances of a method that diverged and has no samples."""
         has_modes = isinstance(self.tilted, GaussianMixture)
         names = DISTANCES if has_modes else tuple(n for n in DISTANCES if n != "mode_error")
         return dict.fromkeys((*names, "reward"), math.nan)

@@ -85,7 +85,7 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
 
 
 def _error_against_samples(found: dict[str, Curve]) -> Figure:
-    """Distance against the number of samples, which for particles is the number of these."""
+    """Distance against the number of samples (for particle methods, of particles)."""
     with frame() as figure:
         axes = figure.subplots()
         methods = [method for method in found if method != FLOOR]

@@ -1,4 +1,4 @@
-"""What was measured, as JSON lines, and its means over seeds."""
+"""Measurements as JSON lines, and their means over seeds."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ class Row:
         return f"{self.case}, {self.samples:,} samples"
 
     def ratio(self, distance: str) -> Estimate:
-        """A distance over the floor."""
+        """Distance divided by the sampling floor."""
         floor = self.floors.get(distance, math.nan)
         found = self.values[distance]
         return Estimate(found.value / floor, found.standard_error / floor)
@@ -63,7 +63,7 @@ class Row:
 
 
 class Results:
-    """A file of measurements, which a run that was cut goes on with.
+    """A file of measurements, which an interrupted run continues.
 
     Args:
         path: Of the JSON lines.
@@ -118,7 +118,7 @@ class Results:
 
 
 def _floor(entries: list[dict[str, Any]], name: str) -> float:
-    """What chance alone makes of a distance: its mean, or where that is 0 its size."""
+    """The sampling floor of a distance: its mean, or its mean size where that is 0."""
     if name in UNBIASED:
         return math.sqrt(sum(entry[name] ** 2 for entry in entries) / len(entries))
     return _mean(entries, name).value

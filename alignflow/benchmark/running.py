@@ -1,4 +1,4 @@
-"""A suite from its config to its tables and page; a run that was cut goes on where it was."""
+"""A suite from its config to its tables and page; an interrupted run is continued."""
 
 from collections.abc import Iterator
 from pathlib import Path

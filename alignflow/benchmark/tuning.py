@@ -1,4 +1,4 @@
-"""One measurement of a tuner: what it makes of a case's policy, at several numbers of steps."""
+"""One measurement of a tuner: the tuned policy sampled in several numbers of steps."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What the files of a saved folder are called, and how their hashes hold them together."""
+"""File names and hashes of a saved folder."""
 
 import contextlib
 import hashlib
@@ -87,7 +87,7 @@ def read_facts(place: Path) -> tuple[dict[str, Any], str, list[str]]:
 
 @contextlib.contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file is a CheckpointError that names it."""
+    """Errors inside become a CheckpointError that names the file."""
     try:
         yield
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""Networks built again from what a folder says of them, which may be anything.
+"""Networks rebuilt from the facts of a folder, which are untrusted.
 
 A network is first built without memory, and no further than the folder's file has tensors for. Only
 one whose tensors are those of the file, in name and shape, is built in earnest.
@@ -97,7 +97,7 @@ def load_parameters(module: nn.Module, tensors: dict[str, Tensor], source: str |
 
 
 class _Counted(TorchFunctionMode):
-    """Ends what makes parameters without end, in this thread alone."""
+    """Limits the number of parameters that are created, in this thread alone."""
 
     def __init__(self, most: int):
         super().__init__()

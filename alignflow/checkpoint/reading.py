@@ -1,4 +1,4 @@
-"""Loading a folder, which may be anything, and may be replaced meanwhile."""
+"""Loading a folder, which is untrusted and may be replaced meanwhile."""
 
 import os
 from collections.abc import Callable

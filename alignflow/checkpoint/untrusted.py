@@ -1,4 +1,4 @@
-"""Reading what anybody may have written: regular files, JSON without surprises, headers of tensors.
+"""Reading untrusted files: regular files only, strict JSON, headers of tensors.
 
 A FIFO never blocks, no number that a file names reserves memory, and nothing is executed. What is
 wrong is a ValueError without the path, which the caller knows.
@@ -51,7 +51,7 @@ def read_at_most(path: Path, size: int) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """What JSON says, if it says one thing: no key twice, no NaN or infinity, no depth without end.
+    """Strict JSON: no key twice, no NaN or infinity, bounded depth.
 
     Raises:
         ValueError: If it is no such JSON.

@@ -1,4 +1,4 @@
-"""Saving a folder: over nothing but a saved folder, as a whole, one writer at a time."""
+"""Saving a folder atomically: it replaces only a saved folder, and has one writer at a time."""
 
 import contextlib
 import os

@@ -87,5 +87,5 @@ def _definition() -> dict:
 
 
 def _version() -> str:
-    """Changes when the style's drawing does, so that a stale cache is never taken for it."""
+    """Changes with the drawing, so that a stale cache is never used."""
     return hashlib.sha256(json.dumps(_definition(), sort_keys=True).encode()).hexdigest()[:8]

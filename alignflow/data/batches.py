@@ -1,4 +1,4 @@
-"""Batches of data of any kind, as what a loss takes, refused where they do not fit the policy."""
+"""Batches from data of any kind; data that does not fit the policy is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,7 +62,7 @@ def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
             raise ValueError(f"{KINDS}, got {checks.shown(data)}")
         if not len(data):
             raise ValueError(f"data must have a row and is empty, got {checks.shown(data)}")
-        return lambda generator: _rows(data, integers(len(data), (n,), generator))
+        return lambda generator: _rows(data, integers(len(data), (n,), generator, "cpu"))
     if callable(data):
         return lambda generator: as_batch(data(n))
     raise TypeError(f"{KINDS}, got {type(data).__name__}")
@@ -100,7 +100,7 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
 
 
 def _way(event: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """How one shape becomes the other, where that is plain."""
+    """How to get from one shape to the other, where it is clear."""
     if len(event) == len(wanted) == 3 and (event[2], *event[:2]) == wanted:
         return ": channels come first, data.permute(0, 3, 1, 2)"
     if torch.Size(event).numel() == torch.Size(wanted).numel():

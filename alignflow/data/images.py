@@ -18,7 +18,7 @@ __all__ = ["Images", "cache_folder", "pixel_states"]
 
 @dataclass(frozen=True)
 class Images:
-    """Images with labels: the type of every image data set of this library.
+    """Images with labels: the type of all image data sets.
 
     Args:
         pixels: (N, C, H, W), uint8; in memory, or of a file by `memory_mapped`.

@@ -10,12 +10,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from alignflow.conditions import as_given, drop_rows
-from alignflow.flow_map import FlowMap, TrainablePolicy
+from alignflow.draws import uniform
+from alignflow.flow_map import FlowMap
 from alignflow.interpolants import Linear
 from alignflow.posteriors import InnerLook
 from alignflow.predictions import Prediction
+from alignflow.trainable import TrainablePolicy
 
-from .times import EarlyTimes, uniform
+from .times import EarlyTimes
 
 __all__ = ["GLASSTeacher", "InnerFlow", "in_context"]
 

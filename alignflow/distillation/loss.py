@@ -12,7 +12,7 @@ Source: Boffi et al. 2025 (2505.18825), algorithm 1 (which gives each term unit 
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -20,59 +20,18 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.conditions import as_given, drop_rows, rows_of
+from alignflow.draws import uniform
 from alignflow.flow_map import check_flow_map
 from alignflow.interpolants import Interpolant, Linear
 from alignflow.modules import set_unregistered
 from alignflow.predictions import Prediction
 from alignflow.regressions import Regression
 
+from .roles import Student, Teacher
 from .rules import ESD, LSD, PSD, Learner, Rule
-from .times import Times, UniformTimes, uniform
+from .times import Times, UniformTimes
 
-__all__ = ["FlowMapLoss", "Student", "Teacher", "build_loss"]
-
-
-@runtime_checkable
-class Teacher(Protocol):
-    """What anchors the diagonal and drives LSD and ESD: any flow map is one."""
-
-    @property
-    def prediction(self) -> Prediction:
-        """Which says whether its velocity is defined at time 1."""
-        ...
-
-    def velocity(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """b_t(x), (N, *E)."""
-        ...
-
-    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """D_t(x), (N, *E)."""
-        ...
-
-
-class Student(Protocol):
-    """What a loss asks of the map in training; every `TrainablePolicy` is one.
-
-    What else is asked is the affair of its `prediction`, as `average_velocity` is.
-
-    Attributes:
-        null_condition: Stands for a condition that was dropped.
-    """
-
-    null_condition: Any
-
-    @property
-    def prediction(self) -> Prediction:
-        """What it predicts, and how that is regressed."""
-        ...
-
-    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """States at time 0, (n, *E)."""
-        ...
-
-    def denoiser(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """D_t(x), (N, *E)."""
-        ...
+__all__ = ["FlowMapLoss", "build_loss"]
 
 
 class FlowMapLoss(nn.Module):
@@ -112,35 +71,24 @@ class FlowMapLoss(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        diagonal_fraction = checks.fraction("diagonal_fraction", diagonal_fraction)
-        checks.choice("velocity", velocity, ("model", "data"))
         if not isinstance(teacher, Teacher | None):
             check_flow_map("teacher", teacher)
-        if rule is not None:
-            checks.offers("rule", rule, ("__call__", "check"), "PSD(), LSD() or ESD()")
-        if times is not None:
-            wanted = "a sampler of times, such as UniformTimes()"
-            checks.offers("times", times, ("diagonal", "pairs"), wanted)
-        if path is not None:
-            checks.offers("path", path, ("state", "velocity"), "an interpolant, such as Linear()")
-        if regression is not None:
-            wanted = "a regression, such as SquaredError()"
-            checks.offers("regression", regression, ("__call__",), wanted)
-        if weight is not None:
-            checks.offers("weight", weight, ("__call__",), "a module, such as LossWeight()")
+        _check_parts(rule=rule, times=times, path=path, regression=regression, weight=weight)
+        checks.choice("velocity", velocity, ("model", "data"))
         if velocity == "data" and not (isinstance(rule, ESD) and rule.stop_gradient == "target"):
             raise ValueError(
                 "the velocity of the data pair stands in for the flow's only in ESD with "
                 "stop_gradient='target' (MeanFlow), where it enters linearly at the same point"
             )
         self.policy = policy
-        self.prediction: Prediction = self.policy.prediction
+        self.prediction: Prediction = policy.prediction
         if rule is not None:
             rule.check(self.prediction)
         self.rule = rule
         set_unregistered(self, teacher=teacher)
         self.velocity = velocity
-        self.diagonal_fraction = diagonal_fraction if rule is not None else 1.0
+        diagonal_fraction = checks.fraction("diagonal_fraction", diagonal_fraction)
+        self.diagonal_fraction = 1.0 if rule is None else diagonal_fraction
         self.times = UniformTimes() if times is None else times
         self.path = Linear() if path is None else path
         self.regression = self.prediction.regression if regression is None else regression
@@ -260,3 +208,19 @@ def build_loss(name: str, policy: Student, **options) -> FlowMapLoss:
 
 def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, Tensor, Any]:
     return x0[rows], x1[rows], rows_of(condition, rows, len(x1))
+
+
+_PARTS = {
+    "rule": (("__call__", "check"), "PSD(), LSD() or ESD()"),
+    "times": (("diagonal", "pairs"), "a sampler of times, such as UniformTimes()"),
+    "path": (("state", "velocity"), "an interpolant, such as Linear()"),
+    "regression": (("__call__",), "a regression, such as SquaredError()"),
+    "weight": (("__call__",), "a module, such as LossWeight()"),
+}
+"""What is used of a part of the loss, and what it is in words."""
+
+
+def _check_parts(**parts: Any) -> None:
+    for name, part in parts.items():
+        if part is not None:
+            checks.offers(name, part, *_PARTS[name])

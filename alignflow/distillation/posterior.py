@@ -12,6 +12,8 @@ Sources: Meta Flow Maps (2601.14430), from data; Diamond Maps (2602.05993), from
 """
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from tensordict import TensorDict, TensorDictBase
 
 from alignflow import checks
 from alignflow.data import batches
-from alignflow.flow_map import FlowMap, TrainablePolicy, check_trainable
+from alignflow.flow_map import FlowMap
+from alignflow.trainable import TrainablePolicy, check_trainable
 from alignflow.training import Trainer, TrainingOptions, Trains
 
 from .inner_flow import GLASSTeacher, InnerFlow, in_context
@@ -63,9 +66,8 @@ def learn_posterior(
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
         teacher: Of the inner velocity: "glass", by the policy's denoiser, or "data", the row
-            itself. On the ring's posteriors the first has a seventh to a third less error after as
-            many steps.
-        diagonal_fraction: Share of rows that learn the inner flow; the rest learns its jumps.
+            itself, with more variance.
+        diagonal_fraction: Fraction of rows that learn the inner flow; the rest learns its jumps.
         times: Sampler of inner times; a quarter of the jumps are the whole way, as draws are.
         **options: As `pretrain` takes.
 
@@ -79,25 +81,16 @@ def learn_posterior(
     base = copy.deepcopy(policy).eval().requires_grad_(False)
     dropout = checks.fraction("condition_dropout", options.pop("condition_dropout", 0.0))
     settings, options = TrainingOptions.split(options | {"compile": compile})
-
-    def draw(generator: torch.Generator) -> TensorDictBase:
-        if data is None:
-            rows = TensorDict({"data": base.sample(batch_size, BASE_STEPS, generator=generator)})
-        else:
-            rows = batches(data, batch_size, base)(generator)
-        return in_context(rows, base, generator, dropout)
-
-    # not 0, where no look would weigh anything; what was trained already keeps its looks
-    std = (
-        start.data_std
-        if start.has_posterior_flow
-        else max(draw(generator)["data"].std().item(), 1e-2)
-    )
-    trained = student(start.with_context(std))
-    options |= {"diagonal_fraction": diagonal_fraction, "times": times}
-    by_glass = GLASSTeacher(base) if teacher == "glass" else None
+    draw = partial(_rows_in_context, data, batch_size, base, dropout)
+    trained = student(start.with_context(_data_std(start, draw, generator)))
     objective = build_loss(
-        loss, InnerFlow(trained), teacher=by_glass, generator=generator, **options
+        loss,
+        InnerFlow(trained),
+        teacher=GLASSTeacher(base) if teacher == "glass" else None,
+        diagonal_fraction=diagonal_fraction,
+        times=times,
+        generator=generator,
+        **options,
     )
     return Trainer(
         objective,
@@ -108,3 +101,26 @@ def learn_posterior(
         folder=folder,
         options=settings,
     )
+
+
+def _rows_in_context(
+    data: Any, n: int, base: FlowMap, dropout: float, generator: torch.Generator
+) -> TensorDictBase:
+    """n rows of the data, or samples of the base where it is None, each with a context."""
+    if data is None:
+        rows = TensorDict({"data": base.sample(n, BASE_STEPS, generator=generator)})
+    else:
+        rows = batches(data, n, base)(generator)
+    return in_context(rows, base, generator, dropout)
+
+
+def _data_std(
+    start: TrainablePolicy,
+    draw: Callable[[torch.Generator], TensorDictBase],
+    generator: torch.Generator,
+) -> float:
+    """The policy's if it is a stochastic map already, which was trained with it; else a batch's."""
+    if start.has_posterior_flow:
+        return start.data_std
+    # at 0 no look would weigh anything
+    return max(draw(generator)["data"].std().item(), 1e-2)

@@ -7,7 +7,8 @@ import torch
 
 from alignflow import checks
 from alignflow.data import batches
-from alignflow.flow_map import FlowMap, check_trainable
+from alignflow.flow_map import FlowMap
+from alignflow.trainable import check_trainable
 from alignflow.training import Trainer, TrainingOptions, Trains
 
 from .loss import build_loss

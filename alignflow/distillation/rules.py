@@ -26,14 +26,13 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import uniform
 from alignflow.interpolants import (
     denoiser_from_velocity,
     expand_time,
     flow_map_from_average_velocity,
 )
 from alignflow.predictions import AverageVelocity, Prediction
-
-from .times import uniform
 
 __all__ = ["ESD", "LSD", "PSD", "Learner", "Rule"]
 
@@ -59,7 +58,7 @@ class Learner:
 
 
 class Rule(Protocol):
-    """What `PSD`, `LSD` and `ESD` are."""
+    """A characterization of the flow map: `PSD`, `LSD` or `ESD`."""
 
     def __call__(
         self,
@@ -115,7 +114,7 @@ class PSD:
 
 
 class LSD:
-    """Lagrangian self-distillation: the endpoint moves with the velocity found where it is.
+    """Lagrangian self-distillation: the endpoint moves with the velocity at the endpoint.
 
     Args:
         stop_gradient: "convex", "target" or "none".

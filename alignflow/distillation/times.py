@@ -3,15 +3,15 @@ r"""Where on the path a batch is trained: times of the diagonal and pairs off it
 Each sampler draws `diagonal(n)`, times (n,), and `pairs(n)`, starts and ends (n,), (n,).
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import normal, uniform
 
-__all__ = ["EarlyTimes", "LogitNormalTimes", "Times", "UniformTimes", "uniform"]
+__all__ = ["EarlyTimes", "LogitNormalTimes", "Times", "UniformTimes"]
 
 
 class Times(Protocol):
@@ -24,12 +24,6 @@ class Times(Protocol):
     def pairs(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Starts and ends, (n,) each."""
         ...
-
-
-def uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """Uniform numbers in [0, 1) on the generator's device."""
-    device = None if generator is None else generator.device
-    return torch.rand(shape, generator=generator, device=device)
 
 
 class UniformTimes:
@@ -74,9 +68,7 @@ class LogitNormalTimes(UniformTimes):
         self.mean, self.std = checks.finite("mean", mean), checks.nonnegative("std", std)
 
     def diagonal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        device = None if generator is None else generator.device
-        normal = torch.randn(n, generator=generator, device=device)
-        time = torch.sigmoid(self.mean + self.std * normal)
+        time = torch.sigmoid(self.mean + self.std * normal((n,), generator))
         # far out it rounds to 1, where a velocity may be 0/0
         return time.clamp_max(1 - torch.finfo(time.dtype).eps)
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import as_rows
-from alignflow.flow_map import FlowMap, Guided, TrainablePolicy
+from alignflow.flow_map import FlowMap, Guided
 from alignflow.modules import set_unregistered
 from alignflow.predictions import AverageVelocity, MeanDenoiser
 from alignflow.tilt import Tilt
+from alignflow.trainable import TrainablePolicy
 
 __all__ = ["GuidedPolicy", "Problem", "unguided"]
 

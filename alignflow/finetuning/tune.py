@@ -9,12 +9,13 @@ import torch
 
 from alignflow import checks
 from alignflow.by_method import ByMethod
-from alignflow.flow_map import FlowMap, check_trainable
+from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.progress import watched
 from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options, options
 from alignflow.tilt import DefaultStrength, as_tilt
+from alignflow.trainable import check_trainable
 from alignflow.training import TrainingOptions
 
 from .problem import Problem, unguided

@@ -1,4 +1,4 @@
-r"""Distances between distributions of clusters, up to renamed particles and rotated axes.
+r"""Distances between distributions of clusters, up to permutations of particles and rotations.
 
 .. math:: W_2^2 = \min_\pi \sum_{ij} \pi_{ij}\, d(x_i, y_j)^2, \qquad
     d(x, y)^2 = |x|^2 + |y|^2 - 2 \lVert x^\top P y \rVert_*

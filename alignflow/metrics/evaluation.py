@@ -1,4 +1,4 @@
-"""What samples were judged to be: estimates by name, that print as a table."""
+"""The result of an evaluation: estimates by name, printed as a table."""
 
 import io
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Fractions of samples: of a class, of a mode, of what is new; and their intervals."""
+"""Fractions of samples, of a class, of a mode or novel ones, with their intervals."""
 
 import math
 

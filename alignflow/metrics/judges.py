@@ -1,4 +1,4 @@
-"""Judges of samples: their answers checked, and the names of what they measure."""
+"""Judges of samples: their answers, checked, and the names of these metrics."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

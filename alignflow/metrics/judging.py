@@ -67,9 +67,9 @@ def evaluate(
     states, generator = _states("samples", samples), checks.as_generator(generator)
     if decode is None:
         decode = reference.decode if isinstance(reference, FlowMap) else _identity
-    for name, call in (("decode", decode), ("features", features)):
-        if call is not None and not callable(call):
-            raise ValueError(f"{name} must be a callable, got {checks.shown(call)}")
+    checks.called("decode", decode, "(states) -> what rewards and judges see")
+    if features is not None:
+        checks.called("features", features, "(samples) -> features (N, F)")
     rewards, judges = _rewards(reward), check_judges(judges)
     chunks = _chunks(states, condition, checks.count("batch_size", batch_size))
     modules = [part for part in (reference, features, *judges.values()) if _is_module(part)]

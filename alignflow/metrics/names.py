@@ -1,4 +1,4 @@
-"""The names of metrics: each once, with its label and which way is better.
+"""The names of metrics, each once, with its label and whether lower is better.
 
 Results, logs, tables and reports use these names; `current` gives those of earlier versions.
 """

@@ -122,7 +122,7 @@ def _between(kernel: Kernel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rows(*samples: Tensor) -> list[Tensor]:
-    """Samples (N, F) about their center, where distances lose the least to rounding."""
+    """Samples (N, F) centered, where distances lose the least to rounding."""
     check_samples(*samples)
     flat = [sample.detach().flatten(1) for sample in samples]
     if any(len(rows) < 2 for rows in flat) or len({rows.shape[1] for rows in flat}) > 1:

@@ -1,7 +1,8 @@
 r"""GLASS: exact draws of the posterior from the pretrained denoiser alone, by an inner flow.
 
-Two independent looks at the same data point, x_t and the inner state y_w = w x_1 / c + (1-w) eps,
-are one look at it at a later time: with a = t (1-w), b = (1-t) w / c and d = \sqrt{a^2 + b^2},
+Two independent observations of one data point, x_t and the inner state
+y_w = w x_1 / c + (1-w) eps, are equivalent to one at a later time: with a = t (1-w),
+b = (1-t) w / c and d = \sqrt{a^2 + b^2},
 
 .. math::
     t^* = \frac{d}{d + (1-t)(1-w)}, \qquad
@@ -35,7 +36,7 @@ INNER_SOLVERS = ("euler", "heun")
 def combined_look(
     x: Tensor, t: Tensor, y: Tensor, signal: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The one look (x*, t*), (N, *E) and (N,), that two independent ones amount to.
+    """The one observation (x*, t*), (N, *E) and (N,), equivalent to two independent ones.
 
     Args:
         x: t x_1 + (1-t) eps, (N, *E).
@@ -46,7 +47,7 @@ def combined_look(
     """
     a, b = t * std, signal * (1 - t)
     d = torch.hypot(a, b)
-    # at the very start neither look holds any signal: then the second stands for both
+    # at the very start neither observation has any signal: take the second
     start = d == 0
     d_safe = torch.where(start, 1.0, d)
     of_x = torch.where(start, 0.0, a / d_safe) * std

@@ -1,10 +1,10 @@
-r"""A jump of the inner flow to the posterior, asked of a plain flow map.
+r"""A jump of the inner flow to the posterior, by a jump of the flow map itself.
 
-The inner state :math:`y_s = s\, x_1 + (1-s)\, \epsilon` and the context :math:`x_t` are two looks
-at one data point. Added up, they are a look at it at a later time, and a jump of the inner flow is
-one of the flow from there. On the diagonal that is exact with the weights of `combined_look`, for
-any data. A jump to the end of the inner flow must keep the noise of its start, which a draw is made
-of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known std,
+The inner state :math:`y_s = s\, x_1 + (1-s)\, \epsilon` and the context :math:`x_t` are two
+observations of one data point. Combined they are one at a later time, and a jump of the inner flow
+is one of the flow from there. On the diagonal that is exact for any data, with the weights of
+`combined_look`. A jump to the end of the inner flow must keep the noise of its start, which a draw
+is made of; so the weights of :math:`y_s \to y_u` are those that are exact for data of a known std,
 N(m, c^2 I), at the start and the end of the path:
 
 .. math::
@@ -28,7 +28,7 @@ TINY = 1e-12  # where everything is known, at t = s = 1, the quotients are 0/0
 
 
 class InnerLook:
-    """Where the average velocity of a jump is asked, and what it says of the inner flow's.
+    """Where the flow map is evaluated for a jump of the inner flow, and the conversion back.
 
     Args:
         x: Inner states, (N, *E).
@@ -64,11 +64,11 @@ class InnerLook:
         self._offset = of_state * (state - expand_time(time, x) * x) + (of_inner - noise) * x
 
     def velocity(self, average: Tensor) -> Tensor:
-        """The inner flow's average velocity, (N, *E), of the one found at the look, (N, *E)."""
+        """The inner flow's average velocity, (N, *E), from the flow map's at `state`, (N, *E)."""
         return self._offset + self._scale * average
 
 
 def _combined(t: Tensor, u: Tensor) -> Tensor:
-    """Time of the one look that looks at times t and u amount to."""
+    """Time of the one observation equivalent to two at times t and u."""
     d = torch.hypot(t * (1 - u), u * (1 - t))
     return d / (d + (1 - t) * (1 - u) + TINY)

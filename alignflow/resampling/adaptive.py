@@ -6,12 +6,12 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from alignflow import checks
+from alignflow import checks, draws
 from alignflow.tilt import Tilt
 
 from .potentials import Potential, Work
 from .resamplers import Resampler
-from .schemes import SCHEMES, systematic, uniforms
+from .schemes import SCHEMES, systematic
 
 __all__ = ["AdaptiveResampling"]
 
@@ -55,7 +55,8 @@ class AdaptiveResampling(Resampler):
         self.carries = ("log_weight", *self.potential.carries, "log_ratio")
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
-        uniform = uniforms((len(tensordict),), generator, tensordict["state"].device)
+        shape, device = (len(tensordict),), tensordict["state"].device
+        uniform = draws.uniform(shape, generator, torch.float64, device)
         self.write(tensordict, resampling_noise=uniform)
 
     def forward(self, tensordict):

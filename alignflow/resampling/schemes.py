@@ -7,18 +7,16 @@ dropped; a system with nothing but these is refused. Under every scheme particle
 on average; systematic, residual and SSP have less variance than multinomial.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from alignflow import draws
 
 __all__ = [
     "SCHEMES",
     "effective_sample_size",
     "normalize_weights",
     "systematic",
-    "uniforms",
 ]
 
 
@@ -70,15 +68,9 @@ def systematic(
         ValueError: As `normalize_weights`.
     """
     systems, particles = log_weight.shape
-    uniform = uniforms((systems, 1), generator, log_weight.device)
+    uniform = draws.uniform((systems, 1), generator, torch.float64, log_weight.device)
     weights = normalize_weights(log_weight.double())
     return _systematic(weights, uniform, particles if count is None else count)
-
-
-def uniforms(shape: Sequence[int], generator: torch.Generator | None, device: Any) -> Tensor:
-    """Uniform numbers in float64, drawn where the generator is and moved where they are wanted."""
-    source = None if generator is None else generator.device
-    return torch.rand(*shape, generator=generator, dtype=torch.float64, device=source).to(device)
 
 
 def _systematic(weights: Tensor, uniform: Tensor, count: int | None = None) -> Tensor:

@@ -3,7 +3,9 @@
 from .adapters import from_scores
 from .check import RewardReport, check_reward
 from .composite import Sum
-from .interface import NotFiniteError, Reward, RewardError, as_reward, copied, reward
+from .copies import copied
+from .decorator import as_reward, reward
+from .interface import NotFiniteError, Reward, RewardError
 
 __all__ = [
     "NotFiniteError",

@@ -15,7 +15,8 @@ from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.tables import html_table
 
 from .composite import Sum
-from .interface import Reward, RewardError, as_reward
+from .decorator import as_reward
+from .interface import Reward, RewardError
 
 __all__ = ["RewardReport", "check_reward"]
 

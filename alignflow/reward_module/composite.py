@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from alignflow import checks
 
-from .interface import Reward, as_reward
+from .decorator import as_reward
+from .interface import Reward
 
 __all__ = ["Sum"]
 

@@ -5,11 +5,10 @@ with a tensor (N,) or (N, 1), an array, or a list of floats. Whether its gradien
 declared by `differentiable`, not guessed; everything else is a black box and runs without a graph.
 """
 
-import copy
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, overload
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -20,8 +19,9 @@ from alignflow import checks
 from alignflow.conditions import as_given
 
 from .answers import as_rewards
+from .copies import copied
 
-__all__ = ["Reward", "RewardError", "as_reward", "copied", "reward"]
+__all__ = ["NotFiniteError", "Reward", "RewardError", "check_callable"]
 
 INVALID = ("raise", "drop", "worst")
 SPACES = ("decoded", "state")
@@ -63,7 +63,7 @@ class Reward(TensorDictModuleBase):
         on_invalid: str = "raise",
     ):
         super().__init__()
-        _check_callable(function)
+        check_callable(function)
         if name is not None:
             checks.instance("name", name, str, "a text")
         self.function: Any = function
@@ -188,55 +188,12 @@ class Reward(TensorDictModuleBase):
         return torch.where(valid, reward, -torch.inf)
 
 
-@overload
-def reward(function: Callable[..., Any]) -> Reward: ...
-@overload
-def reward(
-    *, name: str | None = ..., differentiable: bool = ..., space: str = ..., on_invalid: str = ...
-) -> Callable[[Callable[..., Any]], Reward]: ...
-def reward(
-    function: Callable[..., Any] | None = None,
-    *,
-    name: str | None = None,
-    differentiable: bool = False,
-    space: str = "decoded",
-    on_invalid: str = "raise",
-) -> Reward | Callable[[Callable[..., Any]], Reward]:
-    """Decorate a function as a `Reward`, with or without arguments.
-
-    ::
-
-        @af.reward(differentiable=True)
-        def redness(endpoint, condition=None):
-            return endpoint[:, 0].mean(dim=(1, 2))
-    """
-
-    def decorate(function: Callable[..., Any]) -> Reward:
-        return Reward(function, name, differentiable, space, on_invalid)
-
-    return decorate if function is None else decorate(function)
-
-
-def as_reward(candidate: "Reward | Callable[..., Any]") -> Reward:
-    """A reward as it is, or any callable as a black box.
-
-    A module that says `differentiable` (perhaps `name`, `space`) of itself is believed.
+def check_callable(candidate: Any) -> None:
+    """Refuse what is no function, with the way to a reward where it is clear what was meant.
 
     Raises:
         TypeError: If the candidate is not callable, or is a class that was not instantiated.
     """
-    if isinstance(candidate, Reward):
-        return candidate
-    _check_callable(candidate)
-    return Reward(
-        candidate,
-        name=getattr(candidate, "name", None),
-        differentiable=getattr(candidate, "differentiable", False),
-        space=getattr(candidate, "space", "decoded"),
-    )
-
-
-def _check_callable(candidate: Any) -> None:
     if isinstance(candidate, type):
         raise TypeError(
             f"a reward must be an object, got the class {candidate.__name__}: "
@@ -250,23 +207,6 @@ def _check_callable(candidate: Any) -> None:
     elif isinstance(candidate, str):
         way = f" {candidate!r}: build it, such as af.rewards.Brightness()"
     raise TypeError(f"a reward must be callable, got {type(candidate).__name__}{way}")
-
-
-def copied(values: Any, graph: bool = False) -> Any:
-    """A copy of what a reward is given, which it may write into.
-
-    Args:
-        values: Decoded samples or conditions: a tensor, an array, or a list or mapping of such.
-        graph: Whether tensors keep their graph.
-    """
-    if isinstance(values, Tensor | TensorDictBase):
-        return values.clone() if graph else values.detach().clone()
-    if isinstance(values, Mapping):
-        return {key: copied(value, graph) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        copies = [copied(value, graph) for value in values]
-        return copies if isinstance(values, list) else tuple(copies)
-    return copy.deepcopy(values)
 
 
 def _is_hidden(function: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`steer`: a steerer from a model, a tilt and a method, with every argument checked at the door."""
+"""`steer`: a steerer from a model, a tilt and a method; all arguments are checked here."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar

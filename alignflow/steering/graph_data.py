@@ -1,6 +1,7 @@
 """The graph of a guided step as data: its nodes with what they cost, and the keys between them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tensordict import TensorDictBase
@@ -11,7 +12,7 @@ from alignflow.graph import Node
 from .execution import run_group
 from .step import Group
 
-__all__ = ["edges_of", "node_costs", "reads_of"]
+__all__ = ["node_costs", "nodes_and_edges"]
 
 
 def node_costs(
@@ -65,7 +66,20 @@ def _run_counted(
     return spent, tensordict
 
 
-def reads_of(nodes: Sequence[Node]) -> list[list[str]]:
+def nodes_and_edges(costs: Mapping[Node, Cost]) -> dict[str, Any]:
+    """`nodes` and `edges` as `Steerer.graph` has them, of nodes with their costs."""
+    nodes = list(costs)
+    reads = _reads(nodes)
+    return {
+        "nodes": [
+            {"name": repr(node), "reads": keys, "writes": node.makes, "cost": asdict(cost)}
+            for (node, cost), keys in zip(costs.items(), reads, strict=True)
+        ],
+        "edges": _edges(nodes, reads),
+    }
+
+
+def _reads(nodes: Sequence[Node]) -> list[list[str]]:
     """What each node reads: what it needs, and of what it can use that which a node before made."""
     made: set[str] = set()
     reads = []
@@ -75,15 +89,15 @@ def reads_of(nodes: Sequence[Node]) -> list[list[str]]:
     return reads
 
 
-def edges_of(nodes: Sequence[Node]) -> list[dict[str, Any]]:
+def _edges(nodes: Sequence[Node], reads: Sequence[list[str]]) -> list[dict[str, Any]]:
     """From the last writer of a key to each reader; the source None is the steerer itself."""
     edges, writer = [], {}
-    for target, (node, reads) in enumerate(zip(nodes, reads_of(nodes), strict=True)):
+    for target, (node, read) in enumerate(zip(nodes, reads, strict=True)):
         keys: dict[int | None, list[str]] = {}
-        for key in reads:
+        for key in read:
             keys.setdefault(writer.get(key), []).append(key)
         edges += [
-            {"source": source, "target": target, "keys": read} for source, read in keys.items()
+            {"source": source, "target": target, "keys": passed} for source, passed in keys.items()
         ]
         writer.update(dict.fromkeys(node.makes, target))
     return edges

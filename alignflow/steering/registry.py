@@ -92,9 +92,9 @@ def _exact(model: FlowMap, draws: int, target: Any = None) -> ExactPosterior:
     )
 
 
-def _sde(model: FlowMap, noise: Any = "memoryless", data_std: float | str = 0.0) -> SDE:
-    """With the data's standard deviation as a number, or "policy" for that of the model."""
-    return SDE(noise, model.data_std if data_std == "policy" else data_std)  # pyright: ignore
+def _sde(model: FlowMap, noise: Any = "memoryless", data_std: Any = None) -> SDE:
+    """With x_1 held at the denoiser, or a `data_std`: "policy" for the model's, or a number."""
+    return SDE(noise, model.data_std if data_std == "policy" else data_std)
 
 
 def _adaptive(

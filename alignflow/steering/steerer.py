@@ -21,9 +21,9 @@ from alignflow.tilt import Tilt
 
 from .drawing import draw_html, draw_mermaid, draw_table
 from .execution import naming_step, run_group
-from .graph_data import edges_of, node_costs, reads_of
+from .graph_data import node_costs, nodes_and_edges
 from .nodes import Nodes
-from .samples import Samples
+from .samples import Samples, collect
 from .step import FinishedReward, Group, check_keys, step_groups
 
 __all__ = ["Steerer"]
@@ -145,7 +145,7 @@ class Steerer:
             if return_trajectory:
                 tensordict["trajectory"] = tensordict["state"].unsqueeze(1)
             tensordict = self._run(tensordict, generator, callback)
-            return self._collect(tensordict, n, meter.total, generator)
+            return collect(tensordict, n, self.nodes.resampler, meter.total, generator)
 
     def _start(self, n: int, condition: Any, generator: torch.Generator | None) -> TensorDict:
         rows = n * self.nodes.particles
@@ -209,25 +209,6 @@ class Steerer:
             tensordict[key] = state.new_full(state.shape[:1], time)
         return tensordict
 
-    def _collect(self, tensordict, n: int, cost: Cost, generator) -> Samples:
-        keys = ("state", "reward", "log_weight")
-        particles = TensorDict(
-            {key: tensordict[key].unflatten(0, (n, -1)) for key in keys},
-            batch_size=[n, len(tensordict) // n],
-        )
-        chosen = self.nodes.resampler.choose(
-            particles["reward"], particles["log_weight"], generator
-        )
-        systems = torch.arange(n, device=chosen.device)
-        out = Samples({key: particles[key][systems, chosen] for key in ("state", "reward")})
-        out["particles"] = particles
-        if "trajectory" in tensordict.keys():
-            out["trajectory"] = tensordict["trajectory"].unflatten(0, (n, -1))[systems, chosen]
-        for name, count in cost.items():
-            # an adaptive solver may take other steps for each micro-batch: then a mean
-            out[name] = torch.tensor(count / n if count % n else count // n)
-        return out
-
     def graph(self) -> dict[str, Any]:
         """The graph of a guided step as data that JSON can hold.
 
@@ -242,17 +223,8 @@ class Steerer:
         with self._dry_run() as meter:
             start = self._at(self._dry_start(), step)
             costs = node_costs(self.groups(step), start, self.micro_batch_size, meter)
-        nodes = list(costs)
-        return {
-            "title": self.title,
-            "about": self._about(),
-            "nodes": [
-                {"name": repr(node), "reads": reads, "writes": node.makes, "cost": asdict(cost)}
-                for (node, cost), reads in zip(costs.items(), reads_of(nodes), strict=True)
-            ],
-            "edges": edges_of(nodes),
-            "cost": asdict(self.cost),
-        }
+        described = {"title": self.title, "about": self._about(), "cost": asdict(self.cost)}
+        return described | nodes_and_edges(costs)
 
     def __repr__(self) -> str:
         return draw_table(self.graph())

@@ -46,7 +46,9 @@ def check_choices(
             f"{resampler!r} needs the value at every step, so t_min and t_max must be 0 and 1, "
             f"got {t_min} and {t_max}"
         )
-    silent = isinstance(transition, SDE) and transition.noise_fraction == transition.data_std == 0.0
+    silent = (
+        isinstance(transition, SDE) and transition.noise_fraction == 0 and not transition.data_std
+    )
     if resampler.weighs_moves and corrects and (silent or not transition.has_density):
         raise ValueError(
             f"{resampler!r} must know the density of a corrected move, and {transition!r} has "

@@ -1,4 +1,4 @@
-"""What exact targets share: the signatures of their samples, tilts and values."""
+"""The base class of exact targets: samples, tilts and values in closed form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from alignflow.interpolants import as_time
 from alignflow.reward_module import Reward
 from alignflow.tilt import Tilt
 
-from .signed_tilt import as_tilt
+from .signed_tilt import as_signed_tilt
 
 __all__ = ["ExactFlowMap", "TiltLike"]
 
@@ -83,7 +83,7 @@ class ExactFlowMap(FlowMap):
 
     def _as_tilt(self, reward: TiltLike, strength: float | None) -> Tilt:
         """The tilt that the arguments of `tilted` and `value` name."""
-        return as_tilt(reward, strength)
+        return as_signed_tilt(reward, strength)
 
     def _draws(self, n: int, generator: torch.Generator | None) -> Tensor:
         """What `sample` returns."""

@@ -17,7 +17,7 @@ from alignflow.draws import choices, uniform
 from alignflow.reward_module import Reward, as_reward
 from alignflow.tilt import Tilt
 
-from .signed_tilt import as_tilt
+from .signed_tilt import as_signed_tilt
 
 __all__ = ["GridDensity"]
 
@@ -100,7 +100,7 @@ class GridDensity:
             reward: A tilt, or any reward beside its strength.
             strength: lambda, of either sign; None beside a tilt.
         """
-        tilt = as_tilt(reward, strength)
+        tilt = as_signed_tilt(reward, strength)
         count = round(len(self.points) ** (1 / len(self.lower)))
 
         def log_density(x: Tensor) -> Tensor:

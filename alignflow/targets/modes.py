@@ -1,4 +1,4 @@
-"""The judge of points: which mode of a mixture each belongs to."""
+"""A judge of points: the mode of a mixture that each belongs to."""
 
 from torch import Tensor, nn
 

@@ -95,7 +95,7 @@ def inverse_problem_reward(observation: float = -1.0, std: float = 0.2) -> Quadr
 def cycloid_ring(
     components: int = 128, radius: float = 0.95, std: float = 0.035
 ) -> GaussianMixture:
-    """A smooth ring in the plane, of so many Gaussians that none shows.
+    """A smooth ring in the plane, of many overlapping Gaussians.
 
     Args:
         components: Evenly on the circle; from 128 on the density varies by less than 1e-4 along it.

@@ -1,4 +1,4 @@
-r"""Energies of small clusters of particles, whose Boltzmann distributions a flow is tilted to.
+r"""Energies of small clusters of particles; their Boltzmann distributions are tilts of a base.
 
 .. math:: \rho(x) \propto e^{-E(x) / T}, \qquad \sum_i x_i = 0
 

@@ -1,4 +1,4 @@
-r"""Tilted posteriors of a Gaussian mixture under any reward, by quadrature in its own coordinates.
+r"""Tilted posteriors of a Gaussian mixture under any reward, by quadrature along its axes.
 
 .. math:: x_1 = m_c(x) + (1-t) R_c \xi, \quad \xi \sim N(0, I), \qquad
     R_c R_c^\top = \Sigma_c \, (t^2 \Sigma_c + (1-t)^2 I)^{-1}

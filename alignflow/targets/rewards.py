@@ -1,4 +1,4 @@
-r"""Rewards under which a Gaussian mixture stays one, so that every tilt has a closed form.
+r"""Linear and quadratic rewards, whose tilts of a Gaussian mixture are Gaussian mixtures.
 
 .. math:: r(x) = g^\top (x - c) - \tfrac12 (x - c)^\top P (x - c)
 """
@@ -17,28 +17,28 @@ class QuadraticForm(nn.Module):
 
     Args:
         center: c, (D,).
-        slope: g, (D,).
+        direction: g, the gradient at the center, (D,).
         precision: P, symmetric, (D, D).
     """
 
     center: Tensor
-    slope: Tensor
+    direction: Tensor
     precision: Tensor
 
-    def __init__(self, center: Tensor, slope: Tensor, precision: Tensor):
+    def __init__(self, center: Tensor, direction: Tensor, precision: Tensor):
         super().__init__()
         self.register_buffer("center", center)
-        self.register_buffer("slope", slope)
+        self.register_buffer("direction", direction)
         self.register_buffer("precision", precision)
 
     def forward(self, x: Tensor) -> Tensor:
         """r(x), (*B,), of points (*B, D)."""
         offset = x - self.center.to(x)
-        return ((self.slope.to(x) - offset @ self.precision.to(x) / 2) * offset).sum(-1)
+        return ((self.direction.to(x) - offset @ self.precision.to(x) / 2) * offset).sum(-1)
 
     def gradient(self, x: Tensor) -> Tensor:
         """grad r(x), (*B, D)."""
-        return self.slope.to(x) - (x - self.center.to(x)) @ self.precision.to(x)
+        return self.direction.to(x) - (x - self.center.to(x)) @ self.precision.to(x)
 
 
 class Quadratic(Reward):

@@ -1,9 +1,10 @@
 """The averaged weights of a training."""
 
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["ema"]
 
@@ -11,10 +12,13 @@ __all__ = ["ema"]
 def ema(module: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of a module, with decay warm-up: min(decay, (1+n) / (10+n))."""
 
-    def average(averaged: Any, current: Any, count: Any) -> None:
+    def average(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
         # the model's counter is on the CPU: to read `count` would be to wait for a GPU
         n = int(model.n_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, count)
+        # the others are frozen integers, such as quantized weights
+        if averaged[0].is_floating_point() or averaged[0].is_complex():
+            weight = 1 - min(decay, (1 + n) / (10 + n))
+            torch._foreach_lerp_(averaged, current, weight)  # pyright: ignore
 
-    model = AveragedModel(module, multi_avg_fn=average)
+    model = AveragedModel(module, multi_avg_fn=cast(Any, average))
     return model

@@ -1,4 +1,4 @@
-"""The buffers of a module as they were before a step, so that a failed step can be undone."""
+"""A backup of a module's buffers, by which a failed step is undone."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ SMALL = 4096
 
 
 class BufferBackup:
-    """Which tensors a module's buffers were, with copies of those of at most SMALL numbers.
+    """References to a module's buffers, and copies of those of at most SMALL numbers.
 
     A module with larger ones, such as a pool of candidates, must rewrite them as a whole whenever
     its small buffers say that this is due.
@@ -29,7 +29,7 @@ class BufferBackup:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make the buffers what they were when they were last saved."""
+        """Restore the buffers that were last saved."""
         for (owner, name), (buffer, copied) in zip(self.places, self.saved, strict=True):
             owner._buffers[name] = buffer
             if buffer is not None and copied is not None:

@@ -1,4 +1,4 @@
-"""Gradient steps on a loss: each as a whole, or undone."""
+"""Gradient steps on a loss; a step that fails is undone."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ DIVERGED = "a step has led it there, as too large a learning rate does"
 
 
 class Descent:
-    """What a gradient step changes, and the step.
+    """The optimizer, its schedule and the averaged weights; a call is one gradient step.
 
     Args:
         loss: A module from a batch to a TensorDict of scalars.
@@ -77,7 +77,7 @@ class Descent:
         self.go_on_from(0)
 
     def go_on_from(self, step: int) -> None:
-        """Make this the number of steps taken, in the schedule too."""
+        """Set the number of steps taken, in the schedule too."""
         self.step = step
         # the rate is set at the beginning of a step; the count only quiets a warning about that
         at = {"last_epoch": step - 1, "_step_count": step + 2}
@@ -119,7 +119,7 @@ class Descent:
         return scalars, norm
 
     def _scalars(self) -> dict[str, Tensor]:
-        """What the loss says of a batch."""
+        """The loss's scalars on a batch."""
         batch = self.sample_batch(self.randomness.generator)
         with autocast(self.options.precision, self.device):
             return dict(self.loss(batch.to(self.device)).items())
@@ -134,7 +134,7 @@ class Descent:
         self.step += 1
 
     def _what_is_not_finite(self, scalars: dict[str, Tensor], before: RandomState) -> str:
-        """What to say of a step whose loss or gradient is not finite."""
+        """The error message of a step whose loss or gradient is not finite."""
         values = {name: value.item() for name, value in _losses(scalars).items()}
         if (weight := self.infinite_weight()) is not None:
             return f"{weight} is not finite at step {self.step}: {DIVERGED}"
@@ -153,7 +153,7 @@ class Descent:
             parameter.grad = None
 
     def _undo(self, before: RandomState) -> None:
-        """Take back what a step did before it came to change the weights."""
+        """Undo a step that failed before it changed the weights."""
         self.randomness.state = before
         self._buffers.restore()
         self._clear_gradients()

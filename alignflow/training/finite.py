@@ -1,4 +1,4 @@
-"""Where numbers that are not finite come from: which weight, or the gradient of which term."""
+"""The source of non-finite numbers: a weight, or the gradient of a term."""
 
 import math
 from collections.abc import Mapping, Sequence

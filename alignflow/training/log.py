@@ -77,7 +77,7 @@ class MetricsLog(AbstractContextManager):
         self._draw(step, metrics)
 
     def flush(self) -> None:
-        """Put on disk what a kill would lose."""
+        """Write buffered lines to disk."""
         if self.board is not None:
             self.board.flush()
 
@@ -123,7 +123,7 @@ def _tensorboard(folder: Path, step: int):
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """A line's object; an empty one for half a line that a kill left."""
+    """The object of a line; empty for a line that was cut."""
     try:
         found = json.loads(line) if line.endswith("\n") else {}
     except json.JSONDecodeError:

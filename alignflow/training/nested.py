@@ -9,7 +9,7 @@ __all__ = ["pack", "unpack"]
 
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A value of dicts, lists, tuples, numbers, texts and tensors, in what JSON tells apart.
+    """A value of dicts, lists, tuples, numbers, texts and tensors, encoded for JSON.
 
     Args:
         value: What to pack. Of anything else, such as a function, only the place is stored.
@@ -34,7 +34,7 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def unpack(packed: Any, tensors: dict[str, Tensor], current: Any = None) -> Any:
-    """What `pack` packed.
+    """The inverse of `pack`.
 
     Args:
         packed: The facts.

@@ -1,4 +1,4 @@
-"""What a training draws from: its generator and, for dropout, torch's global randomness."""
+"""The random state of a training: its generator and, for dropout, torch's global one."""
 
 import hashlib
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ RandomState = tuple[Tensor, dict[str, Tensor]]
 
 
 class Randomness:
-    """Everything that a training draws from: its generator, and torch's global randomness.
+    """The random state of a training: its generator, and torch's global one.
 
     Args:
         generator: Of the run.
@@ -24,7 +24,7 @@ class Randomness:
 
     @property
     def state(self) -> RandomState:
-        """As it is now."""
+        """The current state."""
         return self.generator.get_state(), global_state(self.device)
 
     @state.setter

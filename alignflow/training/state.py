@@ -1,4 +1,4 @@
-"""What a training resumes from to the same bits, as named tensors and facts.
+"""The state of a training, as named tensors and facts, from which it resumes bit for bit.
 
 Weights and the state of the optimizer are taken and set by `torch.distributed.checkpoint`, by the
 names of the parameters: the one file that knows whether they are whole or sharded.
@@ -42,7 +42,7 @@ class TrainingState:
         self.descent, self.means = descent, means
 
     def collect(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All of it, as `save_folder` takes it."""
+        """The state as `save_folder` takes it."""
         descent, average = self.descent, self.descent.average
         generator, random = descent.randomness.state
         tensors: dict[str, Any] = {
@@ -62,7 +62,7 @@ class TrainingState:
         return tensors, facts
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Set what `collect` gave, or what an earlier version stored.
+        """Restore what `collect` returned, or an earlier version stored.
 
         Args:
             tensors: By name.
@@ -116,7 +116,7 @@ def cost_of(facts: dict[str, Any], otherwise: Cost) -> Cost:
 def _restore_dtypes(
     optimizer: torch.optim.Optimizer, loss: nn.Module, stored: dict[Any, dict[str, Any]]
 ) -> None:
-    """Undo that torch gives what it loads the dtype of the parameter: a counter is rounded."""
+    """Restore dtypes: torch casts what it loads to that of the parameter, which rounds counters."""
     owned = [p for group in optimizer.param_groups for p in group["params"]]
     parameters = dict(loss.named_parameters()) | dict(enumerate(owned))
     for key, state in stored.items():

@@ -1,4 +1,4 @@
-"""The one training loop: a loss, a source of batches, and what a long run needs.
+"""The training loop: gradient steps, checkpoints, metrics and evaluations.
 
 Averaged weights, mixed precision, clipping, a learning-rate schedule, checkpoints that survive a
 kill, resume to the same bits, JSON lines and TensorBoard. Whatever is random in a run draws from
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from alignflow import checks
-from alignflow.flow_map import TrainablePolicy
 from alignflow.interrupts import PendingSignal, deferred_signals, pending_signal
 from alignflow.modes import frozen
+from alignflow.trainable import TrainablePolicy
 
 from .checkpoints import Checkpoints
 from .descent import DIVERGED, Descent
@@ -36,7 +36,7 @@ _DRY_RUN: ContextVar[bool] = ContextVar("dry_run", default=False)
 
 
 class _Built(Exception):
-    """A training that is not to run has been built."""
+    """Raised in a dry run once a training has been built."""
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class HeunCorrector(Transition):
 
 
 class Straight(Transition):
-    """On the straight line to the lookahead's endpoint, without a forward.
+    """A step on the straight line to the lookahead's endpoint; no forward.
 
     Source: FMRG with v_{t,1} reused (2604.27147); at the last step it is the flow map's jump.
     """

@@ -1,4 +1,4 @@
-r"""The memoryless step: a Gaussian step of a flow that forgets its noise as fast as DDPM does.
+r"""The memoryless step: a Gaussian step of the flow's SDE under the noise schedule of DDPM.
 
 Given x_s and the endpoint x_1, the state at t > s on a memoryless path is
 
@@ -25,7 +25,7 @@ __all__ = ["memoryless_std", "memoryless_step", "noise_weight", "step_coefficien
 
 
 def memoryless_step(
-    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor, data_std: float
+    x: Tensor, velocity: Tensor, s: Tensor, t: Tensor, data_std: float | None
 ) -> tuple[Tensor, Tensor]:
     """Mean (N, *E) and standard deviation (N,) of a step from s to t.
 
@@ -36,7 +36,7 @@ def memoryless_step(
         velocity: b_s(x), (N, *E).
         s: Start, (N,).
         t: End, (N,), after s. A step to time 1 has no noise: its mean is the denoiser.
-        data_std: d, of the data; 0 holds x_1 at the denoiser.
+        data_std: d, of the data; None holds x_1 at the denoiser.
     """
     std, rest, _ = step_coefficients(s, t, memoryless_std(s, t), data_std)
     return step_mean(x, velocity, s, t, rest), std
@@ -54,7 +54,7 @@ def noise_weight(t: Tensor, noise_std: Tensor) -> Tensor:
 
 
 def step_coefficients(
-    s: Tensor, t: Tensor, noise_std: Tensor, data_std: float
+    s: Tensor, t: Tensor, noise_std: Tensor, data_std: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The step from s to t with noise of a given std, `memoryless_std` or any below 1-t.
 
@@ -62,7 +62,7 @@ def step_coefficients(
         s: Start, (N,).
         t: End, (N,).
         noise_std: sigma, (N,).
-        data_std: d, of the data; 0 holds x_1 at the denoiser.
+        data_std: d, of the data; None holds x_1 at the denoiser.
 
     Returns:
         The standard deviation of the step, with that of x_1 about the denoiser; the weight of

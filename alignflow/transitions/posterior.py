@@ -69,7 +69,7 @@ class Bridge(PosteriorTransition):
 
 
 class GLASSTransition(PosteriorTransition):
-    r"""The inner flow of GLASS from noise straight to x_{t'}.
+    r"""The inner flow of GLASS from noise directly to x_{t'}.
 
     .. math:: x_{t'} = (t' - \gamma t)\, x_1 + \gamma\, x_t + \sigma \epsilon, \qquad
         \gamma = \frac{\sqrt{(1-t')^2 - \sigma^2}}{1-t}

@@ -25,7 +25,7 @@ __all__ = ["SDE", "Anchored"]
 
 
 class GaussianTransition(NoisyTransition):
-    """A step to a mean, with noise about it."""
+    """A Gaussian step: a mean, plus noise of a known std."""
 
     writes = ("state", "time", "log_ratio")
     has_density = True
@@ -50,7 +50,7 @@ class GaussianTransition(NoisyTransition):
 
 
 class SDE(GaussianTransition):
-    r"""A step of the SDE with the flow's marginals, in a form that diverges nowhere.
+    r"""A step of the SDE with the flow's marginals, in a form that is finite at times 0 and 1.
 
     .. math::
         x_{t'} = t' D + \sqrt{(1-t')^2 - \sigma^2}\; \frac{x_t - t D}{1-t} + \sigma\epsilon,
@@ -66,7 +66,8 @@ class SDE(GaussianTransition):
         noise: eta, a fraction of the memoryless noise; "memoryless" is 1. A callable from times
             (N,) to g_t (N,) is any other schedule, as far as the noise stays below 1-t'. It may
             diverge at time 0, as the memoryless sqrt(2 c_t) does.
-        data_std: Standard deviation of the data; 0 holds x_1 at D. The step to time 1 has no noise.
+        data_std: Standard deviation of the data, such as `policy.data_std`; None holds x_1 at D.
+            The step to time 1 has no noise.
 
     Source: `memoryless_step`, which it is with the noise 1.
     """
@@ -76,7 +77,7 @@ class SDE(GaussianTransition):
     def __init__(
         self,
         noise: float | str | Callable[[Tensor], Tensor | float] = "memoryless",
-        data_std: float = 0.0,
+        data_std: float | None = None,
     ):
         super().__init__()
         if not callable(noise) and noise != "memoryless":
@@ -86,7 +87,7 @@ class SDE(GaussianTransition):
                 )
             noise = checks.nonnegative("noise", noise)
         self.noise_fraction = 1.0 if noise == "memoryless" else noise
-        self.data_std = checks.nonnegative("data_std", data_std)
+        self.data_std = None if data_std is None else checks.nonnegative("data_std", data_std)
 
     def std(self, time, target):
         self._check_noise(time)

@@ -23,7 +23,7 @@ __all__ = ["Gradient", "RewardSoftmaxGradient"]
 class Gradient(Estimator):
     """grad V_t, by backpropagation through reward, decoding and posterior.
 
-    The state must require a gradient before the posterior runs; a steerer sees to that. A draw of
+    The state must require a gradient before the posterior runs; a steerer ensures it. A draw of
     an invalid reward (under on_invalid "drop" or "worst") has a gradient of 0.
     """
 

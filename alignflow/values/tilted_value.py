@@ -52,7 +52,7 @@ def score_endpoint_terms(
 
 
 class SoftmaxMean:
-    """sum_i softmax(exponent)_i f_i over draws that come in parts, without a loss of digits.
+    """sum_i softmax(exponent)_i f_i over draws that come in parts, numerically stable.
 
     The largest exponent so far is kept apart, so that nothing overflows; a part with a larger one
     shrinks what came before.

@@ -1,4 +1,4 @@
-"""An equivariant graph network for clusters of like particles, in their relative coordinates."""
+"""An equivariant graph network for clusters of identical particles, in relative coordinates."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ __all__ = ["EGNN"]
 
 
 class EGNN(nn.Module):
-    """Average velocity of clusters: it turns, reflects and renames as the cluster does.
+    """Average velocity of clusters of particles, O(D)- and permutation-equivariant.
 
     Args:
         particles: n.

@@ -1,4 +1,4 @@
-"""A plain multilayer perceptron for states that are vectors: the two-dimensional workhorse."""
+"""A multilayer perceptron for states that are vectors."""
 
 from collections.abc import Sequence
 

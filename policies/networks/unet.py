@@ -5,6 +5,7 @@ U-Nets of libraries take one time, and attention kernels without forward-mode de
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,27 +44,32 @@ class UNet(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
-        channels, patch = checks.count("channels", channels), checks.count("patch", patch)
-        blocks, classes = checks.count("blocks", blocks), checks.count("classes", classes, 0)
-        for name, given in (("widths", widths), ("attention", attention)):
-            if isinstance(given, str) or not isinstance(given, Iterable):
-                raise ValueError(f"{name} must be a sequence, got {checks.shown(given)}")
-        widths = [checks.count("widths", width) for width in widths]
-        attention = [checks.flag("attention", one) for one in attention]
-        context = checks.flag("context", context)
+        widths, attention = _sequence("widths", widths), _sequence("attention", attention)
         if not widths or len(widths) != len(attention):
             raise ValueError(
                 f"widths and attention must be equally long, got {widths} and {attention}"
             )
         self.arguments = {
-            "channels": channels,
-            "widths": list(widths),
-            "blocks": blocks,
-            "attention": list(attention),
-            "classes": classes,
-            "context": context,
-            "patch": patch,
+            "channels": checks.count("channels", channels),
+            "widths": [checks.count("widths", width) for width in widths],
+            "blocks": checks.count("blocks", blocks),
+            "attention": [checks.flag("attention", one) for one in attention],
+            "classes": checks.count("classes", classes, 0),
+            "context": checks.flag("context", context),
+            "patch": checks.count("patch", patch),
         }
+        self._build(**self.arguments)
+
+    def _build(
+        self,
+        channels: int,
+        widths: list[int],
+        blocks: int,
+        attention: list[bool],
+        classes: int,
+        context: bool,
+        patch: int,
+    ) -> None:
         self.patch = patch
         channels *= patch**2
         embedding = 4 * widths[0]
@@ -72,27 +78,27 @@ class UNet(nn.Module):
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
         features, skips = widths[0], [widths[0]]
         self.down = nn.ModuleList()
-        for level, width in enumerate(widths):
+        for stage, width in enumerate(widths):
             for _ in range(blocks):
-                self.down.append(_Block(features, width, embedding, attention[level]))
+                self.down.append(_Block(features, width, embedding, attention[stage]))
                 features = width
                 skips.append(features)
-            if level < len(widths) - 1:
+            if stage < len(widths) - 1:
                 self.down.append(_Downsample(features))
                 skips.append(features)
         self.middle = _Block(features, features, embedding, True)
         self.up = nn.ModuleList()
-        for level, width in reversed(list(enumerate(widths))):
+        for stage, width in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(_Block(features + skips.pop(), width, embedding, attention[level]))
+                self.up.append(_Block(features + skips.pop(), width, embedding, attention[stage]))
                 features = width
-            if level > 0:
+            if stage > 0:
                 self.up.append(_Upsample(features))
         self.norm = nn.GroupNorm(8, features)
         self.last = _zero(nn.Conv2d(features, channels, 3, padding=1))
 
     def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether it takes states of a shape: halved between resolutions, without rest."""
+        """Whether it takes states of a shape: divisible by 2 at each resolution but the last."""
         unit = self.patch * 2 ** (len(self.arguments["widths"]) - 1)
         channels, *sides = event_shape
         return (
@@ -196,6 +202,12 @@ class _Context(nn.Module):
         gates = self.gate(F.silu(self.embed_time(time)))
         gate, shift = gates.split([self.first.out_channels, self.embed_time.width], dim=-1)
         return gate[:, :, None, None] * self.first(state), shift
+
+
+def _sequence(name: str, given: Any) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ValueError(f"{name} must be a sequence, got {checks.shown(given)}")
+    return list(given)
 
 
 def _zero(layer):

@@ -10,7 +10,6 @@ from torch import nn
 
 import alignflow as af
 from alignflow.distillation import ESD, LSD, CrossEntropy, FlowMapLoss, UniformTimes
-from alignflow.flow_map import TrainablePolicy
 from alignflow.interpolants import (
     average_velocity_from_mean_denoiser,
     denoiser_from_velocity,
@@ -18,6 +17,7 @@ from alignflow.interpolants import (
     flow_map_from_mean_denoiser,
 )
 from alignflow.predictions import Prediction
+from alignflow.trainable import TrainablePolicy
 
 TOKENS = ("New", "San", "York", "Diego")
 PAIRS = torch.tensor([[0, 2], [1, 3]])  # New York, San Diego

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from alignflow.draws import uniform as draw_uniform
 from alignflow.resampling import (
     SCHEMES,
     AdaptiveResampling,
@@ -19,7 +20,6 @@ from alignflow.resampling import (
     normalize_weights,
     systematic,
 )
-from alignflow.resampling.schemes import uniforms
 from alignflow.tilt import Tilt
 
 INF = math.inf
@@ -142,7 +142,7 @@ def test_every_scheme_keeps_each_particle_by_its_weight_on_average(generator, sc
     """40,000 systems of 7 particles: copies of i have mean 7 w_i, within five standard errors."""
     log_weight = torch.tensor([0.0, 1.0, -2.0, 0.5, -INF, 0.7, 0.1], dtype=torch.float64)
     systems, m = 40_000, len(log_weight)
-    uniform = uniforms((systems, m), generator, log_weight.device)
+    uniform = draw_uniform((systems, m), generator, torch.float64)
     chosen = SCHEMES[scheme](normalize_weights(log_weight.expand(systems, m)), uniform)
     assert chosen.shape == (systems, m)
     copies = torch.nn.functional.one_hot(chosen, m).double().sum(1)

@@ -58,7 +58,7 @@ class FMTT(Recipe):
             value=build_value("gradient", model, tilt),
             corrections=(Ramped(scale),),
             # its weights are those of short steps, which hold x_1 at the denoiser
-            transition=build_transition("sde", model, noise=self.noise, data_std=0.0),
+            transition=build_transition("sde", model, noise=self.noise),
             resampler=AdaptiveResampling(tilt, self.particles, Work(), self.scheme, self.threshold),
             particles=self.particles,
         )
