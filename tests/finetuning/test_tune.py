@@ -52,6 +52,32 @@ def test_parameters_that_were_frozen_stay_where_they_are(method, first, generato
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_build_checks_all_and_touches_nothing_and_run_is_the_call(
+    method, normal, generator, tmp_path
+):
+    scored = []
+
+    @af.reward(differentiable=True)
+    def first(x):
+        scored.append(len(x))
+        return x[:, 0]
+
+    options = tiny(method) | {"folder": tmp_path / "run"}
+    options |= {"held_out": {"same": first}, "early_stop": 3.0}
+    before = generator.get_state()
+    built = af.finetune.build(normal, first, method, generator=generator, **options)
+    assert not scored and not any(tmp_path.iterdir())
+    assert torch.equal(generator.get_state(), before)
+    with pytest.raises(ValueError, match="steps must be a whole number"):
+        af.finetune.build(normal, first, method, generator=generator, **options | {"steps": 0})
+    found, generator = built.run(), generator.set_state(before)
+    options["folder"] = tmp_path / "again"
+    called = af.finetune(normal, first, method, generator=generator, **options)
+    torch.testing.assert_close(dict(found.state_dict()), dict(called.state_dict()), rtol=0, atol=0)
+    assert scored
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_conditions_reach_policy_and_reward(method, generator):
     policy = FlowMapPolicy(MLP(1, width=8, depth=2, classes=3), (1,))
     seen = set()
