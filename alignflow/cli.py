@@ -122,7 +122,7 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_list(add: Callable[..., argparse.ArgumentParser]) -> None:
     listing = add(commands.show, "show what there is to choose from", "list steerers")
     listing.add_argument("kind", nargs="?", choices=KINDS, help="everything by default")
-    listing.add_argument("name", nargs="?", help="of a steerer, to show its options")
+    listing.add_argument("name", nargs="?", help="of a steerer or finetuner, to show its options")
 
 
 def _add_check_reward(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -4,7 +4,7 @@
 
 Weighted Diamond renoises the state and weighs what a flow map makes of it; GLASS and the exact
 posterior stand beside it. Errors are those of grad V over states drawn from the path at one time,
-root mean square, as a share of the root mean square of grad V itself.
+root mean square, as a fraction of the root mean square of grad V itself.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from alignflow.posteriors import (
     StochasticMapPosterior,
 )
 from alignflow.targets import GaussianMixture, mixture, mixture_quadratic_reward
+from alignflow.tilt import Tilt
 from alignflow.values import Estimator, Gradient, GradientFree
 
 TIMES = (0.3, 0.6, 0.9)
@@ -65,7 +66,7 @@ def estimate(
 ) -> Tensor:
     """grad V_t at states (N, D) by one estimator, (N, D)."""
     posterior = make(target, draws)
-    value = kind(target, mixture_quadratic_reward(target), STRENGTH)
+    value = kind(target, Tilt(mixture_quadratic_reward(target), STRENGTH))
     batch = TensorDict(
         {
             "state": state.clone().requires_grad_(kind is Gradient),
