@@ -6,7 +6,7 @@ from dataclasses import MISSING
 from importlib.metadata import entry_points
 from importlib.resources import files
 from itertools import takewhile
-from typing import get_args
+from typing import Any, get_args
 
 from alignflow.settings import Option
 
@@ -70,9 +70,10 @@ def print_options(kind: str, name: str) -> None:
             f"only steerers and finetuners are shown with their options, got {kind} {name!r}"
         )
     from alignflow.finetuning import finetune
-    from alignflow.steering import options
+    from alignflow.steering import steer
 
-    found = options(name) if kind == "steerers" else finetune.options(name)
+    call: Any = steer if kind == "steerers" else finetune
+    found: dict[str, Option] = call.options(name)
     rows = [(key, _type(each), _default(each), each.meaning) for key, each in found.items()]
     _print(name, ("option", "type", "default", "meaning"), rows)
 
