@@ -19,7 +19,7 @@ EMPTIED = 0.2, 1e-5  # a mode of at least this mass has at most this weight
 
 
 def emptied_mixture(dimension: int, seed: int) -> GaussianMixture:
-    """Five round Gaussians, at least a fifth of whose mass `emptied_mixture_reward` takes away.
+    """Five isotropic Gaussians, at least a fifth of whose mass `emptied_mixture_reward` takes away.
 
     Args:
         dimension: D.
@@ -55,14 +55,14 @@ def _candidate(dimension: int, generator: torch.Generator) -> tuple[GaussianMixt
 
 
 def _empties(base: GaussianMixture, reward: Quadratic) -> bool:
-    share = effective_share(base, reward)
+    fraction = ess_fraction(base, reward)
     weights = base.tilted(reward, 1.0).weights / base.weights
     mass, weight = EMPTIED
     emptied = (base.weights >= mass) & (weights < weight)
-    return EFFECTIVE[0] <= share.item() <= EFFECTIVE[1] and bool(emptied.any())
+    return EFFECTIVE[0] <= fraction.item() <= EFFECTIVE[1] and bool(emptied.any())
 
 
-def effective_share(base: GaussianMixture, reward: Quadratic) -> Tensor:
+def ess_fraction(base: GaussianMixture, reward: Quadratic) -> Tensor:
     """E[w]^2 / E[w^2] of w = exp(reward), ()."""
     start = torch.zeros(1, base.means.shape[1])
     first, second = (base.value(start, 0.0, reward, strength)[0] for strength in (1.0, 2.0))

@@ -92,9 +92,8 @@ def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[s
 
     Args:
         recorded: Values by dotted key.
-        now: The same of the present config; where no strength was recorded, that of it counts.
-
-    An option that came later has its default.
+        now: The same of the present config; where no strength was recorded, that of it counts. An
+            option of a method that came later has its default.
     """
     nested: dict[str, Any] = {}
     for key, value in recorded.items():

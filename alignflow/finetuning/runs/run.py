@@ -147,7 +147,7 @@ class Run:
         move: Callable[[Tensor], Tensor] | None = None,
         **options: Any,
     ) -> FlowMap:
-        """The policy after so many steps on its own samples."""
+        """The policy after so many steps on its samples."""
         place = None if folder is None else folder / "samples"
         generator = self.problem.generator
         samples = ModelSamples(policy, self.problem.condition, generator, move, place)
@@ -181,7 +181,7 @@ class Run:
 
 
 def stages_of(method: Method, options: RunOptions) -> Stages:
-    """The annealing stages of a run, by default as many as the method's own.
+    """The annealing stages of a run, by default as many as the method's.
 
     Raises:
         ValueError: If the method cannot take them, or there are more than steps.
