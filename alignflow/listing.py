@@ -1,9 +1,14 @@
 """What there is to choose from: the config groups, and the rewards that other packages bring."""
 
+import re
 from collections.abc import Iterable
+from dataclasses import MISSING
 from importlib.metadata import entry_points
 from importlib.resources import files
 from itertools import takewhile
+from typing import Any, get_args
+
+from alignflow.settings import Option
 
 __all__ = ["KINDS", "describe", "installed_rewards", "names", "print_kind", "print_options"]
 
@@ -55,17 +60,38 @@ def print_kind(kind: str) -> None:
 
 
 def print_options(kind: str, name: str) -> None:
-    """Print the options of a steerer.
+    """Print the options of a steerer or a finetuner.
 
     Raises:
-        ValueError: If it is none, or of another kind.
+        ValueError: If there is none of this name, or the kind has no options.
     """
-    if kind != "steerers":
-        raise ValueError(f"only steerers are shown with their options, got {kind} {name!r}")
-    from alignflow.steering import options
+    if kind not in ("steerers", "finetuners"):
+        raise ValueError(
+            f"only steerers and finetuners are shown with their options, got {kind} {name!r}"
+        )
+    from alignflow.finetuning import finetune
+    from alignflow.steering import steer
 
-    rows = ((key, repr(option.default), option.meaning) for key, option in options(name).items())
-    _print(name, ("option", "default", "meaning"), rows)
+    call: Any = steer if kind == "steerers" else finetune
+    found: dict[str, Option] = call.options(name)
+    rows = [(key, _type(each), _default(each), each.meaning) for key, each in found.items()]
+    _print(name, ("option", "type", "default", "meaning"), rows)
+
+
+def _type(option: Option) -> str:
+    """A type as one writes it: int, not <class 'int'>, and no paths of modules."""
+    named = isinstance(option.type, type) and not get_args(option.type)
+    text = option.type.__name__ if named else str(option.type)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+
+
+def _default(option: Option) -> str:
+    default = option.default
+    if default is MISSING:
+        return "must be given"
+    # a class without a repr of its own is shown by its name
+    plain = type(default).__repr__ is object.__repr__
+    return f"{type(default).__name__}()" if plain else repr(default)
 
 
 def _print(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

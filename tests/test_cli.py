@@ -91,12 +91,32 @@ def test_a_list_shows_what_there_is(kind, name, capsys):
     assert kind in shown and name in shown
 
 
-def test_the_options_of_a_steerer_are_listed_and_of_what_is_none_refused(capsys):
-    assert main(["list", "steerers", "glass"]) == 0
+@pytest.mark.parametrize(
+    ("kind", "method", "row"),
+    [
+        ("steerers", "glass", "solver str 'heun'"),
+        ("steerers", "fmtt", "particles int 8 M, of each system"),
+        ("finetuners", "tilt", "pool int 8192 candidates at a time;"),
+        ("finetuners", "direct", "regularizer Regularizer | None PathKL() D: PathKL()"),
+        ("finetuners", "grpo", "environment str | Callable"),
+    ],
+)
+def test_the_options_of_a_method_are_listed_with_type_default_and_meaning(
+    kind, method, row, capsys
+):
+    assert main(["list", kind, method]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in alignflow.steer.options("glass")) and "'heun'" in shown
+    call = {"steerers": alignflow.steer, "finetuners": alignflow.finetune}[kind]
+    assert all(name in shown for name in call.options(method))
+    assert all(name in shown for name in ("option", "type", "default", "meaning"))
+    assert row in " ".join(shown.split())
+
+
+def test_options_of_what_has_none_are_refused(capsys):
     assert main(["list", "steerers", "glas"]) == 1
     assert "did you mean 'glass'" in capsys.readouterr().err
+    assert main(["list", "finetuners", "tilts"]) == 1
+    assert "must be one of direct" in capsys.readouterr().err
     assert main(["list", "rewards", "ocr"]) == 1
     assert "only steerers" in capsys.readouterr().err
 

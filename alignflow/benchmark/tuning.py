@@ -35,8 +35,7 @@ def measure_tuned(
     try:
         tuned = finetune(
             case.policy,
-            MeteredReward(case.tilt.reward, meter),
-            strength=case.tilt.strength,
+            case.tilt.with_reward(MeteredReward(case.tilt.reward, meter)),
             generator=torch.Generator().manual_seed(seed),
             **options,
         )

@@ -1,6 +1,6 @@
 """`af.finetune`: a policy in, a tuned policy out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -8,17 +8,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 
 from alignflow import checks
-from alignflow.by_method import ByMethod
 from alignflow.flow_map import FlowMap
-from alignflow.modes import frozen
-from alignflow.progress import watched
 from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options, options
 from alignflow.tilt import DefaultStrength, as_tilt
 from alignflow.trainable import check_trainable
-from alignflow.training import TrainingOptions
+from alignflow.training import Training, TrainingOptions, Trains
 
-from .problem import Problem, unguided
+from .problem import Problem
 from .registry import METHODS, MethodName, method_options, methods, name_of
 from .runs.early_stop import EarlyStop
 from .runs.monitor import Monitor
@@ -44,11 +41,12 @@ OF_PIPELINE = ("folder", "held_out", "evaluate", "stop", "progress", "meter")
 SHARED = ("precision", "compile")  # which a config states for all stages, and perhaps for this one
 
 
-class _Finetune(ByMethod[Arguments, Result, MethodName]):
-    """The call `finetune`, with `methods()` and `options(method)`."""
+class _Finetune(Trains[Arguments, Result]):
+    """The call `finetune`, with `build`, `methods()` and `options(method)`."""
 
-    def __init__(self, function: Callable[Arguments, Result]):
-        super().__init__(function, methods)
+    def methods(self) -> dict[MethodName, str]:
+        """Every method by name, with one line about it."""
+        return methods()
 
     def options(self, method: MethodName | type[Method]) -> dict[str, Option]:
         """Options of a method, by name: `(type, default, meaning)`."""
@@ -56,7 +54,6 @@ class _Finetune(ByMethod[Arguments, Result, MethodName]):
 
 
 @_Finetune
-@watched
 def finetune(
     policy: Policy,
     reward: Any,
@@ -66,7 +63,7 @@ def finetune(
     batch_size: int = 256,
     generator: torch.Generator | int | None = None,
     **given: Any,
-) -> Policy:
+) -> Training[Policy]:
     """Move a policy to the tilt exp(strength r) of its distribution; the one given is untouched.
 
     Args:
@@ -101,17 +98,15 @@ def finetune(
         **{key: given[key] for key in PROBLEM if key in given},
     )
     _check(problem, chosen, name, run)
-    # a reward that is a network is followed, never trained
-    with frozen(tilt.reward):
-        early_stop = None
-        if run.folder is not None:
-            training = replace(training, evaluate=_monitor(problem, run, training))
-        if run.early_stop is not None:
-            # the name of earlier versions, whose runs are continued
-            early_stop = EarlyStop(cast(Path, run.folder) / "kept", run.early_stop)
-        runaway = Runaway(name, problem.policy, run.batch_size, problem.condition)
-        tuned = Run(problem, chosen, run, training, runaway, early_stop)()
-    return cast(Policy, unguided(tuned))
+    early_stop = None
+    if run.folder is not None:
+        training = replace(training, evaluate=_monitor(problem, run, training))
+    if run.early_stop is not None:
+        # the name of earlier versions, whose runs are continued
+        early_stop = EarlyStop(cast(Path, run.folder) / "kept", run.early_stop)
+    runaway = Runaway(name, problem.policy, run.batch_size, problem.condition)
+    built = Run(problem, chosen, run, training, runaway, early_stop)
+    return cast(Training[Policy], built)
 
 
 def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str]:

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from .checks import READS
 from .folder import RunFolder, read_json, write_json
+from .method_keys import completed
 from .older import METHODS, modernized
-from .settings import ConfigError
+from .settings import ConfigError, with_defaults
 
 __all__ = ["bind", "check_bindings", "check_unmixed", "modernized_bindings"]
 
@@ -45,7 +46,7 @@ def check_unmixed(folder: str | Path) -> None:
     """Refuse a folder whose config is no longer the one of its results; see `check_bindings`."""
     run_folder = RunFolder(folder)
     if run_folder.is_run:
-        check_bindings(run_folder, run_folder.config())
+        check_bindings(run_folder, with_defaults(run_folder.config()))
 
 
 def check_bindings(run_folder: RunFolder, config: DictConfig) -> None:
@@ -91,7 +92,8 @@ def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[s
 
     Args:
         recorded: Values by dotted key.
-        now: The same of the present config; where no strength was recorded, that of it counts.
+        now: The same of the present config; where no strength was recorded, that of it counts. An
+            option of a method that came later has its default.
     """
     nested: dict[str, Any] = {}
     for key, value in recorded.items():
@@ -102,6 +104,10 @@ def modernized_bindings(recorded: dict[str, Any], now: dict[str, Any]) -> dict[s
         node[last] = value
     was: dict[str, Any] = {}
     for part, value in modernized(nested).items():
+        if part in METHODS and isinstance(value, dict) and "method" in value:
+            options = {key: item for key, item in value.items() if key != "strength"}
+            filled: Any = OmegaConf.to_container(completed(part, OmegaConf.create(options)))
+            value = value | filled
         _flatten(part, value, was)
     strengths = [was.pop(f"{part}.strength") for part in METHODS if f"{part}.strength" in was]
     if "strength" in now:

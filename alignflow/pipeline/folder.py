@@ -23,7 +23,7 @@ from alignflow.training.log import plain_number
 
 from .older import modernized, with_one_strength
 from .remains import absent_parents, is_bare, remove_folder, remove_remains
-from .settings import ConfigError
+from .settings import ConfigError, with_defaults
 from .targets import shipped_targets, targets_of
 
 __all__ = ["RunFolder", "read_json", "write_json"]
@@ -88,8 +88,13 @@ class RunFolder:
         Raises:
             ConfigError: Saying what to do.
         """
-        held = OmegaConf.to_container(self.config(), resolve=True) if self.is_run else None
-        if held is not None and held != OmegaConf.to_container(config, resolve=True):
+        if not self.is_run:
+            return
+        # an option that came after the run began has its default
+        held = with_defaults(self.config())
+        if OmegaConf.to_container(held, resolve=True) != OmegaConf.to_container(
+            config, resolve=True
+        ):
             raise ConfigError(
                 f"{self.path} holds a run of another config: continue that one with "
                 f"`alignflow resume {self.path}`, or choose another folder"

@@ -11,7 +11,7 @@ from alignflow.precision import PRECISIONS, check_precision
 
 from .method_keys import METHOD_KEYS, completed
 
-__all__ = ["ConfigError", "settled"]
+__all__ = ["ConfigError", "settled", "with_defaults"]
 
 DEVICES = ("cpu", "cuda", "mps")
 # seeds of batches are multiples of it, which torch takes below 2^64
@@ -100,11 +100,11 @@ PARTS: dict[str, dict[str, Check]] = {
 }
 
 
-def settled(config: DictConfig) -> DictConfig:
-    """A copy of a config with its values checked: 8.0 samples are 8, and 2.5 are refused.
+def with_defaults(config: DictConfig) -> DictConfig:
+    """A copy of a config with the default of each option that its methods leave out.
 
     Raises:
-        ConfigError: Naming the key, what was wanted and what came.
+        ConfigError: If there is no such method, or it does not take a key.
     """
     config = config.copy()
     for part in METHOD_KEYS:
@@ -113,6 +113,16 @@ def settled(config: DictConfig) -> DictConfig:
                 config[part] = completed(part, config[part])
             except ValueError as error:
                 raise ConfigError(str(error)) from error
+    return config
+
+
+def settled(config: DictConfig) -> DictConfig:
+    """A copy of a config with its values checked: 8.0 samples are 8, and 2.5 are refused.
+
+    Raises:
+        ConfigError: Naming the key, what was wanted and what came.
+    """
+    config = with_defaults(config)
     config = OmegaConf.create(OmegaConf.to_container(config, resolve=True))  # pyright: ignore
     _settle(config, SETTINGS)
     if unknown := sorted(set(map(str, config.evaluation)) - EVALUATION.keys()):

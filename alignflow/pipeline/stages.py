@@ -21,7 +21,6 @@ from alignflow.results import (
     convert,
     encode,
 )
-from alignflow.training import dry_run
 
 from .build import build
 from .context import Context
@@ -54,7 +53,8 @@ def learn_posterior_stage(context: Context) -> TrainingResult:
 def finetune_stage(context: Context) -> FinetuneResult:
     """Change the model for good, towards the tilt."""
     meter = Meter()
-    train = partial(finetune, context.policy, MeteredReward(context.reward, meter), meter=meter)
+    tilt = context.tilt.with_reward(MeteredReward(context.reward, meter))
+    train = partial(finetune, context.policy, tilt, meter=meter)
     found = _train(context, "finetune", train, _tuning(context))
     return FinetuneResult(
         **found,
@@ -103,15 +103,13 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
         options = build(config.training) | {"batch_size": 2}
         learn_posterior.build(policy, context.data, **options, **run)
     else:
-        with dry_run():
-            run["progress"] = lambda step, steps, metrics: None
-            finetune(policy, context.reward, **_tuning(context), **run)
+        finetune.build(policy, context.tilt, **_tuning(context), **run)
 
 
 def _tuning(context: Context) -> dict[str, Any]:
     """Options of the finetuner, with what the run says for all of its stages."""
     config = context.config
-    run = {name: config[name] for name in ("precision", "compile", "strength")}
+    run = {name: config[name] for name in ("precision", "compile")}
     options, labels = run | build(config.finetuner), config.condition
     if labels is not None:
         options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))

@@ -6,15 +6,15 @@ from .average import ema
 from .fit import fit
 from .options import TrainingOptions
 from .rate import schedule
-from .trainer import Trainer, dry_run
-from .trains import Trains
+from .trainer import Trainer
+from .trains import Training, Trains
 
 __all__ = [
     "Interrupted",
     "Trainer",
+    "Training",
     "TrainingOptions",
     "Trains",
-    "dry_run",
     "ema",
     "fit",
     "schedule",

@@ -6,8 +6,7 @@ one generator, or from torch's global randomness seeded by it, and both are part
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -28,29 +27,9 @@ from .options import TrainingOptions
 from .randomness import GlobalRandomness
 from .state import TrainingState
 
-__all__ = ["Trainer", "dry_run"]
+__all__ = ["Trainer"]
 
 Model = TypeVar("Model", bound=nn.Module)
-
-_DRY_RUN: ContextVar[bool] = ContextVar("dry_run", default=False)
-
-
-class _Built(Exception):
-    """Raised in a dry run once a training has been built."""
-
-
-@contextmanager
-def dry_run() -> Iterator[None]:
-    """Inside, a call that trains ends before it reads or writes anything in a folder.
-
-    What it refuses by then, as options that are none, is raised.
-    """
-    token = _DRY_RUN.set(True)
-    try:
-        with suppress(_Built):
-            yield
-    finally:
-        _DRY_RUN.reset(token)
 
 
 class Trainer(Generic[Model]):
@@ -122,8 +101,6 @@ class Trainer(Generic[Model]):
                 before stays.
             Interrupted: After such a signal.
         """
-        if _DRY_RUN.get():
-            raise _Built
         with frozen(*self.held), self._randomness, self._interruptible() as pending:
             self.resume()
             path = None if self.checkpoints is None else self.checkpoints.path

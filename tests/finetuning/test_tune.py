@@ -52,22 +52,55 @@ def test_parameters_that_were_frozen_stay_where_they_are(method, first, generato
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_build_checks_all_and_touches_nothing_and_run_is_the_call(
+    method, normal, generator, tmp_path
+):
+    scored = []
+
+    @af.reward(differentiable=True)
+    def first(x):
+        scored.append(len(x))
+        return x[:, 0]
+
+    options = tiny(method) | {"folder": tmp_path / "run"}
+    options |= {"held_out": {"same": first}, "early_stop": 3.0}
+    before = generator.get_state()
+    built = af.finetune.build(normal, first, method, generator=generator, **options)
+    assert not scored and not any(tmp_path.iterdir())
+    assert torch.equal(generator.get_state(), before)
+    with pytest.raises(ValueError, match="steps must be a whole number"):
+        af.finetune.build(normal, first, method, generator=generator, **options | {"steps": 0})
+    found, generator = built.run(), generator.set_state(before)
+    options["folder"] = tmp_path / "again"
+    called = af.finetune(normal, first, method, generator=generator, **options)
+    torch.testing.assert_close(dict(found.state_dict()), dict(called.state_dict()), rtol=0, atol=0)
+    assert scored
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_conditions_reach_policy_and_reward(method, generator):
-    policy = FlowMapPolicy(MLP(1, width=8, depth=2, classes=3), (1,))
-    seen = set()
+    scored, trained, frozen = set(), set(), set()
+
+    class Labelled(MLP):
+        def forward(self, x, s, t, condition=None):
+            assert condition.shape == (len(x),)
+            learns = torch.is_grad_enabled() and self.first.weight.requires_grad
+            (trained if learns else frozen).update(condition.tolist())
+            return super().forward(x, s, t, condition)
 
     @af.reward(differentiable=True)
     def labelled(x, condition=None):
         assert condition.shape == (len(x),)
-        seen.update(condition.tolist())
+        scored.update(condition.tolist())
         return x[:, 0] / (1 + condition)
 
-    conditions = torch.tensor([0, 2])
-    af.finetune(policy, labelled, method, condition=conditions, generator=generator, **tiny(method))
-    assert seen == {0, 2}
-    seen.clear()
-    af.finetune(policy, labelled, method, condition=1, generator=generator, **tiny(method))
-    assert seen == {1}
+    policy = FlowMapPolicy(Labelled(1, width=8, depth=2, classes=3), (1,))
+    for conditions, all_of_them in ((torch.tensor([0, 2]), {0, 2}), (1, {1})):
+        for seen in (scored, trained, frozen):
+            seen.clear()
+        options = {"condition": conditions, "generator": generator} | tiny(method)
+        af.finetune(policy, labelled, method, **options)
+        assert scored == trained == frozen == all_of_them
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -102,6 +135,8 @@ def test_a_folder_gets_metrics_of_the_reward_the_distance_and_the_diversity(
         **TINY,
         **settings,
     )
+    files = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
+    assert files == {"metrics.jsonl", "tensorboard", "checkpoint", "evaluated"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     names = set().union(*rows)
     assert {"reward", "held_out_square", "diversity", "sliced_w2", "displacement"} <= names

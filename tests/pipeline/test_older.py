@@ -11,7 +11,8 @@ from alignflow import pipeline
 from alignflow.cli import main
 from alignflow.overrides import with_one_strength as words_with_one_strength
 from alignflow.pipeline import ConfigError
-from alignflow.pipeline.bindings import modernized_bindings
+from alignflow.pipeline.bindings import bind, check_bindings, check_unmixed, modernized_bindings
+from alignflow.pipeline.checks import check_config
 from alignflow.pipeline.folder import RunFolder
 from alignflow.pipeline.older import TARGETS, modernized, with_one_strength
 from alignflow.pipeline.targets import shipped_targets
@@ -110,6 +111,28 @@ def test_bindings_of_an_earlier_version_are_compared_by_the_present_keys():
     assert modernized_bindings({"data._target_": "alignflow.targets.digits"}, {}) == {
         "data._target_": "alignflow.data.digits"
     }
+
+
+def test_a_run_from_before_an_option_came_has_its_default(tmp_path):
+    folder = RunFolder(tmp_path)
+    config = check_config(pipeline.compose("experiment=ring"))
+    folder.begin(config, "")
+    bind(folder, config, "finetune")
+    path = folder.stage("finetune") / "depends_on.json"
+    recorded = json.loads(path.read_text())
+    assert recorded.pop("finetuner.warmup") == 100
+    path.write_text(json.dumps(recorded))
+    held = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert held["finetuner"].pop("warmup") == 100
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(held))
+    folder.check_same(config)
+    check_bindings(folder, config)
+    check_unmixed(tmp_path)
+    config.finetuner.warmup = 7
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        folder.check_same(config)
+    with pytest.raises(ConfigError, match="finetuner.warmup was 100 and is 7"):
+        check_bindings(folder, config)
 
 
 def test_words_of_an_earlier_command_set_the_one_strength_in_their_place():

@@ -331,9 +331,21 @@ def test_search_and_reno_climb_beyond_the_best_of_the_base_at_equal_cost():
 
 
 def test_reno_keeps_the_noise_on_its_shell_and_the_best_of_it():
-    """Without a reward the norm's own density is climbed, to |x|^2 = d - 1."""
+    """At strength 0 a reward only selects, and the density of the norm is ascended, to |x|^2 = d-1;
+    a step ends 0.9 of the way off that it began. The base maps noise to itself."""
+
+    @af.reward(differentiable=True)
+    def near_the_shell(x):
+        return -(x.square().sum(1) - 4).square()
+
     options = {"method": "reno", "strength": 0.0, "steps": 1, "regularization": 1.0}
-    out = steered(gaussian(5), slope(5), 6, iterations=400, clip=10.0, step_size=0.05, **options)
+    options |= {"iterations": 400, "clip": 10.0, "step_size": 0.05}
+    out = steered(gaussian(5), near_the_shell, 6, **options)
+    assert (noise(6, 5).square().sum(1) - 4).abs().max() > 1
+    torch.testing.assert_close(
+        out["state"].square().sum(1), torch.full((6,), 4.0, dtype=torch.float64)
+    )
+    out = steered(gaussian(5), slope(5), 6, **options)
     rewards = noise(6, 5).sum(1)
     assert (out["reward"] >= rewards - 1e-12).all()
 

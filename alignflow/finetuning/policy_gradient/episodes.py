@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from alignflow.conditions import as_given, count_rows, group_rows, join_rows, take_rows
+from alignflow.draws import integers
 from alignflow.metrics.groups import group_means, groups_of
 from alignflow.modes import evaluating
 from alignflow.modules import set_unregistered
@@ -161,8 +162,7 @@ class Episodes(nn.Module):
         return weight * centered * finite[:, None], weight.expand_as(kl)
 
     def _seed(self) -> int:
-        source = self.generator.device
-        return int(torch.randint(2**31, (), generator=self.generator, device=source))
+        return int(integers(2**31, (), self.generator))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from alignflow import checks
 from alignflow.conditions import as_given, condition_rows, count_rows, take_rows
 from alignflow.data import batches
+from alignflow.draws import choices, integers
 from alignflow.flow_map import FlowMap
 from alignflow.metrics.groups import (
     center_by_group,
@@ -124,15 +125,14 @@ class Pool(nn.Module):
         """
         self._grow_older()
         source = self.generator.device
-        even = (n - resampled,)
-        rows = torch.randint(len(self.state), even, generator=self.generator, device=source)
+        rows = integers(len(self.state), (n - resampled,), self.generator, source)
         if resampled:
             rows = torch.cat([rows, self._by_weight(resampled)])
         drawn, rows = self._rows(rows), rows.to(self.weight.device)
         return drawn.update({"weight": self.weight[rows], "centered": self.centered[rows]})
 
     def _by_weight(self, n: int) -> Tensor:
-        return torch.multinomial(self.log_weight.exp(), n, True, generator=self.generator)
+        return choices(self.log_weight.exp(), n, self.generator)
 
     def _grow_older(self) -> None:
         if self.age % self.refresh_every == 0:

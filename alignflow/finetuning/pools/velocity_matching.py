@@ -1,4 +1,4 @@
-r"""Tuners that regress the velocity on a target of their own, at states of the base's path.
+r"""Tuners that regress the velocity on a target, at states of the base's path.
 
 .. math:: I_t = (1-t)\, x_0 + t\, x_1, \quad x_1 \sim \rho_1, \qquad
     \min_\theta \; \mathbb{E}\, \lvert b_\theta(I_t, t) - \text{target} \rvert^2

@@ -39,7 +39,7 @@ class Direct(RolloutMethod):
     """Reward backpropagation through the map, the SDE or the ODE; a KL makes it the tilt.
 
     All losses are divided by the size of an event, which puts them on the scale of flow matching.
-    The tuned model's own endpoints then keep it one flow map: off the diagonal by `rule`, and,
+    The tuned model's endpoints then keep it one flow map: off the diagonal by `rule`, and,
     where the map itself was moved, on the diagonal by flow matching.
     """
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.draws import normal, uniform
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
 from alignflow.transitions.memoryless import memoryless_std, memoryless_step, step_coefficients
@@ -68,10 +69,7 @@ class MemorylessRollout:
         """From states (N, *E) at times (N,) to endpoints, with the nodes of the path KL."""
         times = self._times(start, generator)
         std = model.data_std if self.data_std is None else self.data_std
-        source = x.device if generator is None else generator.device
-        shape = (self.jumps - 1, *x.shape)
-        noise = torch.randn(shape, generator=generator, device=source, dtype=x.dtype)
-        noise = noise.to(x.device).unbind()
+        noise = normal((self.jumps - 1, *x.shape), generator, x.dtype, x.device).unbind()
 
         def run(model: FlowMap) -> tuple[Tensor, list[Node]]:
             y, nodes = x, []
@@ -91,8 +89,7 @@ class MemorylessRollout:
         return Path(endpoint, replay=lambda model: run(model)[0], nodes=nodes)
 
     def _times(self, start: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        source = start.device if generator is None else generator.device
-        shift = (torch.rand(start.shape, generator=generator, device=source) - 0.5).to(start)
+        shift = (uniform(start.shape, generator, device=start.device) - 0.5).to(start)
         inner = [(k + shift) / self.jumps for k in range(1, self.jumps)]
         times = (start + fraction * (1 - start) for fraction in inner)
         return [start, *times, torch.ones_like(start)]

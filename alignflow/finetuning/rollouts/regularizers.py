@@ -73,7 +73,7 @@ class EndpointKL:
         \frac{\rho_\theta(x_1)}{\rho(x_1)}, \qquad
         \log \rho_\theta(x_1) = \log \mathcal{N}(x_0) - \int_0^1 \nabla \cdot b_\theta\, dt
 
-    The base's density at the same endpoint is found by its own ODE run backwards.
+    The base's density at the same endpoint is found by its ODE run backwards.
     """
 
     rollout = ODERollout

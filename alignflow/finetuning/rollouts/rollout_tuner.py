@@ -12,6 +12,7 @@ from torchrl.objectives import LossModule
 from alignflow import checks
 from alignflow.conditions import as_given
 from alignflow.data import batches
+from alignflow.draws import uniform
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.interpolants import Linear
@@ -74,8 +75,7 @@ class RolloutTuner(Tuner):
         time = state.new_zeros(n)
         if self.rollout.start == "path":
             endpoint, condition = self._endpoints(n, condition)
-            source = self.generator.device
-            time = torch.rand(n, generator=self.generator, device=source).to(state)
+            time = uniform((n,), self.generator, device=state.device).to(state)
             state = Linear().state(state, endpoint.to(state), time)
         batch = TensorDict({"state": state, "time": time}, batch_size=n)
         if condition is not None:

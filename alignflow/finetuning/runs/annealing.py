@@ -58,7 +58,7 @@ class AdaptiveStages:
         """Strength of a stage (counted from 0), of the tilt that is left."""
         least = left.strength / (self.number - stage)
         condition = cycled(condition, self.candidates, model.device)
-        # a generator of the stage's own, so that a resumed run finds the same strength
+        # a generator for each stage, so that a resumed run finds the same strength
         generator = torch.Generator().manual_seed(stage)
         with frozen(model, left.reward):
             state = model.sample(self.candidates, self.steps, condition, generator=generator)

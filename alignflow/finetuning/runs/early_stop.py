@@ -25,11 +25,11 @@ class EarlyStop:
     def __init__(self, folder: str | Path, errors: float):
         self.folder, self.errors = Path(folder), checks.positive("early_stop", errors)
         self.best: dict[str, float] = {}
-        if is_saved(self.folder):
-            self.best = fact(load_folder(self.folder)[1], "best", dict, self.folder)
 
     def begin(self, base: nn.Module, measure: Callable[[int, Any], dict[str, float]]) -> None:
         """Save the base, unless a resumed run has saved a model already."""
+        if not self.best and is_saved(self.folder):
+            self.best = fact(load_folder(self.folder)[1], "best", dict, self.folder)
         if not self.best:
             self(base, measure(0, base))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.conditions import count_rows, cycled, take_rows
+from alignflow.draws import integers
 from alignflow.flow_map import FlowMap
 
 __all__ = ["ModelSamples"]
@@ -52,8 +53,8 @@ class ModelSamples:
 
     def sample(self, n: int, generator: torch.Generator) -> TensorDict:
         """n of them, with their conditions."""
-        rows = torch.randint(NUMBER, (n,), generator=generator, device=generator.device)
-        batch = TensorDict({"data": self.data[rows.to(self.data.device)]}, batch_size=n)
+        rows = integers(NUMBER, (n,), generator, self.data.device)
+        batch = TensorDict({"data": self.data[rows]}, batch_size=n)
         if self.conditions is not None:
             drawn = take_rows(self.conditions, rows % (count_rows(self.conditions) or 1))
             batch["condition"] = drawn

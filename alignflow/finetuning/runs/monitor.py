@@ -53,15 +53,18 @@ class Monitor:
         self.reward, self.steps, self.also = reward, checks.count("steps", steps), also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
         self.condition = cycled(condition, SAMPLES, base.device)
-        self.base, self.tilted = base, None
-        if tilt is not None:
-            self.tilted = tilt.sample(EXACT, generator=self._generator()).to(base.device)
+        self.base, self.tilt = base, tilt
 
     @cached_property
     def base_samples(self) -> Tensor:
         """Samples of the base, (N, *E)."""
         with frozen(self.base):
             return self._sample(self.base)
+
+    @cached_property
+    def tilted_samples(self) -> Tensor:
+        """Samples of the exact tilt, (N, *E)."""
+        return self.tilt.sample(EXACT, generator=self._generator()).to(self.base.device)
 
     @torch.no_grad()
     def __call__(self, step: int, model: Any) -> dict[str, float]:
@@ -85,8 +88,8 @@ class Monitor:
             metrics[f"held_out_{name}"] = scores.value
             metrics[f"held_out_{name}_error"] = scores.standard_error
         metrics["displacement"] = (samples - self.base_samples).square().mean().item()
-        if self.tilted is not None:
-            exact = evaluate(samples, reference=self.tilted, generator=self._generator())
+        if self.tilt is not None:
+            exact = evaluate(samples, reference=self.tilted_samples, generator=self._generator())
             metrics |= {f"tilt_{name}": exact[name].value for name in DISTANCES}
         return metrics if self.also is None else metrics | self.also(step, model)
 

@@ -49,7 +49,7 @@ class RunOptions(Settings):
     annealing_stages: int | EqualStages | AdaptiveStages | None = option(
         None,
         "number of tilts, each of the last one's result, by equal parts of the strength; or "
-        "AdaptiveStages, by parts that leave enough candidates effective; None is the method's own",
+        "AdaptiveStages, by parts that leave enough candidates effective; None: as the method says",
         _stages,
     )
     recentering: int = option(

@@ -10,9 +10,10 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow.distillation import UniformTimes, pretrain, student
-from alignflow.finetuning.problem import Problem
+from alignflow.finetuning.problem import Problem, unguided
 from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.flow_map import FlowMap
+from alignflow.modes import frozen
 from alignflow.tilt import Tilt
 from alignflow.training import Trainer, TrainingOptions
 
@@ -29,7 +30,7 @@ ROUNDING = 1e-9  # of a strength: what is left below it is not another stage
 
 
 class Run:
-    """A tuning; called, it gives the tuned policy.
+    """A tuning before it runs: its first stage is built, and nothing is drawn, read or written.
 
     Args:
         problem: What is tuned, and where to.
@@ -53,13 +54,21 @@ class Run:
         self.options, self.training = options, replace(training, stop=early_stop)
         self.runaway, self.early_stop = runaway, early_stop
         self.stages = stages_of(method, options)
+        # what the first stage refuses is refused here, before anything is drawn or written
+        self._state = problem.generator.get_state()
+        self._least = problem.tilt.strength / self.stages.number
+        with frozen(problem.tilt.reward):
+            self._first: Trainer | None = self._trainer(1, problem.policy, 0.0, self._least)
 
-    def __call__(self) -> FlowMap:
-        tuned = self._tilted()
-        if self.options.redistillation:
-            tuned = _as_frozen_as(self.problem.policy, self._redistilled(tuned))
-        self.runaway.check(tuned, self.options.steps)
-        return tuned
+    def run(self) -> FlowMap:
+        """Tune; once. The tuned policy."""
+        # a reward that is a network is followed, never trained
+        with frozen(self.problem.tilt.reward):
+            tuned = self._tilted()
+            if self.options.redistillation:
+                tuned = _as_frozen_as(self.problem.policy, self._redistilled(tuned))
+            self.runaway.check(tuned, self.options.steps)
+        return unguided(tuned)
 
     def _tilted(self) -> FlowMap:
         tilt, policy = self.problem.tilt, self.problem.policy
@@ -67,10 +76,13 @@ class Run:
         while stage == 0 or tilt.strength - reached > ROUNDING * tilt.strength:
             left = Tilt(tilt.reward, tilt.strength - reached)
             part = self.stages.strength(stage, left, tuned, self.problem.condition)
-            steps = self._due(reached + part) - (self._due(reached) if stage else 0)
-            reached, stage = reached + part, stage + 1
-            tuned, stopped = self._stage(tuned, part, steps, self._place(stage))
-            if self.early_stop is not None and stopped:
+            stage += 1
+            trainer = self._first_trainer(part) or self._trainer(stage, tuned, reached, part)
+            reached += part
+            if self.early_stop is not None and self.training.evaluate is not None:
+                self.early_stop.begin(tuned, self.training.evaluate)
+            tuned = cast(FlowMap, trainer.run())
+            if self.early_stop is not None and trainer.stopped:
                 return _as_frozen_as(policy, self.early_stop.restore(tuned))
             tuned = _as_frozen_as(policy, tuned)
             if self.options.recentering:
@@ -78,10 +90,17 @@ class Run:
                 tuned = _as_frozen_as(policy, self._recentered(tuned, reached, place))
         return tuned
 
-    def _stage(
-        self, policy: FlowMap, strength: float, steps: int, folder: Path | None
-    ) -> tuple[FlowMap, bool]:
-        """The policy tilted by a part of the strength, and whether that was stopped early."""
+    def _first_trainer(self, strength: float) -> Trainer | None:
+        """The trainer that was built, once, where the first stage is as strong as was assumed."""
+        first, self._first = self._first, None
+        if first is not None and strength != self._least:
+            self.problem.generator.set_state(self._state)
+            return None
+        return first
+
+    def _trainer(self, stage: int, policy: FlowMap, reached: float, strength: float) -> Trainer:
+        """What tilts the policy, from the strength that was reached, by a part of it."""
+        steps = self._due(reached + strength) - (self._due(reached) if reached else 0)
         trained = student(policy)
         tilt = Tilt(self.problem.tilt.reward, strength)
         loss = self.method.bind(replace(self.problem, policy=trained, tilt=tilt))
@@ -98,12 +117,10 @@ class Run:
             partial(_draw, loss, self.options.batch_size),
             steps=steps,
             generator=self.problem.generator,
-            folder=folder,
+            folder=self._place(stage),
             options=replace(self.training, progress=progress),
         )
-        if self.early_stop is not None and self.training.evaluate is not None:
-            self.early_stop.begin(policy, self.training.evaluate)
-        return cast(FlowMap, trainer.run()), trainer.stopped
+        return trainer
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
         move = None
@@ -130,7 +147,7 @@ class Run:
         move: Callable[[Tensor], Tensor] | None = None,
         **options: Any,
     ) -> FlowMap:
-        """The policy after so many steps on its own samples."""
+        """The policy after so many steps on its samples."""
         place = None if folder is None else folder / "samples"
         generator = self.problem.generator
         samples = ModelSamples(policy, self.problem.condition, generator, move, place)
@@ -164,7 +181,7 @@ class Run:
 
 
 def stages_of(method: Method, options: RunOptions) -> Stages:
-    """The annealing stages of a run, by default as many as the method's own.
+    """The annealing stages of a run, by default as many as the method's.
 
     Raises:
         ValueError: If the method cannot take them, or there are more than steps.
