@@ -6,7 +6,7 @@ The names below are loaded when first used, so that `import alignflow` costs nex
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .version import VERSION as __version__
 
 # name -> module that defines it; a name that is its own module is the subpackage
 _FACE = {
