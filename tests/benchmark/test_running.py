@@ -277,3 +277,5 @@ def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
 def test_the_command_says_how_it_is_used_and_refuses_unknown_keys(capsys):
     assert main(["benchmark", "--help"]) == 0
     assert "alignflow benchmark suite=exact_tilt" in capsys.readouterr().out
+    assert main(["benchmark", "suite=smoke", "+smaples=3"]) == 1
+    assert "smaples" in capsys.readouterr().err

@@ -235,7 +235,7 @@ def test_logit_normal_times_have_the_median_of_their_normal(generator):
     assert t.median().item() == pytest.approx(0.7311, abs=5 * 0.5 * 2.5066 * 0.1966 / 2 / 141)
 
 
-def test_other_interpolants_change_states_and_velocities(batch):
+def test_another_interpolant_is_another_loss(batch):
     policy = FlowMapPolicy(Linear(), (1,))
     linear = FlowMapLoss(policy, generator=seeded(1))(batch)
     bent = FlowMapLoss(policy, path=Trigonometric(), generator=seeded(1))(batch)

@@ -68,7 +68,7 @@ def test_the_inner_denoiser_goes_with_the_inner_velocity(parametrization, genera
 
 
 @pytest.mark.parametrize("teacher", ["glass", "data"])
-def test_a_mean_denoiser_learns_it_by_lsd_to_the_end_of_the_inner_path(teacher, generator):
+def test_steps_of_a_mean_denoiser_by_lsd_stay_finite_to_the_end_of_the_path(teacher, generator):
     policy = FlowMapPolicy(MLP(1, width=16, depth=1), (1,), "mean_denoiser")
     options = {"loss": "lsd", "steps": 5, "batch_size": 64, "teacher": teacher}
     learned = af.learn_posterior(policy, generator=generator, **options)
@@ -77,12 +77,16 @@ def test_a_mean_denoiser_learns_it_by_lsd_to_the_end_of_the_inner_path(teacher, 
 
 @pytest.mark.parametrize("loss", ["psd_midpoint", "lsd", "esd"])
 @pytest.mark.parametrize("teacher", ["glass", "data"])
-def test_any_loss_learns_it(loss, teacher, base, target, generator):
+def test_steps_by_any_loss_and_teacher_move_it_and_keep_it_finite(
+    loss, teacher, base, target, generator
+):
     """A few steps of each: jumps to the end of the inner flow are among them."""
     options = {"steps": 5, "batch_size": 64, "teacher": teacher, "generator": generator}
     learned = af.learn_posterior(base, target, loss, **options)
     noise, state = torch.randn(2, 4, 1, generator=generator)
-    assert learned.posterior_flow(noise[:, None], state, 0.5).isfinite().all()
+    drawn = learned.posterior_flow(noise[:, None], state, 0.5)
+    before = base.with_context(learned.data_std).posterior_flow(noise[:, None], state, 0.5)
+    assert drawn.isfinite().all() and not torch.isclose(drawn, before).any()
 
 
 def test_a_learned_one_can_learn_further(base, target, generator):
@@ -175,9 +179,11 @@ def test_labels_reach_the_network(base, generator):
     learned = af.learn_posterior(
         base, [(torch.ones(1), 1)] * 8, steps=2, batch_size=4, generator=generator
     )
-    noise, state = torch.randn(4, 2, 1, generator=generator), torch.ones(4, 1)
-    drawn = learned.posterior_flow(noise, state, 0.5, torch.tensor([0, 1, 0, 1]))
-    assert drawn.shape == (4, 2, 1)
+    noise, state = torch.randn(1, 2, 1, generator=generator), torch.ones(4, 1)
+    labels = torch.tensor([0, 1, 0, 1])
+    drawn = learned.posterior_flow(noise.expand(4, 2, 1), state, 0.5, labels)
+    torch.testing.assert_close(drawn[:2], drawn[2:])
+    assert not torch.isclose(drawn[0], drawn[1]).any()
 
 
 def test_dropout_takes_labels_and_leaves_times_and_states(base, generator):

@@ -54,7 +54,7 @@ def test_every_part_reports_under_its_name(generator):
     assert abs(found["energy_distance"].value) < 5 * found["energy_distance"].standard_error
 
 
-def test_a_tensor_serves_as_the_reference_and_finds_the_tilt(generator):
+def test_a_tensor_serves_as_the_reference_and_the_tilt_is_far_from_the_base(generator):
     target, reward = ring(), ring_reward()
     base, tilted = target.sample(400, generator=generator), target.tilted(reward, 1.0)
     steered = tilted.sample(400, generator=generator)
@@ -88,6 +88,7 @@ def test_batches_change_nothing_and_carry_each_sample_its_condition():
         assert condition.shape == endpoint.shape[:1]
         return condition
 
+    results = []
     for batch_size in (2, 7, 100):
         found = af.evaluate(
             samples,
@@ -100,6 +101,8 @@ def test_batches_change_nothing_and_carry_each_sample_its_condition():
         assert found["reward"].value == 3.0
         expected = sum(2 * c * c / 2 for c in range(7)) / 7
         assert found["sliced_w2"].value ** 2 == pytest.approx(expected, rel=0.3)
+        results.append(found)
+    assert results[0] == results[1] == results[2]
 
 
 def test_features_add_a_frechet_distance(generator):

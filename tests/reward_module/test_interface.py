@@ -327,8 +327,10 @@ def test_the_networks_of_a_reward_are_its_own_and_stay_in_evaluation_mode():
 
 
 def test_a_reward_can_be_copied():
-    copied = copy.deepcopy(Reward(nn.Linear(2, 1), "line", differentiable=True))
-    assert copied.name == "line" and copied(STATES).shape == (3,)
+    line = Reward(nn.Linear(2, 1), "line", differentiable=True)
+    copied = copy.deepcopy(line)
+    assert copied.name == "line" and copied.differentiable
+    assert torch.equal(copied(STATES), line(STATES)) and copied.function is not line.function
 
 
 def test_a_tensordict_gets_the_rewards_of_its_endpoints():

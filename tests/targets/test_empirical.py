@@ -218,6 +218,14 @@ def test_a_data_set_of_draws_has_another_target_s_samples_and_rewards():
     assert torch.equal(target.data, of.sample(100, generator=torch.Generator().manual_seed(3)))
     assert target.decode(target.data) is target.data
 
+    class Decoding(GaussianMixture):
+        def decode(self, x):
+            return 10 * x
+
+    decoding = Decoding(of.weights, of.means, of.covariances)
+    rewards = Empirical.of_draws(decoding, 100, seed=3).rewards(lambda x: x[:, 0])
+    assert torch.equal(rewards, 10 * target.data[:, 0])
+
 
 def test_posterior_draws_are_rows_with_their_posterior_weights(target, generator):
     n = 20_000

@@ -18,6 +18,7 @@ from tensordict import TensorDict
 import alignflow as af
 from alignflow.pipeline import method_keys
 from alignflow.steering import METHODS
+from alignflow.steering.noise_ascent import NoiseAscent
 from alignflow.steering.registry import build_transition
 from alignflow.targets.gaussian_mixture import GaussianMixture
 from alignflow.targets.rewards import Linear, Quadratic
@@ -320,7 +321,7 @@ def test_a_step_without_noise_is_the_bases_own_where_moves_are_weighed(weighed):
     assert corrected == ([False, False, True, False] if weighed else [True] * 4)
 
 
-def test_search_and_reno_climb_beyond_the_best_of_the_base_at_equal_cost():
+def test_search_and_reno_find_higher_rewards_than_the_best_of_the_base():
     """32 samples of each in three dimensions, where eight samples of the base say little."""
     policy, reward = gaussian(3), slope(3)
     best = steered(policy, reward, 32, method="best_of_n", particles=8)["reward"].mean()
@@ -330,12 +331,22 @@ def test_search_and_reno_climb_beyond_the_best_of_the_base_at_equal_cost():
     assert reno["reward"].mean() > best
 
 
-def test_reno_keeps_the_noise_on_its_shell_and_the_best_of_it():
-    """Without a reward the norm's own density is climbed, to |x|^2 = d - 1."""
+def test_reno_returns_the_best_noise_that_it_has_seen():
     options = {"method": "reno", "strength": 0.0, "steps": 1, "regularization": 1.0}
     out = steered(gaussian(5), slope(5), 6, iterations=400, clip=10.0, step_size=0.05, **options)
     rewards = noise(6, 5).sum(1)
     assert (out["reward"] >= rewards - 1e-12).all()
+
+
+def test_without_a_reward_reno_moves_the_noise_to_its_most_likely_norm():
+    """Ascent on the log-density of the norm alone, (d-1) log|x| - |x|^2 / 2, to |x|^2 = d - 1."""
+    ascent = NoiseAscent(iterations=400, step_size=0.05, clip=10.0, regularization=1.0)
+    state = noise(6, 5)
+    rows = {"value_gradient": torch.zeros_like(state), "endpoint_reward": torch.zeros(6, 1)}
+    rows = TensorDict({"state": state, **rows}, [6])
+    for _ in range(400):
+        rows = ascent(rows)
+    torch.testing.assert_close(rows["state"].square().sum(1), torch.full((6,), 4.0).double())
 
 
 def test_every_method_has_a_line_and_a_config_with_its_numbers():
@@ -348,9 +359,9 @@ def test_every_method_has_a_line_and_a_config_with_its_numbers():
         assert text.startswith(f"# {af.steer.methods()[name]}\n")
         config = yaml.safe_load(text)
         assert config == {"method": name}
-        # what a run makes of it: every number of the method
+        # what a run makes of it: every number of the method; the strength stands once, above it
         defaults = {name: option.default for name, option in af.steer.options(name).items()}
         completed = method_keys.completed("steerer", OmegaConf.create(config))
-        assert completed == {"method": name, "strength": 1.0, "steps": 8, **defaults}
+        assert completed == {"method": name, "steps": 8, **defaults}
         steerer = af.steer(gaussian(), slope(), **completed)
         assert str(steerer).startswith(f"{name}: ") and steerer.mermaid().startswith("flowchart")
