@@ -1,4 +1,4 @@
-"""Why adjoint matching learns slowly between modes: how far the norms of its adjoints spread.
+"""Why adjoint matching learns slowly between modes: the tails of the norms of its adjoints.
 
     python scripts/bench/adjoint_tails.py [--paths 65536]
 
@@ -61,13 +61,13 @@ def adjoints(base, tilt, reward, generator: torch.Generator) -> list[Seen]:
     return [seen(step) for step in backward_steps(base, path, adjoint)]
 
 
-def share_of_most(values: Tensor) -> float:
+def fraction_of_most(values: Tensor) -> float:
     """Of a sum of positive values, what the largest hundredth of them carry."""
     most = values.topk(len(values) // 100).values
     return (most.sum() / values.sum()).item()
 
 
-def spread(base, reward, paths: int) -> str:
+def tails(base, reward, paths: int) -> str:
     generator = torch.Generator().manual_seed(0)
     base = base.double()
     tilt = base.tilted(reward, 1.0).double()
@@ -79,10 +79,10 @@ def spread(base, reward, paths: int) -> str:
     for k in range(BINS):
         here = (time >= k / BINS) & (time < (k + 1) / BINS)
         numbers = [norm[here].median(), norm[here].mean(), norm[here].max()]
-        shares = [share_of_most(norm[here]), share_of_most(norm[here].square())]
-        shares.append((along[here].sum() / control[here].sum()).item())
+        fractions = [fraction_of_most(norm[here]), fraction_of_most(norm[here].square())]
+        fractions.append((along[here].sum() / control[here].sum()).item())
         rows.append([f"{k / BINS:.1f} to {(k + 1) / BINS:.1f}", *(f"{x:.3g}" for x in numbers),
-                     *(f"{x:.0%}" for x in shares)])  # fmt: skip
+                     *(f"{x:.0%}" for x in fractions)])  # fmt: skip
     most = "1 % of paths carry of the"
     head = ["time", "median", "mean", "largest", f"{most} mean", f"{most} square"]
     return table([*head, "control shown"], rows)
@@ -106,7 +106,7 @@ def main() -> None:
         "of these adjoints has: what is missing from 100% is on paths rarer than these, or lost to "
         "the length of the steps, and cannot be learned from as many."
     )
-    parts = (f"## {name}\n\n{spread(*case, paths)}" for name, case in cases.items())
+    parts = (f"## {name}\n\n{tails(*case, paths)}" for name, case in cases.items())
     write_page("adjoint_tails", "How far the adjoints of adjoint matching spread", about, *parts)
 
 

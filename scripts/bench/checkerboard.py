@@ -3,10 +3,10 @@
     python scripts/bench/checkerboard.py [--steps 6000]
 
 The published numbers are those of "How to build a consistency model" (2505.18825, table 1), read
-from a 50 x 50 histogram whose cells take the law's density at their center. On a board of 4 x 4
-squares such a cell may straddle two squares, so that perfect samples score 0.065 nats and not 0; a
+from a 50 x 50 histogram whose cells take the density at their center. On a board of 4 x 4 squares
+such a cell may straddle two squares, so that perfect samples score 0.065 nats and not 0; a
 histogram of 48 x 48 cells has no such cell. Both readings are given, each with the score of perfect
-samples. A run that was cut goes on where it was: trainings are kept under outputs/checkerboard.
+samples. A run that was cut goes on where it was: trainings are stored under outputs/checkerboard.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def train(loss: str, steps: int, batch: int, folder: Path) -> tuple[FlowMapPolic
 
 
 def divergences(samples: torch.Tensor) -> list[str]:
-    return [f"{histogram_kl(samples, law, BOARD.extent).value:.3f}" for law in READINGS.values()]
+    return [f"{histogram_kl(samples, mass, BOARD.extent).value:.3f}" for mass in READINGS.values()]
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def main() -> None:
     write_page(
         "checkerboard",
         "The checkerboard, four losses",
-        f"KL(law || histogram) of {SAMPLES:,} samples in nats, cells without a sample counted as "
+        f"KL(board || histogram) of {SAMPLES:,} samples in nats, cells without a sample counted as "
         f"half a sample, by steps. MLP 256 x 4, {arguments.steps:,} steps of batch "
         f"{arguments.batch:,}, average of weights 0.999; the last weights, none picked; "
         "ESD with the teacher's velocity stopped and not the whole advection, which diverged. The "

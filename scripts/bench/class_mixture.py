@@ -2,12 +2,12 @@
 
     python scripts/bench/class_mixture.py [--samples 2000] [--steps 1800]
 
-The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's own share
-of class i, so that the tilt has shares w. These shares depend on how the base is sampled, so each
-method has those of its own way. Classes are counted by that classifier, and by the judge: another
-network, trained on other images. The exact tilt is the base's own samples, reweighted. What `tilt`
+The reward is log sum_i (w_i / b_i) p(y_i | x) by the shipped classifier, b_i the base's fraction
+of class i, so that the tilt has fractions w. They depend on how the base is sampled, so each method
+has those of its way. Classes are counted by that classifier, and by the judge: another
+network, trained on other images. The exact tilt is the base's samples, reweighted. What `tilt`
 misses is mended in further rounds, each with b_i counted on what the last one made. Sampled in
-bfloat16 where the processor has it. Samples and the tuned model are kept under
+bfloat16 where the processor has it. Samples and the tuned model are stored under
 outputs/class_mixture, so a run that was cut goes on where it was; delete the folder after a change
 of the model.
 
@@ -33,13 +33,13 @@ from alignflow.rewards.classifier import load_classifier
 
 WANTED = torch.tensor([0, 1, 0, 1, 0, 2, 0, 2, 0, 4], dtype=torch.float64) / 10
 BASE = 4000
-LEVELS = 4
+STAGES = 4
 ROUNDS = 3
 AGAIN = 0.5  # steps of a further round, over those of the first
 BATCH = 100
 APART = 10**6  # what is judged starts from other noise than what b_i is counted on
 STEPS = 8  # of steering
-KEPT = Path("outputs/class_mixture")
+FOLDER = Path("outputs/class_mixture")
 EXACT = "exact tilt (4 jumps, reweighted)"
 MFM_GF = {"posterior": {"name": "glass", "inner_steps": 2}, "draws": 8}
 PARTICLES = 16
@@ -53,9 +53,9 @@ WEIGHED = {
 }
 
 
-def kept(name: str, n: int, draw, batch: int = BATCH, seed: int = 0) -> dict[str, Tensor]:
-    """n rows of each of the tensors of `draw(n, generator)`, in batches that are kept."""
-    folder, parts = KEPT / name.replace(" ", "_"), []
+def stored(name: str, n: int, draw, batch: int = BATCH, seed: int = 0) -> dict[str, Tensor]:
+    """n rows of each of the tensors of `draw(n, generator)`, in batches that are stored."""
+    folder, parts = FOLDER / name.replace(" ", "_"), []
     for start in track(range(0, n, batch), name):
         size = min(batch, n - start)
         file = folder / f"{start}-{start + size}"
@@ -73,7 +73,7 @@ def sampled(policy, name: str, n: int, steps: int, seed: int = 0) -> Tensor:
     def draw(n: int, generator: torch.Generator) -> dict[str, Tensor]:
         return {"state": policy.sample(n, steps, generator=generator)}
 
-    return kept(name, n, draw, seed=seed)["state"]
+    return stored(name, n, draw, seed=seed)["state"]
 
 
 def walked(policy, transition: str) -> Tensor:
@@ -82,7 +82,7 @@ def walked(policy, transition: str) -> Tensor:
         policy, Brightness(), "custom", strength=0.0, steps=STEPS, transition=transition
     )
     name = f"base {transition}"
-    return kept(name, BASE, lambda n, g: {"state": walk.sample(n, generator=g)["state"]})["state"]
+    return stored(name, BASE, lambda n, g: {"state": walk.sample(n, generator=g)["state"]})["state"]
 
 
 def steered(steerer, name: str, systems: int, batch: int, seed: int = 0) -> dict[str, Tensor]:
@@ -92,11 +92,11 @@ def steered(steerer, name: str, systems: int, batch: int, seed: int = 0) -> dict
         particles = steerer.sample(n, generator=generator)["particles"]
         return {key: particles[key].flatten(0, 1) for key in ("state", "log_weight")}
 
-    return kept(name, systems, draw, batch, seed)
+    return stored(name, systems, draw, batch, seed)
 
 
 class Counted:
-    """Shares of the classes among samples, each with a weight, as a network sees them.
+    """Fractions of the classes among samples, each with a weight, as a network sees them.
 
     Args:
         network: A classifier of images.
@@ -113,9 +113,9 @@ class Counted:
         log_weight = torch.zeros(len(states)) if log_weight is None else log_weight
         weight = log_weight.double().softmax(0)[:, None]
         one_hot = F.one_hot(self.classes, 10).double()
-        self.shares = (weight * one_hot).sum(0)
+        self.fractions = (weight * one_hot).sum(0)
         # of their distance from the true ones, what chance alone would make
-        apart = (weight * (one_hot - self.shares)).unflatten(0, (-1, together)).sum(1)
+        apart = (weight * (one_hot - self.fractions)).unflatten(0, (-1, together)).sum(1)
         self.noise = apart.square().sum().sqrt().item()
 
 
@@ -134,13 +134,13 @@ def tilted(policy, reward, steps: int, stages: int, name: str):
         refresh_every=steps,
         candidate_steps=4,
         precision=fastest(),
-        folder=KEPT / name.replace(" ", "_"),
+        folder=FOLDER / name.replace(" ", "_"),
     )
 
 
 def rounds(policy, network, reward, steps: int) -> list:
     """What each round of tuning made."""
-    models = [tilted(policy, reward, steps, LEVELS, "round 1")]
+    models = [tilted(policy, reward, steps, STAGES, "round 1")]
     while len(models) < ROUNDS:
         last, name = models[-1], f"round {len(models) + 1}"
         counted = wanted_of(policy, network, sampled(last, f"counted for {name}", BASE, 4))
@@ -158,13 +158,13 @@ def main() -> None:
     n = options.samples
     policy, networks = af.load("digits"), (load_classifier("digits"), load_judge("digits"))
 
-    laws = {
+    bases = {
         "4 jumps": sampled(policy, "base", BASE, 4),
         f"{STEPS} Euler steps": walked(policy, "euler"),
         f"{STEPS} anchored steps": walked(policy, "anchored"),
     }
-    jumps, euler, anchored = (wanted_of(policy, networks[0], states) for states in laws.values())
-    base = laws["4 jumps"]
+    jumps, euler, anchored = (wanted_of(policy, networks[0], states) for states in bases.values())
+    base = bases["4 jumps"]
     with torch.no_grad():
         parts = [jumps.score(part, decode=policy.decode) for part in base.split(500)]
     models = rounds(policy, networks[0], jumps, options.steps)
@@ -173,7 +173,9 @@ def main() -> None:
     single = steered(alone, "mfm_gf", n, BATCH, APART)
     # in other batches than the base, and so on other noise
     many = steered(weighed, "mfm_gf weighed", 4 * n // PARTICLES, 4)
-    found: dict[str, tuple[Any, ...]] = {f"base, {name}": (law,) for name, law in laws.items()}
+    found: dict[str, tuple[Any, ...]] = {
+        f"base, {name}": (states,) for name, states in bases.items()
+    }
     found[EXACT] = (base, torch.cat(parts))
     for k, model in enumerate(models, 1):
         for steps, shown in ((1, "1 step"), (4, "4 steps")):
@@ -201,10 +203,10 @@ def main() -> None:
 def described(n: int, steps: int, alone: int, weighed: int, agreed: float) -> str:
     """What the page is about; alone and weighed are forwards of a sample and of a particle."""
     return (
-        f"Shares of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
-        "log sum_i (w_i / b_i) p(y_i | x), b_i the share of class i among samples of the base that "
-        "are drawn as the method draws, by the classifier that is the reward; strength 1. `tilt`: "
-        f"{steps:,} steps of batch 64 in {LEVELS} annealing stages; a further round is "
+        f"Fractions of the ten classes among {n:,} samples (of the bases {BASE:,}). Reward "
+        "log sum_i (w_i / b_i) p(y_i | x), b_i the fraction of class i among samples of the base "
+        "that are drawn as the method draws, by the classifier that is the reward; strength 1. "
+        f"`tilt`: {steps:,} steps of batch 64 in {STAGES} annealing stages; a further round is "
         f"{round(AGAIN * steps):,} in one, with b_i of {BASE:,} samples of the last round. "
         f"`mfm_gf`: {MFM_GF['draws']} draws by GLASS in {MFM_GF['posterior']['inner_steps']} Heun "
         f"steps, {STEPS} Euler steps, {alone:,} forwards a sample. With particles the "
@@ -216,18 +218,18 @@ def described(n: int, steps: int, alone: int, weighed: int, agreed: float) -> st
 
 
 def wanted_of(policy, network, states: Tensor) -> ClassMixture:
-    """The reward whose tilt has the wanted shares, of a law that these are samples of."""
+    """The reward whose tilt has the wanted fractions, of what these are samples of."""
     # a class that none of the samples shows is rarer than one in as many
-    shares = Counted(network, policy, states).shares.clamp_min(1 / len(states))
-    return ClassMixture((WANTED / shares).tolist())
+    fractions = Counted(network, policy, states).fractions.clamp_min(1 / len(states))
+    return ClassMixture((WANTED / fractions).tolist())
 
 
 def histograms(found: dict[str, Counted]) -> str:
-    exact = found[EXACT].shares
-    rows = [["wanted", *(f"{share:.3f}" for share in WANTED), "", "", ""]]
+    exact = found[EXACT].fractions
+    rows = [["wanted", *(f"{fraction:.3f}" for fraction in WANTED), "", "", ""]]
     for name, counted in found.items():
-        distances = [(counted.shares - other).norm().item() for other in (WANTED, exact)]
-        numbers = [*counted.shares.tolist(), *distances, counted.noise]
+        distances = [(counted.fractions - other).norm().item() for other in (WANTED, exact)]
+        numbers = [*counted.fractions.tolist(), *distances, counted.noise]
         rows.append([name, *(f"{number:.3f}" for number in numbers)])
     return table(["", *range(10), "L2 to wanted", "L2 to the exact tilt", "noise alone"], rows)
 

@@ -82,7 +82,7 @@ def main() -> None:
     data = pixels / 127.5 - 1
     about = (
         f"The denoiser over {ROWS:,} rows of {WIDTH} floats. Calls alternate in one process; a "
-        "ratio is of one round, and its inverse is the share of the products' rate. "
+        "ratio is of one round, and its inverse is the fraction of the products' rate. "
         "On a busy machine the milliseconds mean little, the ratios hold. "
         f"Time is {EARLY} where float32 holds the posterior, {LATE} where float64 has to."
     )

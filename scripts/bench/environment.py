@@ -1,4 +1,4 @@
-"""Episodes of the denoising environment with its own actor, against a plain loop of the same math.
+"""Episodes of the denoising environment with its actor, against a plain loop of the same math.
 
     python scripts/bench/environment.py [--threads 1]
 
@@ -40,11 +40,11 @@ def by_hand(policy: FlowMap, reward: Reward, batch: int):
         for k in range(STEPS):
             s, t = k / STEPS, (k + 1) / STEPS
             velocity = policy.velocity(x, s)
-            spread = ((1 - s) ** 2 - (s / t * (1 - t)) ** 2) ** 0.5 * (1 - t) / (1 - s)
-            rest = max((1 - t) ** 2 - spread**2, 0.0) ** 0.5
+            std = ((1 - s) ** 2 - (s / t * (1 - t)) ** 2) ** 0.5 * (1 - t) / (1 - s)
+            rest = max((1 - t) ** 2 - std**2, 0.0) ** 0.5
             mean = t * (x + (1 - s) * velocity) + rest * (x - s * velocity)
             noise = torch.randn_like(x)
-            x = mean + spread * noise
+            x = mean + std * noise
             if not torch.isfinite(x).all():
                 raise ValueError("an action holds NaN or infinity")
             log_prob = -noise.flatten(1).square().sum(1) / 2
@@ -82,7 +82,7 @@ class Idle(EnvBase):
 
 
 class Guess(nn.Module):
-    """A mean and a spread from one call of the network."""
+    """A mean and a standard deviation from one call of the network."""
 
     def __init__(self, policy: FlowMap):
         super().__init__()

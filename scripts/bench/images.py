@@ -4,7 +4,7 @@
     python scripts/bench/images.py digits
     python scripts/bench/images.py glyphs
 
-Sampled in bfloat16, as the models were trained. Samples are kept under outputs/images, so a run
+Sampled in bfloat16, as the models were trained. Samples are stored under outputs/images, so a run
 that was cut goes on where it was; delete the folder after a change of the models.
 """
 
@@ -33,15 +33,15 @@ STEPS = (1, 2, 4, 8)
 EVALUATIONS = 64  # of the ODE that stands for the flow itself
 GUIDANCE = 1.25
 CURVE = (4, 8, 16, 32, 64)  # evaluations of the ODE on the way to the map's Frechet distance
-KEPT = Path("outputs/images")
+FOLDER = Path("outputs/images")
 SHOWN = 64
 ABOUT_FACES = """\
 {n:,} samples, read by the judge. An attribute's column is the total
 variation of its rate to that of {real:,} real portraits, read by the same judge; standard errors
-{deviation}. The ratio of Frechet distances in the judge's features is to that of two halves of real
+{std}. The ratio of Frechet distances in the judge's features is to that of two halves of real
 portraits, which falls with their size while the model's does not, so it is given at several sizes
-({halves}). Novel: share of 2,000 samples with no identical portrait among the {known:,} it learned
-from, every pixel rounded to the nearest of their {colors:,} colors."""
+({halves}). Novel: fraction of 2,000 samples with no identical portrait among the {known:,} it
+learned from, every pixel rounded to the nearest of their {colors:,} colors."""
 
 
 def by_map(policy: FlowMap, steps: int, guidance: float = 1.0) -> Callable[..., Tensor]:
@@ -66,7 +66,7 @@ def by_ode(policy: FlowMap, evaluations: int) -> Callable[..., Tensor]:
 @torch.no_grad()
 def drawn(name: str, draw: Callable[..., Tensor], n: int, classes: int = 0) -> Tensor:
     """n samples as bytes (n, C, H, W); the same noise and conditions whatever draws them."""
-    file = KEPT / f"{name}-{n}.pt"
+    file = FOLDER / f"{name}-{n}.pt"
     if file.exists():
         return torch.load(file, weights_only=True)
     generator = torch.Generator().manual_seed(1)
@@ -77,7 +77,7 @@ def drawn(name: str, draw: Callable[..., Tensor], n: int, classes: int = 0) -> T
         with autocast(fastest()):
             states = draw(size, condition, generator)
         parts.append(((states.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8))
-    KEPT.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     torch.save(torch.cat(parts), file)
     return torch.cat(parts)
 
@@ -143,7 +143,7 @@ def faces(n: int, curve: int) -> list[str]:
         ABOUT_FACES.format(
             n=n,
             real=2 * n,
-            deviation=" ".join(f"{(r * (1 - r) * 1.5 / n).sqrt():.4f}" for r in rates),
+            std=" ".join(f"{(r * (1 - r) * 1.5 / n).sqrt():.4f}" for r in rates),
             halves=", ".join(f"{m:,}: {halves[m]:.4f}" for m in sizes),
             known=len(training),
             colors=len(palette),
@@ -167,8 +167,8 @@ def equal_quality(policy: FlowMap, judge, real: Tensor, n: int) -> list[str]:
     needed = f"more than {CURVE[-1]}"
     for (low, worse), (high, better) in pairwise(curve.items()):
         if worse >= jumps >= better:
-            share = math.log(worse / jumps) / math.log(worse / better)
-            evaluations = low * (high / low) ** share
+            fraction = math.log(worse / jumps) / math.log(worse / better)
+            evaluations = low * (high / low) ** fraction
             needed = f"{evaluations:.1f} (between the two, in logarithms)"
             break
     return [
@@ -183,7 +183,7 @@ def equal_quality(policy: FlowMap, judge, real: Tensor, n: int) -> list[str]:
 
 
 def classes(name: str, real, n: int) -> list[str]:
-    """Share of samples that the judge takes for the class they were asked to be."""
+    """Fraction of samples that the judge takes for the class they were asked to be."""
     policy, judge = af.load(name), load_judge(name)
     count = len(judge.labels)
     wanted = torch.arange(n) % count
@@ -202,15 +202,15 @@ def classes(name: str, real, n: int) -> list[str]:
         shown[title] = pixels[:SHOWN].float() / 255
     save_picture(DOCS / f"{name}.png", shown, zoom=1)
     return [
-        f"{n:,} samples, equally many of each class; the share that the judge takes for the class "
-        "that was asked for" + (", and that Tesseract reads as it." if read else "."),
+        f"{n:,} samples, equally many of each class; the fraction that the judge takes for the "
+        "class that was asked for" + (", and that Tesseract reads as it." if read else "."),
         table(["", "judge", *(["Tesseract"] if read else [])], rows),
         f"![real, {', '.join(draws)}]({name}.png)",
     ]
 
 
 def _tesseract(pixels: Tensor, wanted: Tensor, n: int = 1080) -> str:
-    """Share of the first n, 30 of each character, that Tesseract reads right."""
+    """Fraction of the first n, 30 of each character, that Tesseract reads right."""
     texts = tesseract_read(pixels[:n].float() / 255)
     right = [text == CHARACTERS[k] for text, k in zip(texts, wanted[:n].tolist(), strict=True)]
     return f"{sum(right) / len(right):.1%} of {len(right):,}"

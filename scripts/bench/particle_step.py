@@ -20,7 +20,7 @@ from alignflow.likelihood import divergence
 from alignflow.policies import EGNN, FlowMapPolicy
 from alignflow.targets import CLUSTERS, build_cluster
 
-LEVELS = 8  # that LJ-13 takes
+STAGES = 8  # that LJ-13 takes
 
 
 def least(work: Callable[[], object], repeats: int) -> float:
@@ -45,9 +45,9 @@ def row(name: str, batch: int, repeats: int) -> list[str]:
 
     with torch.no_grad():
         forward = least(lambda: policy.velocity(x, 0.5), repeats)
-        spread = least(lambda: divergence(policy.velocity, x, times), 1)
+        pushing = least(lambda: divergence(policy.velocity, x, times), 1)
     energy = least(lambda: torch.autograd.grad(cluster(clusters).sum(), clusters), repeats)
-    measured = (energy, forward, least(step, repeats), spread)
+    measured = (energy, forward, least(step, repeats), pushing)
     pairs = cluster.particles * (cluster.particles - 1) // 2
     return [name, str(x[0].numel()), str(pairs), *(f"{1000 * m / batch:.0f}" for m in measured)]
 
@@ -60,22 +60,22 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = [row(name, options.batch, options.repeats) for name in CLUSTERS]
-    head = ["", "numbers", "pairs", "energy and slope", "forward", "training step (PSD)"]
+    head = ["", "numbers", "pairs", "energy and gradient", "forward", "training step (PSD)"]
     about = (
         f"Microseconds a cluster, at batch {options.batch}. The network is the one of the "
         "experiments (width 64, 3 layers). A training step is three quarters flow matching and one "
         "quarter PSD."
     )
-    forward, step, spread = (float(rows[-1][column]) / 1e6 for column in (4, 5, 6))
+    forward, step, pushing = (float(rows[-1][column]) / 1e6 for column in (4, 5, 6))
     config = pipeline.compose("experiment=lj13")
     tuning, batch = config.finetuner, config.training.batch_size
-    steps = config.training.steps + tuning.steps + LEVELS * tuning.recentering
+    steps = config.training.steps + tuning.steps + STAGES * tuning.recentering
     plan = (
-        f"LJ-55 run as `experiment=lj13` is ({steps:,} steps of batch {batch}; in each of {LEVELS} "
-        "levels, as many as that takes, 8,192 candidates and 8,192 samples to learn again, in 8 "
+        f"LJ-55 run as `experiment=lj13` is ({steps:,} steps of batch {batch}; in each of {STAGES} "
+        "stages, as many as that takes, 8,192 candidates and 8,192 samples to learn again, in 8 "
         f"jumps) would take {steps * batch * step / 3600:.0f} h of training and "
-        f"{LEVELS * 2 * 8192 * 8 * forward / 3600:.1f} h of drawing, exact weights of 300 samples, "
-        f"at a hundred evaluations each, {300 * 100 * spread / 3600:.0f} h more: there the "
+        f"{STAGES * 2 * 8192 * 8 * forward / 3600:.1f} h of drawing, exact weights of 300 samples, "
+        f"at a hundred evaluations each, {300 * 100 * pushing / 3600:.0f} h more: there the "
         "divergence takes random probes."
     )
     write_page(

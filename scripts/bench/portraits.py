@@ -1,4 +1,4 @@
-"""Portraits drawn in batches and kept, and what best-of-N would make of the base's."""
+"""Portraits drawn in batches and stored, and what best-of-N would make of the base's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +17,10 @@ BATCH = 64
 
 
 def sampled(folder: Path, name: str, draw: Callable, n: int) -> TensorDict:
-    """n samples of `draw(n, generator)` and their cost, a batch at a time, or those kept.
+    """n samples of `draw(n, generator)` and their cost, a batch at a time, or those stored.
 
     Args:
-        folder: Where they are kept.
+        folder: Where they are stored.
         name: Of the method, with whatever tells it from another.
         draw: Gives a TensorDict of `state`, `reward` and the counts, as `Steerer.sample` does.
         n: How many.

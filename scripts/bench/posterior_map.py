@@ -4,7 +4,7 @@
 
 The network is asked through an `InnerLook` or, as its baseline, is given the inner state as its
 input with the context beside it. GLASS by the pretrained map and exact draws stand beside them.
-Trained models are kept under outputs/posterior_map, so a run that was cut goes on where it was;
+Trained models are stored under outputs/posterior_map, so a run that was cut goes on where it was;
 delete the folder after a change of what trains them.
 """
 
@@ -26,7 +26,7 @@ from alignflow.posteriors import GLASSPosterior
 from alignflow.targets import GaussianMixture
 from alignflow.targets.gaussians import Gaussians
 
-KEPT = Path("outputs/posterior_map")
+FOLDER = Path("outputs/posterior_map")
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 STATES, DRAWS = 32, 2048
 GLASS_STEPS, SOLVER = 8, "heun"
@@ -56,7 +56,7 @@ def mixture() -> tuple[FlowMapPolicy, GaussianMixture]:
     target = af.targets.mixture(dimension=8)
     torch.manual_seed(0)
     policy = FlowMapPolicy(MLP(8, scale=3.0), (8,))
-    folder = KEPT / "mixture"
+    folder = FOLDER / "mixture"
     return af.pretrain(policy, target, steps=6000, folder=folder, generator=seeded(0)), target
 
 
@@ -73,29 +73,29 @@ def trained(base: FlowMapPolicy, target: Any, name: str, kind: str, steps: int) 
     if steps == 0:
         rows = target.sample(10_000, generator=seeded(0))
         return policy.with_context(rows.std().item()).eval()
-    folder = KEPT / f"{name}-{kind}-{steps}".replace(" ", "_")
+    folder = FOLDER / f"{name}-{kind}-{steps}".replace(" ", "_")
     return af.learn_posterior(
         policy, target, steps=steps, batch_size=BATCH, generator=seeded(0), folder=folder
     )
 
 
-def moments(law: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
+def moments(exact_posterior: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, variance and third central moment of each coordinate, (N, D)."""
-    weight = law.weights[..., None]
-    mean = (weight * law.means).sum(1)
-    offset = law.means - mean[:, None]
-    own = law.covariances.diagonal(dim1=-2, dim2=-1)
-    second = (weight * (own + offset.square())).sum(1)
-    return mean, second, (weight * (offset**3 + 3 * offset * own)).sum(1)
+    weight = exact_posterior.weights[..., None]
+    mean = (weight * exact_posterior.means).sum(1)
+    offset = exact_posterior.means - mean[:, None]
+    within = exact_posterior.covariances.diagonal(dim1=-2, dim2=-1)
+    second = (weight * (within + offset.square())).sum(1)
+    return mean, second, (weight * (offset**3 + 3 * offset * within)).sum(1)
 
 
-def errors(draws: Tensor, exact: Tensor, law: Gaussians) -> list[float]:
+def errors(draws: Tensor, exact: Tensor, exact_posterior: Gaussians) -> list[float]:
     """Means over states: of the errors of three moments, and of the sliced W2 to exact draws.
 
-    Lengths are in the posterior's own deviation, the root of its mean variance over coordinates.
+    Lengths are in the posterior's standard deviation: the root of its mean variance.
     """
     draws = draws.double()
-    mean, variance, third = moments(law)
+    mean, variance, third = moments(exact_posterior)
     unit = variance.mean(1, keepdim=True).sqrt()
     found = draws.mean(1)
     offset = draws - found[:, None]
@@ -131,15 +131,15 @@ def measured(base: FlowMapPolicy, target: GaussianMixture, models: dict) -> list
     exact_target, rows = copy.deepcopy(target).double(), []
     for time in TIMES:
         state = states(target, time)
-        law = exact_target.posterior(state.double(), time)
-        exact = law.sample(DRAWS, seeded(4))
-        found = {"exact draws": law.sample(DRAWS, seeded(5))}
+        exact_posterior = exact_target.posterior(state.double(), time)
+        exact = exact_posterior.sample(DRAWS, seeded(4))
+        found = {"exact draws": exact_posterior.sample(DRAWS, seeded(5))}
         found[f"GLASS, {GLASS_FORWARDS} forwards"] = by_glass(base, state, time)
         noise = torch.randn(STATES, DRAWS, *base.event_shape, generator=seeded(3))
         for title, model in models.items():
             found[title] = model.posterior_flow(noise, state, time)
         for title, draws in found.items():
-            shown = [f"{error:.3f}" for error in errors(draws, exact, law)]
+            shown = [f"{error:.3f}" for error in errors(draws, exact, exact_posterior)]
             rows.append([f"{time:g}", title, *shown])
     return rows
 
@@ -164,9 +164,9 @@ def main() -> None:
     about = (
         f"Errors of {DRAWS:,} draws at each of {STATES} states of the path to data: of mean, "
         "variance and third central moment, a mean over coordinates and states, and the mean "
-        "sliced W2 to other exact draws; lengths in the posterior's own deviation. A draw of a "
-        f"stochastic map is one forward. Trained by `learn_posterior` in batches of {BATCH}, with "
-        "the pretrained map's GLASS as the teacher; untrained is what a map starts as."
+        "sliced W2 to other exact draws; lengths in the posterior's standard deviation. A draw of "
+        f"a stochastic map is one forward. Trained by `learn_posterior` in batches of {BATCH}, "
+        "with the pretrained map's GLASS as the teacher; untrained is what a map starts as."
     )
     sections = [section(name, options.steps) for name in TARGETS]
     write_page("posterior_map", "A stochastic flow map and the exact posterior", about, *sections)

@@ -5,8 +5,8 @@
 The reward is the log-probability of glasses, hat and beard together, which about one portrait in
 two thousand has. A method's mean reward is looked up among best-of-N's, for every N by order
 statistics of many samples of the base: what best-of-N pays for that reward, over what the method
-paid, is the ratio. Samples are kept under outputs/rare_reward, so a run that was cut goes on where
-it was; delete the folder after a change of a model.
+paid, is the ratio. Samples are stored under outputs/rare_reward, so a run that was cut goes on
+where it was; delete the folder after a change of a model.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from alignflow.metrics import mean
 from alignflow.rewards import AttributeLogProbability
 
 ATTRIBUTES = ("glasses", "hat", "beard")
-KEPT = Path("outputs/rare_reward")
+FOLDER = Path("outputs/rare_reward")
 BASE_STEPS = (1, 4)
 TOP = 0.1  # largest N that is looked up, as a fraction of the base's samples
 MAP = "avatars_posterior"
@@ -78,18 +78,20 @@ def main() -> None:
     for steps in BASE_STEPS:
         plain = af.steer(models["avatars"], reward, "importance", steps=steps, particles=1)
         draw = lambda n, generator, plain=plain: plain.sample(n, generator=generator)  # noqa: E731
-        base = bases[steps] = sampled(KEPT, f"base {steps}", draw, options.base)
+        base = bases[steps] = sampled(FOLDER, f"base {steps}", draw, options.base)
         held = seen(models["avatars"], base, *ATTRIBUTES)
         for n in (1, 10, 100, 1000):
-            worth, rate = best_of(n, base["reward"], base["reward"], held)
+            found_mean, rate = best_of(n, base["reward"], base["reward"], held)
             name = f"best of {n:,}, {steps} steps each"
-            rows.append([name, "", "", f"{n * steps:,}", f"{worth:.2f}", f"{rate:.4f}", "", ""])
+            rows.append(
+                [name, "", "", f"{n * steps:,}", f"{found_mean:.2f}", f"{rate:.4f}", "", ""]
+            )
     for name, strength, steps in RUNS:
         method = dict(METHODS[name])
         model = models[method.pop("model")]
         steerer = af.steer(model, reward, strength=strength, steps=steps, **method)
         draw = lambda n, g, steerer=steerer: steerer.sample(n, generator=g)  # noqa: E731
-        found = sampled(KEPT, f"{name}, {strength:g}, {steps}", draw, options.samples)
+        found = sampled(FOLDER, f"{name}, {strength:g}, {steps}", draw, options.samples)
         rows.append(
             [name, f"{strength:g}", steps, forwards(found), shown(mean(found["reward"])),
              shown(mean(seen(model, found, *ATTRIBUTES))),

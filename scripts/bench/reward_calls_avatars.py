@@ -3,7 +3,7 @@
     python scripts/bench/reward_calls_avatars.py [--calls 1024 4096] [--steps 200] [--samples 1000]
 
 Policy gradient beside the tuners that score a pool once, and beside `direct`, which also has each
-reward's gradient. The exact tilt is the base's samples, reweighted. Every run is kept under
+reward's gradient. The exact tilt is the base's samples, reweighted. Every run is stored under
 outputs/reward_calls_avatars and goes on where it was cut, the base's samples under
 outputs/tuning_avatars; delete both folders after a change of the model.
 """
@@ -24,7 +24,7 @@ from alignflow.metrics import mean, reweighted_mean, sliced_wasserstein
 from alignflow.resampling import systematic
 from alignflow.rewards import AttributeLogProbability
 
-KEPT = Path("outputs/reward_calls_avatars")
+FOLDER = Path("outputs/reward_calls_avatars")
 STRENGTH = 1.0
 EPISODES, USES = 64, 3  # of a group, and batches that each group is used in
 PATH_STEPS = 8
@@ -87,7 +87,7 @@ def main() -> None:
     ]  # fmt: skip
     for calls in options.calls:
         for name, settings in tuners(calls, options.steps).items():
-            folder = KEPT / f"{name}-{calls}-{settings['steps']}"
+            folder = FOLDER / f"{name}-{calls}-{settings['steps']}"
             model, cost = tuned(policy, reward, STRENGTH, settings, folder)
             after = Judged(model, reward, samples(model, options.samples))
             rows.append(

@@ -5,7 +5,7 @@
 Two jobs on one network: steps of a solver with the reward's gradient taken back through all of them
 to the noise, and lookahead steering, whose gradient goes back through one jump in each step. Peers
 are timed where they are installed: torchdiffeq, and flow_matching, whose solver is built on it.
-torchcfm has no sampler of its own.
+torchcfm has no sampler.
 """
 
 import argparse

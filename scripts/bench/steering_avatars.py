@@ -5,7 +5,7 @@
 The exact tilt's numbers come from many samples of the base, weighted by e^{lambda r}. The same
 samples serve the methods that only choose among them: `importance` in groups of 8, and best-of-N at
 equal cost by order statistics. N is what a method's cost buys, a gradient through the network
-counted as two forwards. Sampled in bfloat16 where the processor has it. Samples are kept under
+counted as two forwards. Sampled in bfloat16 where the processor has it. Samples are stored under
 outputs/steering_avatars, so a run that was cut goes on where it was; delete the folder after a
 change of the model.
 """
@@ -27,7 +27,7 @@ from alignflow.steering import Method
 ATTRIBUTE = "glasses"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 STEPS = 8
-KEPT = Path("outputs/steering_avatars")
+FOLDER = Path("outputs/steering_avatars")
 METHODS = {
     "lookahead": {},
     "lookahead, step_size 1": {"step_size": 1.0},
@@ -82,14 +82,14 @@ def main() -> None:
     def steered(steerer):
         return lambda n, generator: steerer.sample(n, generator=generator)
 
-    base = judged(policy, sampled(KEPT, "base", steered(plain), arguments.base))
+    base = judged(policy, sampled(FOLDER, "base", steered(plain), arguments.base))
     sections = []
     for strength in STRENGTHS:
         found = {}
         for name, options in METHODS.items():
             method = cast(Method, name.partition(",")[0])
             steerer = af.steer(policy, reward, method, strength, STEPS, **options)
-            drawn = sampled(KEPT, f"{name}, {strength:g}", steered(steerer), arguments.samples)
+            drawn = sampled(FOLDER, f"{name}, {strength:g}", steered(steerer), arguments.samples)
             found[name] = judged(policy, drawn)
         found["importance, N=8"] = chosen_by_weight(base, strength)
         sections.append(section(base, found, strength))

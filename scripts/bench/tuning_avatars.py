@@ -4,7 +4,7 @@
 
 A page for each reward: what it gained, beside what the exact tilt would give (the base's samples,
 reweighted), what a judge that was never optimized sees, diversity, the distance to the base, and
-the cost. Every run is kept under outputs/tuning_avatars and goes on where it was cut; delete the
+the cost. Every run is stored under outputs/tuning_avatars and goes on where it was cut; delete the
 folder after a change of the model.
 """
 
@@ -27,7 +27,7 @@ from alignflow.policies import load_judge
 from alignflow.precision import autocast, fastest
 from alignflow.rewards import AttributeLogProbability, Color, Compressibility
 
-KEPT = Path("outputs/tuning_avatars")
+FOLDER = Path("outputs/tuning_avatars")
 STEPS = 4  # of samples
 BASE = 10_000
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
@@ -39,7 +39,7 @@ TUNERS: dict[str, dict[str, Any]] = {
     "weighted": {"method": "weighted", **POOL},
     "itm": {"method": "itm", **POOL},
     "tilt": {"method": "tilt", **POOL},
-    "etm, 4 levels": {"method": "etm", "annealing_stages": 4, **POOL},
+    "etm, 4 stages": {"method": "etm", "annealing_stages": 4, **POOL},
     "mfm, gradient_free": {"method": "mfm", "value": "gradient_free", **POOL, **LONG},
     "adjoint_matching": {"method": "adjoint_matching", **PATHS},
     "direct, path KL": {"method": "direct", **PATHS},
@@ -54,7 +54,7 @@ REWARDS = {
 
 
 def tuned(policy, reward, strength: float, settings: dict[str, Any], folder: Path):
-    """The policy tuned by settings of `finetune`, and what it cost, kept in a folder."""
+    """The policy tuned by settings of `finetune`, and what it cost, stored in a folder."""
     if (folder / "model").exists():
         return af.load(folder / "model"), json.loads((folder / "cost.json").read_text())
     meter, start = Meter(), time.perf_counter()
@@ -79,9 +79,9 @@ def samples(policy, n: int) -> Tensor:
 
 def kept_base(policy) -> Tensor:
     """Samples of the base, drawn once."""
-    file = KEPT / f"base-{BASE}.pt"
+    file = FOLDER / f"base-{BASE}.pt"
     if not file.exists():
-        KEPT.mkdir(parents=True, exist_ok=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
         torch.save(samples(policy, BASE), file)
     return torch.load(file)
 
@@ -113,7 +113,7 @@ def compared(reward, strength: float, policy, base: Tensor, options: argparse.Na
         if settings["method"] in GRADIENT and not reward.differentiable:
             continue
         settings = {"steps": options.steps, "batch_size": 32, **settings}
-        folder = KEPT / f"{reward.name}-{tuner}-{settings['steps']}".replace(" ", "_")
+        folder = FOLDER / f"{reward.name}-{tuner}-{settings['steps']}".replace(" ", "_")
         model, cost = tuned(policy, reward, strength, settings, folder)
         after = Judged(model, reward, samples(model, options.samples))
         generator = torch.Generator().manual_seed(0)

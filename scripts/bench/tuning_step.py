@@ -73,22 +73,22 @@ def by_hand(network: nn.Module, shape: tuple[int, ...], batch: int, kind: str):
 def tilt_loss(network: nn.Module, base: nn.Module, shape: tuple[int, ...]):
     with torch.no_grad():
         pool = torch.randn(POOL, *shape)
-        worth = pool.flatten(1).mean(1).softmax(0) * POOL
+        weight = pool.flatten(1).mean(1).softmax(0) * POOL
     moments = torch.zeros(2)
 
     def loss(batch: int):
-        rows = torch.multinomial(worth, batch, True)
+        rows = torch.multinomial(weight, batch, True)
         near = 3 * batch // 4
-        x1, w, t = pool[rows[:near]], _wide(worth[rows[:near]], shape), torch.rand(near)
+        x1, w, t = pool[rows[:near]], _wide(weight[rows[:near]], shape), torch.rand(near)
         x0 = torch.randn_like(x1)
         x, d = torch.lerp(x0, x1, _wide(t, shape)), x1 - x0
-        own = network(x, t, t)
+        velocity = network(x, t, t)
         with torch.no_grad():
             variate = (d - base(x, t, t)) / w
-            found = torch.stack([((d - own) * variate).mean(), variate.square().mean()])
+            found = torch.stack([((d - velocity) * variate).mean(), variate.square().mean()])
             moments.lerp_(found, 0.01)
-            target = d - torch.minimum(moments[0] / moments[1], 4 * worth.min()) * variate
-        regression = (own - target).square().mean()
+            target = d - torch.minimum(moments[0] / moments[1], 4 * weight.min()) * variate
+        regression = (velocity - target).square().mean()
         return 0.75 * regression + 0.25 * _semigroup(network, pool[rows[near:]])
 
     return loss
@@ -100,12 +100,12 @@ def direct_loss(network: nn.Module, shape: tuple[int, ...]):
         for k in range(JUMPS):
             s = torch.full((batch,), k / JUMPS)
             x = x + network(x, s, s + 1 / JUMPS) / JUMPS
-        gain = -x.flatten(1).mean(1).mean() / x[0].numel()
+        reward_loss = -x.flatten(1).mean(1).mean() / x[0].numel()
         x1, half = x.detach(), batch // 2
         t, x0 = torch.rand(half), torch.randn_like(x1[:half])
         path = torch.lerp(x0, x1[:half], _wide(t, shape))
         flow = (network(path, t, t) - (x1[:half] - x0)).square().mean()
-        return gain + 0.5 * flow + 0.5 * _semigroup(network, x1[half:])
+        return reward_loss + 0.5 * flow + 0.5 * _semigroup(network, x1[half:])
 
     return loss
 
@@ -116,11 +116,11 @@ def _semigroup(network: nn.Module, x1: torch.Tensor):
     s, t = torch.rand(2, len(x1)).sort(0).values
     x = torch.lerp(torch.randn_like(x1), x1, _wide(s, shape))
     with torch.no_grad():
-        share = torch.rand(len(x1))
-        u = torch.lerp(s, t, share)
+        fraction = torch.rand(len(x1))
+        u = torch.lerp(s, t, fraction)
         first = network(x, s, u)
         second = network(x + _wide(u - s, shape) * first, u, t)
-        teacher = torch.lerp(second, first, _wide(share, shape))
+        teacher = torch.lerp(second, first, _wide(fraction, shape))
     return (network(x, s, t) - teacher).square().mean()
 
 
@@ -153,7 +153,7 @@ def _megabytes(name: str) -> float:
 def memory_section(threads: int) -> str:
     """Checkpointing against none, in processes of their own."""
     rows, plain = [], None
-    for name, recompute in (("kept", "0"), ("recomputed", "1")):
+    for name, recompute in (("stored", "0"), ("recomputed", "1")):
         command = [sys.executable, __file__, "--threads", str(threads), "--memory", recompute]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         found = [float(word) for word in out.split()]

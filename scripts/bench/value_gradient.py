@@ -4,7 +4,7 @@
 
 Weighted Diamond renoises the state and weighs what a flow map makes of it; GLASS and the exact
 posterior stand beside it. Errors are those of grad V over states drawn from the path at one time,
-root mean square, as a share of the root mean square of grad V itself.
+root mean square, as a fraction of the root mean square of grad V itself.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from alignflow.posteriors import (
     StochasticMapPosterior,
 )
 from alignflow.targets import GaussianMixture, mixture, mixture_quadratic_reward
+from alignflow.tilt import Tilt
 from alignflow.values import Estimator, Gradient, GradientFree
 
 TIMES = (0.3, 0.6, 0.9)
@@ -65,7 +66,7 @@ def estimate(
 ) -> Tensor:
     """grad V_t at states (N, D) by one estimator, (N, D)."""
     posterior = make(target, draws)
-    value = kind(target, mixture_quadratic_reward(target), STRENGTH)
+    value = kind(target, Tilt(mixture_quadratic_reward(target), STRENGTH))
     batch = TensorDict(
         {
             "state": state.clone().requires_grad_(kind is Gradient),
@@ -123,10 +124,10 @@ def main() -> None:
     ]
     about = (
         "Where modes run into each other (means 1 apart) every estimator converges as a mean does. "
-        "Where they lie apart, what changes the share of a mode is the gradient of the flow map "
+        "Where they lie apart, what changes the weight of a mode is the gradient of the flow map "
         "across the thin seam between their basins: rare and huge, so that gradients through draws "
         "converge far slower than 1 / sqrt(draws), while gradient-free estimators, which compare "
-        "draws, do not notice. GLASS takes its four inner steps, whose own error of about 0.1 more "
+        "draws, do not notice. GLASS takes its four inner steps, whose error of about 0.1 more "
         "draws do not lower.\n\n"
         f"Mixtures of four Gaussians, quadratic reward, strength {STRENGTH:g}, {states} states. "
         f"Columns are draws; the slope is that of log error in log draws, -1/2 for a mean. "
