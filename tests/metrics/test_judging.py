@@ -171,7 +171,7 @@ PER_SAMPLE = {
 
 
 @pytest.mark.parametrize("condition", PER_SAMPLE.values(), ids=PER_SAMPLE)
-def test_each_chunk_gets_its_own_rows_of_one_condition_a_sample(condition):
+def test_each_chunk_gets_its_rows_of_one_condition_a_sample(condition):
     found = af.evaluate(torch.zeros(N, 1), reward=labelled, condition=condition, batch_size=400)
     assert found["reward"].value == 749.5
 
@@ -250,7 +250,7 @@ def test_what_cannot_be_evaluated_is_refused_by_name(options, message):
         af.evaluate(**({"samples": torch.zeros(4, 2)} | options))
 
 
-def test_arrays_and_sources_of_samples_are_taken():
+def test_arrays_and_sources_of_samples_are_accepted():
     samples = ring().sample(64, generator=0)
     from_array = af.evaluate(samples.numpy(), reference=samples.numpy(), generator=0)
     assert from_array == af.evaluate(samples, reference=samples, generator=0)

@@ -1,4 +1,4 @@
-"""Metrics against closed forms, brute force, and the spread of their own repetitions."""
+"""Metrics against closed forms, brute force, and the standard deviation of repetitions."""
 
 import math
 
@@ -114,7 +114,7 @@ def test_mmd_of_one_point_from_itself_is_zero():
 
 
 @pytest.mark.parametrize("distance", [mmd, energy_distance])
-def test_unbiased_distances_of_equal_laws_are_zero_on_average(distance, generator):
+def test_unbiased_distances_of_equal_distributions_are_zero_on_average(distance, generator):
     """200 pairs of n = 40: a biased estimate would be off by 1 / n, many standard errors."""
     values = torch.tensor(
         [distance(normal(40, 2, generator), normal(40, 2, generator)).value for _ in range(200)]
@@ -160,14 +160,14 @@ def test_frechet_distance_of_a_linear_image_has_its_closed_form(d, generator):
     [lambda x, y: sliced_wasserstein(x, y, projections=1), mmd, energy_distance, frechet_distance],
     ids=["sliced_wasserstein", "mmd", "energy_distance", "frechet_distance"],
 )
-def test_standard_errors_tell_the_spread_of_repetitions(distance, generator):
-    """60 repetitions of n = 200, laws apart: the mean reported error within 40 % of the spread."""
+def test_standard_errors_are_the_standard_deviation_of_repetitions(distance, generator):
+    """60 repetitions of n = 200, distributions apart: the mean error within 40 % of it."""
     found = [
         distance(normal(200, 1, generator), normal(200, 1, generator, shift=1.0)) for _ in range(60)
     ]
-    spread = torch.tensor([estimate.value for estimate in found]).std().item()
+    std = torch.tensor([estimate.value for estimate in found]).std().item()
     reported = sum(estimate.standard_error for estimate in found) / len(found)
-    assert 0.6 < reported / spread < 1.4
+    assert 0.6 < reported / std < 1.4
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_sampling_floor_is_what_two_exact_samples_are_apart(generator):
     assert 0 < large.value < small.value / 2
 
 
-# shares
+# fractions
 
 
 def test_effective_sample_size_counts_the_weights_that_matter():
@@ -224,7 +224,7 @@ def test_mode_weights_error_sees_missing_mass(generator):
     assert missing.value == pytest.approx(0.5, abs=0.05)
 
 
-def test_novelty_is_the_share_of_rows_never_seen(generator):
+def test_novelty_is_the_fraction_of_rows_never_seen(generator):
     seen = torch.randint(0, 256, (50, 3, 4, 4), generator=generator, dtype=torch.uint8)
     fresh = torch.randint(0, 256, (30, 3, 4, 4), generator=generator, dtype=torch.uint8)
     assert novelty(torch.cat([seen[:10], fresh]), seen).value == pytest.approx(0.75)

@@ -1,4 +1,4 @@
-"""Particles: effective sample size, unbiased resampling, and who is kept."""
+"""Particles: effective sample size, unbiased resampling, and which particles go on."""
 
 import math
 
@@ -68,17 +68,17 @@ def test_systematic_resampling_is_unbiased(generator):
     """n = 20,000 systems; a copy number differs from its mean by less than one, so its standard
     deviation is at most 1/2."""
     n, log_weight = 20_000, torch.randn(7, generator=generator).double()
-    kept = systematic(log_weight.expand(n, 7), generator=generator)
-    copies = torch.nn.functional.one_hot(kept, 7).sum(1).double()
+    chosen = systematic(log_weight.expand(n, 7), generator=generator)
+    copies = torch.nn.functional.one_hot(chosen, 7).sum(1).double()
     error = 5 * 0.5 / math.sqrt(n)
     assert ((copies.mean(0) - 7 * log_weight.softmax(0)).abs() < error).all()
 
 
-def test_systematic_resampling_keeps_each_particle_floor_or_ceil_of_its_share(generator):
+def test_systematic_resampling_copies_each_particle_floor_or_ceil_of_its_mean(generator):
     log_weight = 2 * torch.randn(500, 63, generator=generator)
-    share = 63 * log_weight.double().softmax(-1)
+    mean = 63 * log_weight.double().softmax(-1)
     copies = torch.nn.functional.one_hot(systematic(log_weight, generator=generator), 63).sum(1)
-    assert (copies >= share.floor() - 1e-9).all() and (copies <= share.ceil() + 1e-9).all()
+    assert (copies >= mean.floor() - 1e-9).all() and (copies <= mean.ceil() + 1e-9).all()
 
 
 def test_one_systematic_draw_is_categorical(generator):
@@ -86,15 +86,15 @@ def test_one_systematic_draw_is_categorical(generator):
     n, weight = 40_000, torch.tensor([0.1, 0.0, 0.6, 0.3], dtype=torch.float64)
     drawn = systematic(weight.log().expand(n, 4), 1, generator)
     assert drawn.shape == (n, 1)
-    share = torch.bincount(drawn.flatten(), minlength=4) / n
-    assert ((share - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt()).all()
+    fraction = torch.bincount(drawn.flatten(), minlength=4) / n
+    assert ((fraction - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt()).all()
 
 
-def test_a_particle_without_weight_is_never_kept(generator):
+def test_a_particle_without_weight_is_never_chosen(generator):
     log_weight = torch.randn(2_000, 5, generator=generator) * 30
     log_weight[:, [0, 4]] = -INF
-    kept = systematic(log_weight, 11, generator)
-    assert kept.min() >= 1 and kept.max() <= 3
+    chosen = systematic(log_weight, 11, generator)
+    assert chosen.min() >= 1 and chosen.max() <= 3
 
 
 def finished(reward: torch.Tensor) -> TensorDict:
@@ -208,13 +208,15 @@ def test_a_particle_that_was_dropped_stays_dropped():
     assert second["log_weight"].tolist() == [-INF, 1.0]
 
 
-@pytest.mark.parametrize(("scope", "kept"), [("system", [4, 4, 7, 7]), ("particle", [1, 4, 7, 9])])
-def test_search_keeps_the_best_draw_of_a_system_or_of_each_particle(scope, kept):
+@pytest.mark.parametrize(
+    ("scope", "chosen"), [("system", [4, 4, 7, 7]), ("particle", [1, 4, 7, 9])]
+)
+def test_search_keeps_the_best_draw_of_a_system_or_of_each_particle(scope, chosen):
     endpoint = torch.arange(12.0).reshape(4, 3, 1)
     reward = torch.tensor([[0.0, 2, 1], [1, 3, 0], [0, 9, 8], [5, 4, 3]])
     tensordict = TensorDict({"endpoint": endpoint, "endpoint_reward": reward}, batch_size=[4])
     found = Search(2, scope)(tensordict)["endpoint"]
-    assert found.shape == (4, 1, 1) and found.flatten().tolist() == kept
+    assert found.shape == (4, 1, 1) and found.flatten().tolist() == chosen
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ FRACTION, SEED = "0.03", "1"
 
 @pytest.fixture(scope="module")
 def said() -> str:
-    """What the script says of a slice of each kind: in a process of its own, which may fork."""
+    """What the script says of a slice of each kind: in another process, which may fork."""
     command = [sys.executable, "scripts/fuzz.py", "--fraction", FRACTION, "--seed", SEED]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "clear" in found.stdout, found.stderr

@@ -43,11 +43,11 @@ def is_of(value, kind) -> bool:
 @pytest.mark.parametrize("method", METHODS)
 def test_each_option_has_a_type_a_default_and_a_meaning(method):
     parameters = inspect.signature(METHODS[method]).parameters.values()
-    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     found = af.steer.options(method)
-    assert list(found) == list(own)
+    assert list(found) == list(defaults)
     for name, (kind, default, meaning) in found.items():
-        assert default == own[name] and len(meaning.split()) > 2
+        assert default == defaults[name] and len(meaning.split()) > 2
         if (method, name) not in {("custom", "corrections")} or default is not None:
             assert is_of(default, kind), (name, kind, default)
 

@@ -86,7 +86,7 @@ class Watching(Recipe):
         )
 
 
-def test_a_method_of_ones_own_is_taken_as_it_is_and_by_a_name(monkeypatch):
+def test_a_custom_method_is_given_as_a_value_and_by_a_name(monkeypatch):
     steerer = af.steer(ring(), ring_reward(), Watching(), steps=4)
     assert str(steerer).startswith("Watching: The base model, with the value of its lookahead")
     assert torch.equal(sampled(steerer), sampled(af.steer(ring(), ring_reward(), "best_of_n",
@@ -137,5 +137,5 @@ def test_a_config_states_the_defaults_of_its_method_and_knows_its_keys():
         completed("steerer", OmegaConf.create({"method": "fmt"}))
 
 
-def test_a_grid_in_a_config_has_its_own_steps():
+def test_a_grid_in_a_config_has_its_steps():
     assert "steps" not in completed("steerer", OmegaConf.create({"method": "dps", "grid": [0, 1]}))
