@@ -1,4 +1,4 @@
-"""The version of the package, a file of its own so that any module may import it."""
+"""The version of the package, which any module may import."""
 
 __all__ = ["VERSION"]
 
