@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from page import shown, table, write_page
-from tuning_avatars import DATA_STD, Judged, stored_base, samples, tuned
+from tuning_avatars import DATA_STD, Judged, samples, stored_base, tuned
 
 import alignflow as af
 from alignflow.envs import DenoisingEnv
