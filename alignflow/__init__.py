@@ -6,7 +6,7 @@ The names below are imported when they are first used, so that `import alignflow
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .version import VERSION as __version__
 
 # name -> module that defines it; a subpackage has the name of its module
 _FACE = {

@@ -121,14 +121,14 @@ def main() -> int:
     )
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument("--n", type=int, help="cases of each kind; by default as many as in full")
-    parser.add_argument("--share", type=float, default=1.0, help="of what is tried in full")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of what is tried in full")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, help="only the case of this number, told in full")
     parser.add_argument("--write", action="store_true", help="write docs/reliability.md")
     options = parser.parse_args()
     failed = False
     for kind in options.kind:
-        n = options.n or math.ceil(options.share * KINDS[kind][1])
+        n = options.n or math.ceil(options.fraction * KINDS[kind][1])
         start = time.perf_counter()
         if options.case is not None:
             _tell(kind, n, options.seed, options.case)

@@ -12,7 +12,7 @@ from alignflow.data import DIGIT_SPLITS
 from alignflow.data.avatars import draw
 
 SHIPPED = Path(__file__).parents[1] / "alignflow" / "data" / "shipped"
-SHARES = (0.5, 0.3, 0.2)  # of DIGIT_SPLITS
+FRACTIONS = (0.5, 0.3, 0.2)  # of DIGIT_SPLITS
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     for value in range(10):
         of_value = generator.permutation(np.flatnonzero(digit == value))
-        ends = np.rint(np.cumsum(SHARES) * len(of_value)).astype(int)
+        ends = np.rint(np.cumsum(FRACTIONS) * len(of_value)).astype(int)
         for index, part in enumerate(np.split(of_value, ends[:-1])):
             split[part] = index
     counts = np.bincount(split, minlength=len(DIGIT_SPLITS))

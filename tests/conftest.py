@@ -1,4 +1,4 @@
-"""What several tests share: one thread (so that runs repeat to the bit) and a seeded generator."""
+"""Fixtures of several tests: one thread (so that runs repeat to the bit) and a seeded generator."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 def one_thread():
     torch.set_num_threads(1)
     yield
-    # environments in processes of their own leave their parent another number
+    # environments in other processes leave their parent another number
     torch.set_num_threads(1)
 
 

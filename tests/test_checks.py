@@ -1,3 +1,5 @@
+"""Checks of arguments: each names the argument, what was wanted and what came."""
+
 import math
 
 import numpy as np
@@ -117,7 +119,7 @@ def test_an_object_of_a_type_is_told_by_its_name_and_what_came():
         checks.instance("name", 3, str, "a text")
 
 
-def test_an_object_is_taken_by_what_is_used_of_it_and_not_by_its_type():
+def test_an_object_is_accepted_by_what_is_used_of_it_and_not_by_its_type():
     class Times:
         def pairs(self):
             return None

@@ -37,7 +37,7 @@ TINY = [
 
 @pytest.fixture
 def cwd(cwd):
-    """An empty working directory with a reward of the user's own and two small models."""
+    """An empty working directory with a user's reward and two small models."""
     Path("my_module.py").write_text(REWARD)
     FlowMapPolicy(MLP(2, width=8), (2,)).save("points")
     unet = UNet(channels=1, widths=(32,), attention=(False,), blocks=1, classes=3)
@@ -63,7 +63,8 @@ def test_the_help_of_a_command_has_an_example(command, capsys):
 
 def test_help_and_lists_come_without_importing_torch(cwd):
     code = (
-        "import sys; from alignflow.cli import main; main(['list']);"
+        "import contextlib, sys; from alignflow.cli import main; main(['list'])\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run(
@@ -170,12 +171,12 @@ def test_check_reward_tells_sound_from_broken(cwd, capsys):
 
 
 def test_run_takes_a_reward_from_the_working_directory(cwd, capsys):
-    own = "reward._target_=my_module.right"
-    assert main(["run", *TINY, own, "hydra.run.dir=outputs/mine"]) == 0
+    custom = "reward._target_=my_module.right"
+    assert main(["run", *TINY, custom, "hydra.run.dir=outputs/mine"]) == 0
     assert "report: outputs/mine/report.html" in capsys.readouterr().out
     run = Path("outputs/mine")
     command = (run / "command.txt").read_text()
-    assert command.startswith("alignflow run reward=custom policy=mlp") and own in command
+    assert command.startswith("alignflow run reward=custom policy=mlp") and custom in command
     assert not (run / ".hydra").exists()
     (run / "report.html").unlink()
     assert main(["report", "outputs/mine"]) == 0
@@ -183,21 +184,21 @@ def test_run_takes_a_reward_from_the_working_directory(cwd, capsys):
     assert main(["resume", "outputs/mine"]) == 0
 
 
-def test_a_reward_of_one_s_own_takes_nothing_over_from_the_one_it_replaces(cwd, capsys):
-    own = "reward._target_=my_module.right"
-    assert main(["run", "experiment=avatars_glasses", own, "--cfg", "job", "-p", "reward"]) == 0
+def test_a_custom_reward_takes_nothing_over_from_the_one_it_replaces(cwd, capsys):
+    custom = "reward._target_=my_module.right"
+    assert main(["run", "experiment=avatars_glasses", custom, "--cfg", "job", "-p", "reward"]) == 0
     assert capsys.readouterr().out.split("\n", 1)[1].strip() == "_target_: my_module.right"
 
 
 def test_run_sweeps(cwd):
-    own = "reward._target_=my_module.right"
-    tiny = [*TINY, "stages=[steer]", own, "strength=1,2", "hydra.sweep.dir=sweep"]
+    custom = "reward._target_=my_module.right"
+    tiny = [*TINY, "stages=[steer]", custom, "strength=1,2", "hydra.sweep.dir=sweep"]
     assert main(["run", *tiny, "--multirun"]) == 0
     commands = [Path(f"sweep/{job}/command.txt").read_text() for job in (0, 1)]
     assert "strength=1" in commands[0] and "strength=2" in commands[1]
 
 
-def test_run_takes_configs_of_the_user_s_own(cwd, capsys):
+def test_run_takes_the_configs_of_a_user(cwd, capsys):
     Path("mine/reward").mkdir(parents=True)
     Path("mine/reward/right.yaml").write_text("_target_: my_module.right\n")
     arguments = ["--config-dir", "mine", *TINY, "reward=right", "--cfg", "job", "-p", "reward"]

@@ -79,7 +79,7 @@ def test_a_normalized_correction_forgets_the_strength_but_not_that_there_is_no_g
     assert torch.equal(correction, torch.zeros(5, 3, dtype=torch.float64))
 
 
-def test_a_clipped_correction_is_never_longer_than_its_share_and_else_left_alone(generator):
+def test_a_clipped_correction_is_never_longer_than_its_fraction_and_else_left_alone(generator):
     tensordict = batch(generator)
     tensordict["value_gradient"][:2] *= 1e-3
     free = Drift(1.0)(tensordict.clone())["correction"]

@@ -23,7 +23,7 @@ from alignflow.policies import MLP, FlowMapPolicy, load
 
 @register_decoder("test-scale")
 class Scale(Decoder):
-    """States times weights of one's own."""
+    """States times stored weights."""
 
     def __init__(self, size: int):
         super().__init__()

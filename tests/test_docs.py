@@ -1,6 +1,6 @@
 """README and docs: every block of Python runs, every command is one, as printed.
 
-Blocks of a page share their names, in order. Comments that no reader sees stand before some:
+Blocks of a page have the same names, in order. Comments that no reader sees stand before some:
 
     <!-- tested with: steps=2000 -> steps=2; n=512 -> n=8 -->    run smaller than printed
     <!-- file: my_module.py -->                                  written to this file as well
@@ -90,9 +90,9 @@ def _dry_alignflow(arguments: list[str], monkeypatch, capsys) -> None:
             arguments = [word.split(",")[0] for word in arguments if word != "--multirun"]
         assert main([*arguments, "--cfg", "job"]) == 0
         return
-    own = [word.partition(":")[0] for word in arguments if ":" in word]
+    modules = [word.partition(":")[0] for word in arguments if ":" in word]
     seen = []
-    if command in PARSED or not all(Path(f"{module}.py").exists() for module in own):
+    if command in PARSED or not all(Path(f"{module}.py").exists() for module in modules):
         name = command.replace("-", "_")
         monkeypatch.setattr(commands, name, lambda options: seen.append(options))
     assert main(arguments) == 0, capsys.readouterr().err
@@ -100,7 +100,7 @@ def _dry_alignflow(arguments: list[str], monkeypatch, capsys) -> None:
 
 @pytest.fixture(autouse=True)
 def desk(tmp_path, monkeypatch):
-    """An empty working directory, from which a module of the user's own is imported."""
+    """An empty working directory, from which a user's module is imported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     sys.modules.pop("my_module", None)
@@ -109,7 +109,7 @@ def desk(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def methods():
-    """A page may add a method of its own, which the next test does not see."""
+    """A page may add a method, which the next test does not see."""
     tables = finetuning.METHODS, steering.METHODS
     before = [dict(table) for table in tables]
     yield

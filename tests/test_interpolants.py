@@ -85,8 +85,8 @@ def test_a_path_runs_from_noise_to_data_and_its_velocity_is_its_derivative(path,
     torch.testing.assert_close(path.state(x0, x1, zero), x0)
     torch.testing.assert_close(path.state(x0, x1, one), x1)
     t = torch.rand(7, generator=generator, dtype=torch.float64)
-    _, slope = torch.func.jvp(lambda t: path.state(x0, x1, t), (t,), (one,))
-    torch.testing.assert_close(path.velocity(x0, x1, t), slope, rtol=0, atol=1e-10)
+    _, derivative = torch.func.jvp(lambda t: path.state(x0, x1, t), (t,), (one,))
+    torch.testing.assert_close(path.velocity(x0, x1, t), derivative, rtol=0, atol=1e-10)
 
 
 def test_a_time_is_a_number_a_scalar_or_one_for_each_state():

@@ -11,14 +11,14 @@ from alignflow.targets import mixture, ring
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
-def test_the_density_of_a_mixture_is_its_own(dimension, generator):
+def test_the_density_of_a_mixture_is_the_closed_form(dimension, generator):
     target = mixture(dimension).double()
     x = target.sample(20, generator=generator)
     found = log_density(target, x, tolerance=1e-8)
     torch.testing.assert_close(found, target.log_density(x, 1.0), rtol=0, atol=1e-5)
 
 
-def test_samples_come_with_their_own_density(generator):
+def test_samples_come_with_their_density(generator):
     target = mixture(3).double()
     x, density = sample_with_density(target, 50, generator, tolerance=1e-8)
     assert x.shape == (50, 3)
@@ -77,7 +77,7 @@ def test_probes_are_unbiased(generator):
     assert ((found - exact).abs() < 5 * error + 1e-12).all()
 
 
-def test_without_a_graph_none_is_kept(generator):
+def test_without_a_graph_nothing_requires_a_gradient(generator):
     target = ring()
     x = target.sample(3, generator=generator)
     with torch.no_grad():

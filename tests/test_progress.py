@@ -31,7 +31,7 @@ def test_a_training_shows_a_bar_on_a_terminal_and_nowhere_else(kind, monkeypatch
     assert shown.getvalue().count("3/3") == (2 if kind is Terminal else 0)
 
 
-def test_a_progress_of_one_s_own_takes_the_bar_s_place(monkeypatch):
+def test_a_custom_progress_takes_the_bar_s_place(monkeypatch):
     shown, steps = Terminal(), []
     monkeypatch.setattr(sys, "stderr", shown)
     train(progress=lambda step, of, metrics: steps.append((step, of)))

@@ -27,7 +27,7 @@ SWEEP = Path("my sweep")
 
 @pytest.fixture
 def cwd(cwd):
-    """A working directory with a reward of the user's own."""
+    """A working directory with a user's rewards."""
     Path("my_module.py").write_text(
         "def left(points):\n    return -points[:, 0]\ndef right(points):\n    return points[:, 0]\n"
     )
@@ -52,8 +52,8 @@ def test_a_sweep_writes_its_report_and_goes_on_where_it_was_cut(cwd, capsys):
     assert main(["resume", str(SWEEP)]) == 0
     assert not half.exists()
     assert results().keys() == whole.keys() and (SWEEP / "report.html").exists()
-    kept = SWEEP / "0/stages/steer/result.json"
-    assert kept.read_text() == whole[kept]
+    left = SWEEP / "0/stages/steer/result.json"
+    assert left.read_text() == whole[left]
     assert "strength=2" in (SWEEP / "1/command.txt").read_text()
 
 
@@ -81,15 +81,15 @@ def test_a_run_that_fails_does_not_keep_the_others_of_its_sweep(cwd, capsys):
 
 
 def test_a_sweep_whose_rewards_differ_ends_without_a_report_of_it(cwd, capsys):
-    own = "reward._target_=my_module.left,my_module.right"
-    assert main(["run", *TINY[:2], *TINY[3:], "steerer=best_of_n", own]) == 0
+    rewards = "reward._target_=my_module.left,my_module.right"
+    assert main(["run", *TINY[:2], *TINY[3:], "steerer=best_of_n", rewards]) == 0
     assert "must share their reward" in capsys.readouterr().out
 
 
 def test_a_resumed_sweep_runs_no_code_that_was_not_recorded(cwd, capsys):
-    own = "reward._target_=my_module.left,my_module.right"
+    rewards = "reward._target_=my_module.left,my_module.right"
     words = [*TINY[:2], *TINY[4:], "steerer=best_of_n"]
-    assert main(["run", *words, own]) == 0
+    assert main(["run", *words, rewards]) == 0
     shutil.rmtree(SWEEP / "1")
     assert main(["resume", str(SWEEP)]) == 0
     command = SWEEP / "command.txt"

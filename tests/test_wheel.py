@@ -62,7 +62,7 @@ def test_what_is_imported_is_what_was_installed(alignflow, installed):
     assert Path(found.stdout.strip()).is_relative_to(installed), found.stderr
 
 
-def test_a_reward_of_one_s_own_steers_a_shipped_model_from_an_empty_folder(alignflow, tmp_path):
+def test_a_custom_reward_steers_a_shipped_model_from_an_empty_folder(alignflow, tmp_path):
     (tmp_path / "my_module.py").write_text(REWARD)
     checked = alignflow("check-reward", "my_module:redness", "--policy", "avatars")
     assert checked.returncode == 0, checked.stdout + checked.stderr

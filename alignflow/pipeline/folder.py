@@ -15,11 +15,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignflow import __version__
 from alignflow.checkpoint.writing import write_atomically
 from alignflow.results import STAGES, StageResult, encode, read
 from alignflow.reward_module import RewardError
 from alignflow.training.log import plain_number
+from alignflow.version import VERSION
 
 from .older import modernized, with_one_strength
 from .remains import absent_parents, is_bare, remove_folder, remove_remains
@@ -176,7 +176,7 @@ class RunFolder:
 
 def versions(config: DictConfig) -> dict[str, Any]:
     """What the numbers of a run depend on, without a word on whose machine it was."""
-    packages = {"alignflow": __version__}
+    packages = {"alignflow": VERSION}
     for package in PACKAGES:
         try:
             packages[package] = version(package)

@@ -1,13 +1,13 @@
 """`steer`: a steerer from a model, a tilt and a method; all arguments are checked here."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.by_method import ByMethod
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import Reward
@@ -24,11 +24,30 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class _Steer(ByMethod[Arguments, Result, Method]):
-    """The call `steer`, with `methods()` and `options(method)`."""
+class _Steer(Generic[Arguments, Result]):
+    """The call `steer`, with `methods()` and `options(method)`.
+
+    Args:
+        function: What a call does; its signature and docstring are those of the call.
+    """
 
     def __init__(self, function: Callable[Arguments, Result]):
-        super().__init__(function, methods)
+        update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> str:
+        # by name, as a function is pickled
+        return self._function.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<function {self._function.__qualname__}>"
+
+    def methods(self) -> dict[Method, str]:
+        """Every method by name, with one line about it."""
+        return methods()
 
     def options(self, method: Method | type[Recipe]) -> dict[str, Option]:
         """Options of a method, by name: `(type, default, meaning)`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from page import shown, table, write_page
-from tuning_avatars import DATA_STD, Judged, kept_base, samples, tuned
+from tuning_avatars import DATA_STD, Judged, samples, stored_base, tuned
 
 import alignflow as af
 from alignflow.envs import DenoisingEnv
@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     policy, reward = af.load("avatars"), AttributeLogProbability("glasses")
-    states = kept_base(policy)
+    states = stored_base(policy)
     base = Judged(policy, reward, states)
     generator = torch.Generator().manual_seed(0)
     log_weight = STRENGTH * base.reward.double()

@@ -77,7 +77,7 @@ def samples(policy, n: int) -> Tensor:
         return torch.cat([policy.sample(size, STEPS, generator=generator) for size in sizes])
 
 
-def kept_base(policy) -> Tensor:
+def stored_base(policy) -> Tensor:
     """Samples of the base, drawn once."""
     file = FOLDER / f"base-{BASE}.pt"
     if not file.exists():
@@ -140,7 +140,7 @@ def main() -> None:
         parser.error(f"no reward {', '.join(sorted(unknown))}; there are {', '.join(REWARDS)}")
     torch.set_num_threads(options.threads)
     policy = af.load("avatars")
-    base = kept_base(policy)
+    base = stored_base(policy)
     about = (
         f"{options.steps} steps of batch 32 each, {LONG['steps']} where a step is long (`mfm`, an "
         "inner flow for each row; `adjoint_matching` and `direct` with path KL, eight states of "

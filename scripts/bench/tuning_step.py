@@ -4,7 +4,7 @@
 
 By hand means the same math in plain torch: same network, rows, regression and self-distillation,
 optimizer, clipping and weight average. Memory is the most that the process held during a step above
-what it held before, each variant in a process of its own.
+what it held before, each variant in a fresh process.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def _megabytes(name: str) -> float:
 
 
 def memory_section(threads: int) -> str:
-    """Checkpointing against none, in processes of their own."""
+    """Checkpointing against none, in fresh processes."""
     rows, plain = [], None
     for name, recompute in (("stored", "0"), ("recomputed", "1")):
         command = [sys.executable, __file__, "--threads", str(threads), "--memory", recompute]

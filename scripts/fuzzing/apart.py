@@ -1,4 +1,4 @@
-"""A call in a forked process of its own, with limits on time and memory.
+"""A call in a forked process, with limits on time and memory.
 
 The child shares what the parent has imported, so it starts in milliseconds; whatever a case does to
 the state of its process dies with it, and a case that hangs in C code is ended all the same.
@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["Answer", "apart", "child"]
 
-OWN = str(Path(__file__).parents[2])
+TREE = str(Path(__file__).parents[2])
 """Root of the tree, where the library's code lies."""
 
 
@@ -34,7 +34,7 @@ class Answer:
         error: Name of the exception's class.
         bases: Names of the classes that it derives from.
         message: Of the exception.
-        own: Whether it was raised by a line of the library, and not of what it builds on.
+        ours: Whether it was raised by a line of the library, and not of what it builds on.
         trace: The traceback.
         seconds: What it took.
     """
@@ -44,7 +44,7 @@ class Answer:
     error: str = ""
     bases: tuple[str, ...] = ()
     message: str = ""
-    own: bool = True
+    ours: bool = True
     trace: str = ""
     seconds: float = 0.0
 
@@ -66,16 +66,16 @@ def apart(call: Callable[[], Any], seconds: float = 10.0, gigabytes: float = 3.0
     if content is None:
         os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    taken = time.perf_counter() - start
+    seconds_taken = time.perf_counter() - start
     if content is None:
-        return Answer("endless", seconds=taken)
+        return Answer("endless", seconds=seconds_taken)
     if not content:
-        return Answer("died", os.waitstatus_to_exitcode(status), seconds=taken)
-    return Answer(**pickle.loads(content), seconds=taken)
+        return Answer("died", os.waitstatus_to_exitcode(status), seconds=seconds_taken)
+    return Answer(**pickle.loads(content), seconds=seconds_taken)
 
 
 def child(call: Callable[[], int | None], alarm: float | None = None) -> int:
-    """Fork a process, in a group of its own, that runs a call and exits with its value; its id.
+    """Fork a process, in a new group, that runs a call and exits with its value; its id.
 
     Args:
         call: What is run.
@@ -119,15 +119,15 @@ def _answer(call: Callable[[], Any], writer: int, gigabytes: float) -> None:
             "error": type(error).__name__,
             "bases": tuple(kind.__name__ for kind in type(error).__mro__),
             "message": str(error),
-            "own": _is_own(frames[-1].filename),
+            "ours": _is_ours(frames[-1].filename),
             "trace": "".join(traceback.format_exception(error)),
         }
     with os.fdopen(writer, "wb") as pipe:
         pipe.write(pickle.dumps(found))
 
 
-def _is_own(filename: str) -> bool:
-    return filename.startswith(OWN) and "/.venv/" not in filename and "/scripts/" not in filename
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(TREE) and "/.venv/" not in filename and "/scripts/" not in filename
 
 
 def _limit_memory(gigabytes: float) -> None:

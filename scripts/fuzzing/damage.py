@@ -297,7 +297,7 @@ DAMAGES: dict[str, Damage] = {
         *(altered, no_folder),
     )
 }
-"""By name: a call of (folder, another one, randomness) that says what it did."""
+"""By name: a callable `(folder, another one, randomness)` that says what it did."""
 
 POLICY_DAMAGES: dict[str, Damage] = DAMAGES | {
     function.__name__: function

@@ -24,7 +24,7 @@ from .values import Bad, words
 __all__ = ["cases", "check_calls", "draws", "try_case", "try_source"]
 
 SECONDS = 20.0
-# what a mistake in Python may be answered with; a file's trouble may stay the system's own
+# what a mistake in Python may be answered with; a file's trouble may stay the system's
 KINDS = "ValueError TypeError OSError NotImplementedError ImportError FloatingPointError".split()
 UNKNOWN = "an option that there is not"
 # what an argument is called besides its name
@@ -93,7 +93,7 @@ class Case:
 
 
 def cases(n: int, number: int) -> list[Case]:
-    """n of them, dealt evenly to all arguments, none twice.
+    """n of them, cycled through all arguments, none twice.
 
     Args:
         n: How many.
@@ -181,7 +181,7 @@ def draws(strategy: Bad, number: int, most: int) -> list[str]:
 
 
 def _run(source: str) -> None:
-    """Evaluate in a folder of its own, which is then removed."""
+    """Evaluate in a folder, which is then removed."""
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="alignflow-fuzz-"))
     before = Path.cwd()
@@ -197,7 +197,7 @@ def _run(source: str) -> None:
             finally:
                 sys.stdout = sys.__stdout__
                 if not thesis.exists() or not Path(names["a_file"]).is_file():
-                    raise RuntimeError(f"{source} destroyed a file that was not its own")
+                    raise RuntimeError(f"{source} destroyed a file of somebody else")
     finally:
         os.chdir(before)
         shutil.rmtree(folder, ignore_errors=True)

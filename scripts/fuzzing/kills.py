@@ -193,7 +193,7 @@ def _next(job: Job, folder: Path) -> tuple[str, ...]:
 
 
 def _is_begun(folder: Path) -> bool:
-    # of a sweep both: Hydra writes its own file a moment before the command is kept
+    # of a sweep both: Hydra writes its file a moment before the command is stored
     run, sweep = ("config.yaml",), ("multirun.yaml", "command.txt")
     return any(all((folder / "run" / name).exists() for name in kind) for kind in (run, sweep))
 
@@ -290,9 +290,9 @@ def _numbers(tensors: dict[str, torch.Tensor]) -> bytes:
 
 def _timeless(node: Any) -> Any:
     if isinstance(node, dict):
-        kept = {k: _timeless(v) for k, v in node.items() if not DURATION.search(k)}
+        rest = {k: _timeless(v) for k, v in node.items() if not DURATION.search(k)}
         # of tensors among which are durations
-        return {k: v for k, v in kept.items() if k != "sha256"}
+        return {k: v for k, v in rest.items() if k != "sha256"}
     return [_timeless(item) for item in node] if isinstance(node, list) else node
 
 

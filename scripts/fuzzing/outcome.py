@@ -17,7 +17,7 @@ WANTED = re.compile(
     r"unexpected|missing|required|not finite|would do nothing|has no|has none|only|choose|give|"
     r"instead|lies? in|between|at least|\bfor\b|did you mean|holds? no|is empty|already|"
     r"no such|exists|denied|a directory|runs from|invalid|available|not (in|on|a|an)\b|be taken|"
-    r"usage: |\buse\b|name another",
+    r"usage: |\buse\b|name another|say it once",
     re.IGNORECASE,
 )
 

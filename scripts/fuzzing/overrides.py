@@ -87,7 +87,7 @@ class Case:
 
 
 def cases(n: int, number: int) -> list[Case]:
-    """n of them, dealt evenly to all places, none twice.
+    """n of them, cycled through all places, none twice.
 
     Args:
         n: How many.

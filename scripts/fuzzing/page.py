@@ -47,7 +47,7 @@ What the library answers when it is misused, damaged or killed. Written by the s
   SIGTERM and SIGINT say how to go on.
 
 A case is tried again, with its traceback, by `--kind KIND --seed SEED --case NUMBER`. A slice of
-each kind is part of the tests (`tests/test_fuzz.py`).
+each kind is part of the tests (`tests/scripts/test_fuzz.py`).
 """
 
 

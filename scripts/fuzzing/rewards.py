@@ -39,7 +39,7 @@ class Fault:
 
     Args:
         function: The reward; a call that makes it anew, where it keeps a state.
-        right: Whether what it answers is right all the same, so that it must be taken.
+        right: Whether what it answers is right all the same, so that it must be accepted.
         gradient: Whether it claims a gradient.
         told: Words of which a refusal has one, besides the reward's name.
     """
@@ -112,10 +112,10 @@ def _fails_later():
 
 
 def _remembers():
-    kept: list[Any] = []
+    before: list[Any] = []
 
     def bad(points):
-        kept.append(points)
+        before.append(points)
         return points[:, 0].clone()
 
     return bad
@@ -348,13 +348,13 @@ def _use(make: Callable[[], Any], gradient: bool, use: str) -> tuple[dict[str, A
     """What a use gives with a reward, and what of the caller's it changed."""
     torch.set_num_threads(1)
     samples = torch.randn(N, 2, generator=torch.Generator().manual_seed(2))
-    kept, mode = samples.clone(), torch.is_grad_enabled()
+    before, mode = samples.clone(), torch.is_grad_enabled()
     reward = af.Reward(make(), "faulty", differentiable=gradient)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         found = USES[use][0](reward, samples)
     changed = []
-    if samples.shape != kept.shape or not torch.equal(samples, kept):
+    if samples.shape != before.shape or not torch.equal(samples, before):
         changed.append("the caller's tensor")
     if torch.is_grad_enabled() != mode:
         changed.append("the gradient mode")

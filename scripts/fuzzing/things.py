@@ -10,7 +10,17 @@ import torch
 from PIL import Image
 
 import alignflow as af
-from alignflow import data, distillation, envs, finetuning, policies, rewards, targets
+from alignflow import (
+    data,
+    decoding,
+    distillation,
+    envs,
+    finetuning,
+    policies,
+    rewards,
+    steering,
+    targets,
+)
 
 __all__ = ["namespace"]
 
@@ -26,13 +36,20 @@ def black(points):
     return points[:, 0]
 
 
+class Doubled(decoding.Decoder):
+    """States twice as large, registered by no name."""
+
+    def forward(self, x):
+        return 2 * x
+
+
 def namespace(folder: Path) -> dict[str, Any]:
     """Names and what they stand for; files are made anew, in the folder."""
-    return _kept() | _files(folder)
+    return _made_once() | _files(folder)
 
 
 @functools.cache
-def _kept() -> dict[str, Any]:
+def _made_once() -> dict[str, Any]:
     """Made once: what a case does to it dies with the process of the case."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -53,6 +70,8 @@ def _modules() -> dict[str, Any]:
         "inf": math.inf,
         "Path": Path,
         "data": data,
+        "decoding": decoding,
+        "steering": steering,
         "targets": targets,
         "policies": policies,
         "rewards": rewards,
@@ -77,9 +96,10 @@ def _models() -> dict[str, Any]:
 def _data() -> dict[str, Any]:
     x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
     return {
+        "Doubled": Doubled,
         "red": red,
         "black": black,
-        "data": x,
+        "points": x,
         "labels": torch.arange(16) % 3,
         "pictures": torch.rand(4, 1, 8, 8),
         "x": x[:4],
@@ -91,10 +111,12 @@ def _files(folder: Path) -> dict[str, Any]:
     (folder / "precious").mkdir()
     (folder / "precious" / "thesis.txt").write_text("years of work")
     (folder / "album").mkdir()
+    np.save(folder / "array.npy", np.zeros((4, 2), np.float32))
     Image.new("RGB", (8, 8)).save(folder / "album" / "a.png")
     return {
         "fresh": str(folder / "fresh"),
         "a_file": str(folder / "a_file"),
         "precious": str(folder / "precious"),
         "album": str(folder / "album"),
+        "array": str(folder / "array.npy"),
     }

@@ -13,9 +13,9 @@ def test_a_fifth_of_the_base_weighs_nothing_and_enough_samples_are_effective(dim
     weights = base.tilted(reward, 1.0).weights / base.weights
     assert ((base.weights >= 0.2) & (weights < 1e-5)).any()
     draws = base.sample(100_000, generator=torch.Generator().manual_seed(0))
-    worth = reward.score(draws).double().softmax(0)
-    share = 1 / (worth.square().sum() * len(worth))
-    assert 0.1 * 0.95 < share < 0.6 * 1.05  # 100,000 draws know it to a percent
+    weight = reward.score(draws).double().softmax(0)
+    fraction = 1 / (weight.square().sum() * len(weight))
+    assert 0.1 * 0.95 < fraction < 0.6 * 1.05  # 100,000 draws know it to a percent
 
 
 def test_a_seed_is_a_mixture_and_another_seed_another_one():

@@ -45,8 +45,8 @@ def test_the_mean_reward_of_the_truth_is_the_closed_form(truth):
     """100,000 draws, five standard errors."""
     tilted = truth.case.target.tilted(truth.case.tilt.reward, 1.0)
     offset = tilted.means - torch.tensor([3.0, 2.0])
-    spread = tilted.covariances.diagonal(dim1=1, dim2=2).sum(1)
-    exact = (tilted.weights * -0.15 * (offset.square().sum(1) + spread)).sum().item()
+    variance = tilted.covariances.diagonal(dim1=1, dim2=2).sum(1)
+    exact = (tilted.weights * -0.15 * (offset.square().sum(1) + variance)).sum().item()
     assert abs(truth.mean_reward - exact) < 5 * 0.5 / 100_000**0.5
 
 
@@ -277,3 +277,5 @@ def test_every_suite_of_the_package_is_built(name, tmp_path, monkeypatch):
 def test_the_command_says_how_it_is_used_and_refuses_unknown_keys(capsys):
     assert main(["benchmark", "--help"]) == 0
     assert "alignflow benchmark suite=exact_tilt" in capsys.readouterr().out
+    assert main(["benchmark", "suite=smoke", "+smaples=3"]) == 1
+    assert "smaples" in capsys.readouterr().err

@@ -66,7 +66,7 @@ def test_conditions_of_as_many_rows_are_the_rows(condition, rows):
 
 
 @FOUR
-def test_rows_are_cut_taken_repeated_and_cycled_alike(condition, rows):
+def test_rows_are_cut_indexed_repeated_and_cycled_alike(condition, rows):
     assert plain(rows_of(condition, slice(1, 3), 4)) == chosen(rows, [1, 2])
     given = condition_rows(condition, 4, "cpu")
     assert plain(take_rows(given, torch.tensor([2, 2, 0]))) == chosen(rows, [2, 2, 0])

@@ -14,7 +14,7 @@ POINTS = torch.arange(10.0).view(5, 2)
 POLICY = FlowMapPolicy(MLP(2, 8, 1, classes=3), (2,))
 IMAGES = FlowMapPolicy(torch.nn.Identity(), (3, 4, 6))
 
-TAKEN = {
+ACCEPTED = {
     "array": POINTS.numpy(),
     "array of float64": POINTS.double().numpy(),
     "tensor of float64": POINTS.double(),
@@ -23,11 +23,11 @@ TAKEN = {
     "list of arrays": list(POINTS.numpy()),
     "list of lists": POINTS.tolist(),
     "TensorDict": TensorDict({"data": POINTS}, [5]),
-    "call of arrays": lambda n: np.zeros((n, 2)),
+    "callable of arrays": lambda n: np.zeros((n, 2)),
 }
 
 
-@pytest.mark.parametrize("data", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("data", ACCEPTED.values(), ids=ACCEPTED)
 def test_states_of_every_kind_come_in_the_precision_of_the_policy(data, generator):
     batch = batches(data, 7, POLICY)(generator)
     assert batch["data"].shape == (7, 2) and batch["data"].dtype == torch.float32

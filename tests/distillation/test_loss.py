@@ -120,8 +120,8 @@ class NormalDenoiser(torch.nn.Module):
 
     def forward(self, x, s, t):
         a, b = (time**2 + (1 - time) ** 2 for time in (s, t))
-        slope = 2 * (s + t - 1) / (a.sqrt() * (a.sqrt() + b.sqrt()))
-        return x * (1 + (1 - s) * slope)[:, None] + self.shift
+        coefficient = 2 * (s + t - 1) / (a.sqrt() * (a.sqrt() + b.sqrt()))
+        return x * (1 + (1 - s) * coefficient)[:, None] + self.shift
 
 
 @pytest.mark.parametrize("boundary", [0.0, 0.5, 1.0])
@@ -141,7 +141,7 @@ def test_lsd_trains_a_mean_denoiser_to_the_end_of_the_path(boundary, taught, gen
     shifted = loss(batch)["loss_map"]
     shifted.backward()
     assert policy.module.shift.grad.isfinite()
-    if taught and boundary == 1.0:  # the endpoint moves by the shift, and its own denoiser with it
+    if taught and boundary == 1.0:  # the endpoint moves by the shift, and its denoiser with it
         assert shifted.item() == pytest.approx(0, abs=1e-20)
     elif taught:
         assert policy.module.shift.grad > 0
@@ -178,8 +178,8 @@ def test_the_loss_weight_is_best_at_the_logarithm_of_the_loss():
     torch.testing.assert_close(weight(loss, s, t), loss)
     weight.out.bias.data.fill_(best)
     value = weight(loss, s, t).sum()
-    (slope,) = torch.autograd.grad(value, weight.out.bias)
-    assert slope.item() == pytest.approx(0, abs=1e-5)
+    (gradient,) = torch.autograd.grad(value, weight.out.bias)
+    assert gradient.item() == pytest.approx(0, abs=1e-5)
 
 
 def test_dropped_conditions_are_the_stated_fraction(generator):
@@ -235,7 +235,7 @@ def test_logit_normal_times_have_the_median_of_their_normal(generator):
     assert t.median().item() == pytest.approx(0.7311, abs=5 * 0.5 * 2.5066 * 0.1966 / 2 / 141)
 
 
-def test_other_interpolants_change_states_and_velocities(batch):
+def test_another_interpolant_is_another_loss(batch):
     policy = FlowMapPolicy(Linear(), (1,))
     linear = FlowMapLoss(policy, generator=seeded(1))(batch)
     bent = FlowMapLoss(policy, path=Trigonometric(), generator=seeded(1))(batch)

@@ -68,7 +68,7 @@ def test_the_inner_denoiser_goes_with_the_inner_velocity(parametrization, genera
 
 
 @pytest.mark.parametrize("teacher", ["glass", "data"])
-def test_a_mean_denoiser_learns_it_by_lsd_to_the_end_of_the_inner_path(teacher, generator):
+def test_steps_of_a_mean_denoiser_by_lsd_stay_finite_to_the_end_of_the_path(teacher, generator):
     policy = FlowMapPolicy(MLP(1, width=16, depth=1), (1,), "mean_denoiser")
     options = {"loss": "lsd", "steps": 5, "batch_size": 64, "teacher": teacher}
     learned = af.learn_posterior(policy, generator=generator, **options)
@@ -77,12 +77,16 @@ def test_a_mean_denoiser_learns_it_by_lsd_to_the_end_of_the_inner_path(teacher, 
 
 @pytest.mark.parametrize("loss", ["psd_midpoint", "lsd", "esd"])
 @pytest.mark.parametrize("teacher", ["glass", "data"])
-def test_any_loss_learns_it(loss, teacher, base, target, generator):
+def test_steps_by_any_loss_and_teacher_move_it_and_keep_it_finite(
+    loss, teacher, base, target, generator
+):
     """A few steps of each: jumps to the end of the inner flow are among them."""
     options = {"steps": 5, "batch_size": 64, "teacher": teacher, "generator": generator}
     learned = af.learn_posterior(base, target, loss, **options)
     noise, state = torch.randn(2, 4, 1, generator=generator)
-    assert learned.posterior_flow(noise[:, None], state, 0.5).isfinite().all()
+    drawn = learned.posterior_flow(noise[:, None], state, 0.5)
+    before = base.with_context(learned.data_std).posterior_flow(noise[:, None], state, 0.5)
+    assert drawn.isfinite().all() and not torch.isclose(drawn, before).any()
 
 
 def test_a_learned_one_can_learn_further(base, target, generator):
@@ -104,7 +108,7 @@ def test_a_context_changes_nothing_before_it_is_trained(base, generator):
 
 
 def test_draws_of_normal_data_are_right_before_they_are_trained(base, target, generator):
-    """20,000 draws; what is allowed is the base's own error, and that of no training."""
+    """20,000 draws; what is allowed is the base's error, and that of no training."""
     started = base.with_context(0.5**0.5)
     for time in (0.3, 0.7):
         state = torch.tensor([[0.0], [1.2]])
@@ -126,7 +130,7 @@ def test_what_was_trained_keeps_its_standard_deviation(base, target, generator):
     assert learned.data_std == 0.3
 
 
-def test_contexts_are_the_path_to_their_own_row(base, generator):
+def test_contexts_are_states_of_the_path_to_their_row(base, generator):
     rows = in_context(TensorDict({"data": torch.full((4000, 1), 3.0)}, 4000), base, generator)
     time, state = rows["condition", "time"], rows["condition", "state"]
     rest = (state[:, 0] - 3 * time) / (1 - time)
@@ -136,7 +140,7 @@ def test_contexts_are_the_path_to_their_own_row(base, generator):
 
 @pytest.mark.parametrize("time", [0.0, 0.3, 0.7])
 def test_one_forward_draws_the_posterior(time, learned, target, generator):
-    """Mean and standard deviation at three states; what is allowed is the training's own error."""
+    """Mean and standard deviation at three states; what is allowed is the training's error."""
     state = torch.tensor([[0.0], [0.5], [1.2]])
     noise = torch.randn(3, 20_000, 1, generator=generator)
     drawn = learned.posterior_flow(noise, state, time)
@@ -163,11 +167,11 @@ def test_it_is_saved_and_loaded_as_what_it_is(learned, tmp_path, generator):
 
 @pytest.mark.parametrize("method", STEERED)
 def test_steerers_take_it_as_their_posterior(method, learned, generator):
-    climbed = reward(differentiable=True)(lambda x: x[:, 0])
+    first = reward(differentiable=True)(lambda x: x[:, 0])
     options = {"posterior": "stochastic_map"} if method == "diamond_smc" else {}
-    steerer = af.steer(learned, climbed, method, strength=1.0, steps=8, **options)
+    steerer = af.steer(learned, first, method, strength=1.0, steps=8, **options)
     out = steerer.sample(500, generator=generator)
-    # the tilt of N(1, 0.5) is N(1.5, 0.5); search climbs beyond
+    # the tilt of N(1, 0.5) is N(1.5, 0.5); search goes beyond
     assert out["reward"].mean() > 1.25
 
 
@@ -175,9 +179,11 @@ def test_labels_reach_the_network(base, generator):
     learned = af.learn_posterior(
         base, [(torch.ones(1), 1)] * 8, steps=2, batch_size=4, generator=generator
     )
-    noise, state = torch.randn(4, 2, 1, generator=generator), torch.ones(4, 1)
-    drawn = learned.posterior_flow(noise, state, 0.5, torch.tensor([0, 1, 0, 1]))
-    assert drawn.shape == (4, 2, 1)
+    noise, state = torch.randn(1, 2, 1, generator=generator), torch.ones(4, 1)
+    labels = torch.tensor([0, 1, 0, 1])
+    drawn = learned.posterior_flow(noise.expand(4, 2, 1), state, 0.5, labels)
+    torch.testing.assert_close(drawn[:2], drawn[2:])
+    assert not torch.isclose(drawn[0], drawn[1]).any()
 
 
 def test_dropout_takes_labels_and_leaves_times_and_states(base, generator):
@@ -190,17 +196,17 @@ def test_dropout_takes_labels_and_leaves_times_and_states(base, generator):
 
 
 def test_a_teacher_that_there_is_not_is_refused(base):
-    with pytest.raises(ValueError, match="teacher must be one of glass, data, got 'own'"):
-        af.learn_posterior(base, teacher="own", steps=1)
+    with pytest.raises(ValueError, match="teacher must be one of glass, data, got 'model'"):
+        af.learn_posterior(base, teacher="model", steps=1)
 
 
-def test_a_network_of_one_s_own_is_refused_with_the_way_out():
-    class Own(nn.Module):
+def test_a_custom_network_is_refused_with_the_way_out():
+    class Custom(nn.Module):
         def forward(self, x, s, t):
             return x
 
-    with pytest.raises(ValueError, match=r"this network \(Own\) cannot.*stochastic=True"):
-        af.learn_posterior(FlowMapPolicy(Own(), (1,)), torch.zeros(4, 1), steps=1)
+    with pytest.raises(ValueError, match=r"this network \(Custom\) cannot.*stochastic=True"):
+        af.learn_posterior(FlowMapPolicy(Custom(), (1,)), torch.zeros(4, 1), steps=1)
 
 
 def test_a_model_without_a_network_cannot_learn_one(target):

@@ -75,7 +75,7 @@ def test_a_map_is_distilled_from_a_teacher_and_runs_both_ways_when_asked(generat
         assert error(policy, s, t) < 0.12, (s, t)
 
 
-def test_the_policy_handed_in_is_untouched(generator):
+def test_the_given_policy_is_untouched(generator):
     policy = untrained()
     before = [p.clone() for p in policy.parameters()]
     pretrain(policy, Gaussian(), steps=3, batch_size=8, generator=generator)

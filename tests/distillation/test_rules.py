@@ -31,8 +31,8 @@ def std(t):
 def exact_average(x, s, t):
     """X_{s,t}(x) = t m + (sd_t / sd_s)(x - s m) as an average velocity, with its limit at s = t."""
     s, t = s[:, None], t[:, None]
-    slope = ((s + t) * VARIANCE - (2 - s - t)) / (std(s) + std(t))
-    return MEAN + slope / std(s) * (x - s * MEAN)
+    coefficient = ((s + t) * VARIANCE - (2 - s - t)) / (std(s) + std(t))
+    return MEAN + coefficient / std(s) * (x - s * MEAN)
 
 
 def exact_velocity(x, t):
@@ -186,8 +186,8 @@ def test_with_all_but_the_map_stopped_the_gradient_is_a_regression_on_a_constant
 def test_full_keeps_the_advection_constant(points):
     net, (x, s, t) = Bent(), points
     residual = residual_of(ESD("full"), net, diagonal(net), *points).detach()
-    _, slope = torch.func.jvp(lambda s: net(x, s, t), (s,), (torch.ones_like(s),))
-    (2 * residual * (net(x, s, t) - (t - s)[:, None] * slope)).sum().backward()
+    _, derivative = torch.func.jvp(lambda s: net(x, s, t), (s,), (torch.ones_like(s),))
+    (2 * residual * (net(x, s, t) - (t - s)[:, None] * derivative)).sum().backward()
     torch.testing.assert_close(gradient(ESD("full"), Bent(), diagonal, points), net.weight.grad)
 
 

@@ -89,7 +89,7 @@ def vector(n: int, **options):
     return made.unwrapped
 
 
-def test_each_of_many_starts_by_its_own_seed_as_one_alone_does():
+def test_each_of_many_starts_by_its_seed_as_one_alone_does():
     labels = {"condition": torch.arange(5)}
     reward = af.reward(lambda x, condition: condition.float())
     envs, one = vector(3, **labels), make(reward=reward, **labels)
@@ -121,7 +121,7 @@ def test_actions_for_another_number_of_episodes_are_refused(n):
         envs.step(np.zeros((n, 2), dtype=np.float32))
 
 
-def test_many_at_once_move_their_inner_times_each_by_its_own_shift():
+def test_many_at_once_move_their_inner_times_each_by_its_shift():
     for env in (make(jitter=True).unwrapped, vector(5, jitter=True)):
         observed, _ = env.reset(seed=0)
         times, action = [observed["time"]], np.zeros_like(observed["state"])

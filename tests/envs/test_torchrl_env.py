@@ -62,7 +62,7 @@ def test_an_image_is_a_state_too():
 
 
 @pytest.mark.parametrize("choice", ["sde", {"name": "sde", "noise": 0.5}, "anchored"])
-def test_a_rollout_of_the_policy_is_the_sampler_s_own_way(choice):
+def test_a_rollout_of_the_policy_is_that_of_the_sampler(choice):
     """The transition's steps by hand, from the same noise and with the same draws."""
     target, n, steps = ring(), 6, 5
     env = DenoisingEnv(target, ring_reward(), steps, num_envs=n, seed=3)
@@ -132,7 +132,7 @@ def test_gradients_of_the_density_reach_the_policy(policy):
     policy.zero_grad()
 
 
-def test_the_policy_s_own_actions_cost_no_kl_and_another_s_do(policy):
+def test_the_policy_s_actions_cost_no_kl_and_another_s_do(policy):
     torch.manual_seed(1)
     other = FlowMapPolicy(MLP(2, width=16, depth=2), (2,))
     env = DenoisingEnv(policy, lambda x: x[:, 0] * 0, 4, num_envs=500, kl_weight=1.0)
@@ -236,7 +236,7 @@ def make_env():
     return DenoisingEnv(policy, ring_reward(), 2, num_envs=3)
 
 
-def test_it_runs_in_processes_of_its_own():
+def test_it_runs_in_parallel_processes():
     env = ParallelEnv(2, make_env)
     try:
         path = env.rollout(2)
@@ -259,7 +259,7 @@ def test_collectors_and_transforms_take_it(policy):
 
 
 def test_ppo_of_torchrl_learns_on_it_as_it_is(policy, generator):
-    """Its own clipped loss, advantage and value network, and a reward that is the first number."""
+    """With its clipped loss, advantage and value network; the reward is the first number."""
     from torchrl.modules import MLP as Network
     from torchrl.modules import ValueOperator
     from torchrl.objectives import ClipPPOLoss

@@ -45,7 +45,7 @@ def test_what_is_no_function_is_refused(build):
         build("avatars", (2,))
 
 
-def test_each_thread_reads_the_evaluations_of_its_own_jump():
+def test_each_thread_reads_the_evaluations_of_its_jump():
     policy = from_velocity(lambda x, t: -x * 30 * t[:, None], (2,))
     policy.flow_map(X + 1, 0.0, 1.0)
     mine = policy.evaluations
@@ -59,8 +59,8 @@ def test_a_condition_for_a_function_that_takes_none_is_refused():
     for policy in (from_velocity(lambda x, t: x, (2,)), from_flow_map(lambda x, s, t: x, (2,))):
         with pytest.raises(ValueError, match="<lambda> takes no condition"):
             policy.sample(3, condition=1)
-    taken = from_flow_map(lambda x, s, t, condition: x + condition[:, None], (2,))
-    assert taken.sample(3, condition=1, generator=0).shape == (3, 2)
+    conditional = from_flow_map(lambda x, s, t, condition: x + condition[:, None], (2,))
+    assert conditional.sample(3, condition=1, generator=0).shape == (3, 2)
 
 
 @pytest.mark.parametrize("state", [X.numpy(), X.tolist(), X.long(), None], ids=repr)

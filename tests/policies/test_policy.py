@@ -351,6 +351,10 @@ def test_running_a_learned_map_backwards_is_refused_unless_it_was_trained_for_it
     x = torch.zeros(2, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="from noise to data only"):
         policy.flow_map(x, 0.5, 0.4)
+    policy.invertible = True
+    back = policy.flow_map(x, 0.5, 0.4)
+    average = policy.average_velocity(x, *(torch.full((2,), t).double() for t in (0.5, 0.4)))
+    torch.testing.assert_close(back, x - 0.1 * average)
 
 
 def test_mistakes_at_the_door_are_named(tmp_path):

@@ -14,8 +14,8 @@ def inner(generator, n=64, dimension=2):
     return x, state, time
 
 
-@pytest.mark.parametrize("deviation", [0.3, 1.0, 2.0])
-def test_on_the_diagonal_it_is_exact_for_any_data(deviation, generator):
+@pytest.mark.parametrize("std", [0.3, 1.0, 2.0])
+def test_on_the_diagonal_it_is_exact_for_any_data(std, generator):
     model = GaussianMixture(
         torch.tensor([0.3, 0.7], dtype=torch.float64),
         torch.tensor([[-1.5, 0.0], [1.0, 1.0]], dtype=torch.float64),
@@ -23,29 +23,29 @@ def test_on_the_diagonal_it_is_exact_for_any_data(deviation, generator):
     )
     x, state, time = inner(generator)
     s = torch.rand(64, generator=generator, dtype=torch.float64)
-    look = InnerLook(x, s, s, state, time, deviation)
+    look = InnerLook(x, s, s, state, time, std)
     found = look.velocity(model.velocity(look.state, look.start))
     exact = model.components.posterior(state, time).velocity(x, s)
     torch.testing.assert_close(look.start, look.end)
     torch.testing.assert_close(found, exact)
 
 
-@pytest.mark.parametrize("deviation", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("std", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("whole", [True, False], ids=["draws", "jumps to the end"])
-def test_the_posterior_of_normal_data_is_met_by_a_jump(whole, deviation, generator):
+def test_the_posterior_of_normal_data_is_met_by_a_jump(whole, std, generator):
     mean = torch.full((1, 2), 0.7, dtype=torch.float64)
-    covariance = deviation**2 * torch.eye(2, dtype=torch.float64)
+    covariance = std**2 * torch.eye(2, dtype=torch.float64)
     model = GaussianMixture(torch.ones(1, dtype=torch.float64), mean, covariance[None])
     x, state, time = inner(generator)
     s = torch.zeros_like(time) if whole else torch.rand(64, generator=generator).double()
     one = torch.ones_like(s)
-    look = InnerLook(x, s, one, state, time, deviation)
+    look = InnerLook(x, s, one, state, time, std)
     jump = model.flow_map(look.state, look.start, look.end) - look.state
     found = look.velocity(jump / (look.end - look.start)[:, None])
     s, time = s[:, None], time[:, None]
-    spread = deviation**2 * time.square() + (1 - time).square()
-    middle = mean + deviation**2 * time / spread * (state - time * mean)
-    variance = deviation**2 * (1 - time).square() / spread
+    total = std**2 * time.square() + (1 - time).square()
+    middle = mean + std**2 * time / total * (state - time * mean)
+    variance = std**2 * (1 - time).square() / total
     scale = (variance / (s.square() * variance + (1 - s).square())).sqrt()
     end = middle + scale * (x - s * middle)
     torch.testing.assert_close(x + (1 - s) * found, end, rtol=1e-5, atol=1e-5)

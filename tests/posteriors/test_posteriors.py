@@ -22,8 +22,8 @@ from alignflow.posteriors import (
 from alignflow.targets import GaussianMixture
 
 
-def spread(t: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of x_t when noise and data are both standard normal."""
+def path_std(t: torch.Tensor) -> torch.Tensor:
+    """Standard std of x_t when noise and data are both standard normal."""
     return (t.square() + (1 - t).square()).sqrt()
 
 
@@ -31,7 +31,7 @@ def standard_normal(event_shape):
     """The exact flow map of standard normal data, of any event shape."""
 
     def function(x, s, t, condition=None):
-        moved = x * expand_time(spread(t) / spread(s), x)
+        moved = x * expand_time(path_std(t) / path_std(s), x)
         return moved if condition is None else moved + condition
 
     return af.from_flow_map(function, event_shape)
@@ -44,12 +44,12 @@ def batch(generator, event_shape=(3,), rows=7, **more) -> TensorDict:
 
 
 @pytest.mark.parametrize("event_shape", [(1,), (3,), (2, 5), (3, 4, 4)], ids=str)
-def test_the_flow_map_posterior_of_a_normal_is_the_state_over_its_spread(generator, event_shape):
+def test_the_flow_map_posterior_of_a_normal_is_the_state_over_its_std(generator, event_shape):
     tensordict = FlowMapPosterior(standard_normal(event_shape))(batch(generator, event_shape))
     state, time = tensordict["state"], tensordict["time"]
     assert tensordict["endpoint"].shape == (7, 1, *event_shape)
     torch.testing.assert_close(
-        tensordict["endpoint"][:, 0], state / expand_time(spread(time), state)
+        tensordict["endpoint"][:, 0], state / expand_time(path_std(time), state)
     )
 
 
@@ -57,7 +57,7 @@ def test_the_flow_map_posterior_of_a_normal_is_the_state_over_its_spread(generat
 def test_the_denoiser_posterior_of_a_normal_is_its_regression_on_the_state(generator, event_shape):
     tensordict = DenoiserPosterior(standard_normal(event_shape))(batch(generator, event_shape))
     state, time = tensordict["state"], tensordict["time"]
-    mean = expand_time(time / spread(time).square(), state) * state
+    mean = expand_time(time / path_std(time).square(), state) * state
     torch.testing.assert_close(tensordict["endpoint"], mean.unsqueeze(1))
     torch.testing.assert_close(tensordict["denoiser"], mean)
 
@@ -155,19 +155,19 @@ def exact_moments(model, tensordict) -> list[torch.Tensor]:
     ids=["glass", "glass by heun", "stochastic map", "exact", "renoised"],
 )
 def test_draws_have_the_moments_of_the_posterior(generator, make, time):
-    """5,000 draws of 2 states; five standard errors, and 0.01 for the inner steps' own error."""
+    """5,000 draws of 2 states; five standard errors, and 0.01 for the inner steps' error."""
     model, k = mixture(), 5_000
     tensordict = drawn(make(model, k), time, generator)
     draws = tensordict["endpoint"]
     log_weight = tensordict.get("endpoint_log_weight", torch.zeros(2, k, dtype=torch.float64))
     weight = log_weight.softmax(1).unsqueeze(-1)
-    worth = 1 / weight.square().sum(1)
+    ess = 1 / weight.square().sum(1)
     mean = (weight * draws).sum(1)
     for power, exact in enumerate(exact_moments(model, tensordict), start=1):
         powers = draws if power == 1 else (draws - mean[:, None]) ** power
         found = (weight * powers).sum(1)
-        spread = ((weight * (powers - found[:, None]).square()).sum(1) / worth).sqrt()
-        assert ((found - exact).abs() < 5 * spread + 0.01).all()
+        std_error = ((weight * (powers - found[:, None]).square()).sum(1) / ess).sqrt()
+        assert ((found - exact).abs() < 5 * std_error + 0.01).all()
 
 
 @pytest.mark.parametrize("time", [0.05, 0.5, 0.95])
@@ -175,7 +175,7 @@ def test_draws_have_the_moments_of_the_posterior(generator, make, time):
 def test_the_inner_flow_is_that_of_the_posterior_at_its_order_at_every_time(
     generator, solver, order, time
 ):
-    """100 draws along the same noise; the law is broad, so that no path is torn apart."""
+    """100 draws along the same noise; the distribution is broad, so that no path is torn apart."""
     model = mixture()
     errors = []
     for steps in (16, 32):
@@ -183,8 +183,8 @@ def test_the_inner_flow_is_that_of_the_posterior_at_its_order_at_every_time(
         tensordict = drawn(posterior, time, generator.manual_seed(0))
         noise, state = tensordict["endpoint_noise"], tensordict["state"]
         exact = model.posterior_flow(noise, state, tensordict["time"])
-        deviation = exact.std(1, keepdim=True)
-        errors.append(((tensordict["endpoint"] - exact) / deviation).square().mean().sqrt().item())
+        std = exact.std(1, keepdim=True)
+        errors.append(((tensordict["endpoint"] - exact) / std).square().mean().sqrt().item())
     assert errors[0] < {1: 0.12, 2: 0.02}[order]
     assert errors[1] < 1.3 * errors[0] / 2**order
 

@@ -75,11 +75,11 @@ PRINTED = """lookahead: 8 steps, 1 particle, 1 draw
   resampler   none            -"""
 
 
-def wilson(share: float, n: int) -> list[float]:
+def wilson(fraction: float, n: int) -> list[float]:
     """A rate with its 95% interval."""
-    center = (share + 1.92 / n) / (1 + 3.84 / n)
-    half = 1.96 * math.sqrt(share * (1 - share) / n + 0.96 / n**2) / (1 + 3.84 / n)
-    return [share, center - half, center + half]
+    center = (fraction + 1.92 / n) / (1 + 3.84 / n)
+    half = 1.96 * math.sqrt(fraction * (1 - fraction) / n + 0.96 / n**2) / (1 + 3.84 / n)
+    return [fraction, center - half, center + half]
 
 
 def result(n: int = 2000) -> dict:
@@ -202,7 +202,7 @@ def make_result():
 
 @pytest.fixture
 def write():
-    """A call of (folder, result) that writes a result."""
+    """A callable `(folder, result)` that writes a result."""
     return write_result
 
 

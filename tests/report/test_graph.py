@@ -1,3 +1,5 @@
+"""The drawn graph of a steerer: order of its nodes, keys and costs, all in view and escaped."""
+
 import re
 
 import msgspec

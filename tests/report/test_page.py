@@ -1,3 +1,5 @@
+"""The page of a run: its sections, figures and tables, and what is refused by file and key."""
+
 import json
 import re
 from html import unescape
@@ -274,13 +276,13 @@ def test_no_line_is_drawn_through_two_points_or_the_stages(bare_run):
     assert {"finetune", "steer", "30", "15"} < set(texts)  # 5 and 25 seconds of one stage
 
 
-@pytest.mark.parametrize(("network", "own"), [("mlp", ""), (None, ", module=MyNet()")])
-def test_the_page_says_how_to_load_the_tuned_model(bare_run, monkeypatch, network, own):
+@pytest.mark.parametrize(("network", "module"), [("mlp", ""), (None, ", module=MyNet()")])
+def test_the_page_says_how_to_load_the_tuned_model(bare_run, monkeypatch, network, module):
     save_folder(bare_run / "stages/finetune/model", {}, {"network": network})
     monkeypatch.chdir(bare_run.parent)
     page = Page(build_report(bare_run).read_text("utf-8"))
     assert "use" in page.sections
-    assert f'af.load("{bare_run.name}/stages/finetune/model"{own})' in page.words
+    assert f'af.load("{bare_run.name}/stages/finetune/model"{module})' in page.words
     monkeypatch.chdir(bare_run)
     assert '"stages/finetune/model"' in Page(build_report(bare_run).read_text("utf-8")).words
 

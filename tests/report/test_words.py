@@ -1,3 +1,5 @@
+"""The words of a report: its headline, outcomes and cautions, honest about error and overshoot."""
+
 import re
 
 import pytest
@@ -20,12 +22,12 @@ def run(bare_run, make_result, write):
     return read
 
 
-def _only(content, rate, spread=0.02):
-    """One steered model whose share of glasses is `rate`, against 20% and an exact 65%."""
+def _only(content, rate, error=0.02):
+    """One steered model whose rate of glasses is `rate`, against 20% and an exact 65%."""
     base, steered, _ = content["models"]
     content["models"] = [base, steered]
     base["rates"]["glasses"] = [0.20, 0.18, 0.22]
-    steered["rates"]["glasses"] = [rate, rate - spread, rate + spread]
+    steered["rates"]["glasses"] = [rate, rate - error, rate + error]
     content["tilt"]["rates"]["glasses"] = [0.65, 0.63, 0.67]
 
 
@@ -68,7 +70,7 @@ def test_the_line_tells_a_mean_reward_by_its_name_and_a_base_alone_as_that(run):
 
 def test_overshoot_is_told_from_the_base_when_the_tilt_lowers_a_rate(run):
     def lower(content):
-        _only(content, 0.05, spread=0.01)
+        _only(content, 0.05, error=0.01)
         content["models"][0]["rates"]["glasses"] = [0.60, 0.58, 0.62]
         content["tilt"]["rates"]["glasses"] = [0.20, 0.18, 0.22]
 

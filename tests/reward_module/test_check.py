@@ -42,7 +42,7 @@ NOISE = torch.Generator().manual_seed(0)
 
 
 def singular(x):
-    # finite everywhere, with an infinite slope at the largest pixel
+    # finite everywhere, with an infinite derivative at the largest pixel
     top = x.flatten(1).amax(1)
     return mean(x) + (top - top.detach()).sqrt()
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_checked_is_refused_with_the_way_out(options, kind, messa
         check_reward(**({"candidate": mean, "policy": POLICY} | options))
 
 
-def test_each_sample_alone_gets_its_own_condition():
+def test_each_sample_alone_gets_its_condition():
     def by_label(x, condition=None):
         return [float(len(text)) for text in condition]
 

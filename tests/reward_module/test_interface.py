@@ -261,7 +261,7 @@ def test_a_black_box_may_call_numpy_on_states_that_require_a_gradient():
     ]
 
 
-def test_a_black_box_with_gradients_of_its_own_leaves_no_graph():
+def test_a_black_box_that_makes_gradients_leaves_no_graph():
     def energetic(endpoint):
         with torch.enable_grad():
             return endpoint.clone().requires_grad_().square().sum(-1)
@@ -283,7 +283,7 @@ def test_a_differentiable_reward_respects_no_grad():
     assert not answer.requires_grad
 
 
-# what is handed in
+# what is given
 
 
 def test_the_decoded_sample_is_scored_unless_the_state_is_asked_for():
@@ -315,7 +315,7 @@ def test_a_condition_is_passed_only_to_a_function_that_takes_one():
 # modules and TensorDicts
 
 
-def test_the_networks_of_a_reward_are_its_own_and_stay_in_evaluation_mode():
+def test_the_networks_of_a_reward_are_its_modules_and_stay_in_evaluation_mode():
     network = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5))
     learned = Reward(network, differentiable=True)
     assert len(list(learned.parameters())) == 2
@@ -327,8 +327,10 @@ def test_the_networks_of_a_reward_are_its_own_and_stay_in_evaluation_mode():
 
 
 def test_a_reward_can_be_copied():
-    copied = copy.deepcopy(Reward(nn.Linear(2, 1), "line", differentiable=True))
-    assert copied.name == "line" and copied(STATES).shape == (3,)
+    line = Reward(nn.Linear(2, 1), "line", differentiable=True)
+    copied = copy.deepcopy(line)
+    assert copied.name == "line" and copied.differentiable
+    assert torch.equal(copied(STATES), line(STATES)) and copied.function is not line.function
 
 
 def test_a_tensordict_gets_the_rewards_of_its_endpoints():
@@ -352,25 +354,25 @@ def test_draws_of_a_batch_are_scored_as_one_flat_batch():
 # as_reward
 
 
-def test_a_reward_is_taken_as_it_is():
+def test_a_reward_stays_as_it_is():
     rewarded = reward(total)
     assert as_reward(rewarded) is rewarded
 
 
 def test_a_plain_callable_is_a_black_box():
-    taken = as_reward(total)
-    assert taken.name == "total" and not taken.differentiable
+    found = as_reward(total)
+    assert found.name == "total" and not found.differentiable
 
 
-def test_a_module_is_taken_at_its_word():
+def test_what_a_module_says_of_itself_is_believed():
     class Aesthetic(nn.Module):
         name, differentiable, space = "aesthetic", True, "state"
 
         def forward(self, endpoint):
             return endpoint.sum(-1)
 
-    taken = as_reward(Aesthetic())
-    assert (taken.name, taken.differentiable, taken.space) == ("aesthetic", True, "state")
+    found = as_reward(Aesthetic())
+    assert (found.name, found.differentiable, found.space) == ("aesthetic", True, "state")
     assert as_reward(nn.Linear(2, 1)).differentiable is False
 
 

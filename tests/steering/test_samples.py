@@ -1,3 +1,5 @@
+"""Steered samples in a notebook: their mean reward and what they cost."""
+
 import pytest
 import torch
 

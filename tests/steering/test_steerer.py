@@ -68,8 +68,8 @@ NEEDS = {
 def options_of(method: str, transition: str | None = None) -> dict:
     """Options under which a method runs, with a transition if it goes with it."""
     options = dict(NEEDS.get(method, {}))
-    taken = inspect.signature(METHODS[method]).parameters
-    if transition is not None and "transition" in taken and method not in ("twisted_smc", "custom"):
+    known = inspect.signature(METHODS[method]).parameters
+    if transition is not None and "transition" in known and method not in ("twisted_smc", "custom"):
         options["transition"] = transition
     return options
 
@@ -215,7 +215,7 @@ def test_the_callers_gradient_mode_makes_no_difference(policy, mode):
     assert torch.equal(out["state"], expected["state"]) and not out["state"].requires_grad
 
 
-def test_no_graph_is_kept_from_step_to_step(policy):
+def test_no_graph_is_carried_from_step_to_step(policy):
     seen = []
     steerer = af.steer(policy, smooth(), method="dps", transition="heun", steps=4)
     steerer.sample(2, callback=lambda step, td: seen.append(
@@ -325,7 +325,7 @@ def test_a_stochastic_map_is_guided_and_its_two_forwards_are_counted(policy, met
 
 
 @pytest.mark.parametrize("method", ["lookahead", "twisted_smc", "reno"])
-def test_one_steerer_in_four_threads_gives_each_its_own_samples_and_costs(method):
+def test_one_steerer_in_four_threads_gives_each_its_samples_and_costs(method):
     """Twenty samples a thread, of a model that is in training mode and stays so."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(DIMENSION + 2, 16), torch.nn.Dropout(0.5),
@@ -381,7 +381,7 @@ def test_rewards_see_what_the_policy_decodes(policy):
     torch.testing.assert_close(out["reward"], 10 * out["state"][:, 0])
 
 
-def test_the_steps_before_t_min_are_the_bases_own(policy):
+def test_the_steps_before_t_min_are_the_bases(policy):
     grid = torch.tensor([0.0, 0.2, 0.6, 1.0])
     steerer = af.steer(policy, smooth(), method="lookahead_weighted", grid=grid, t_min=0.2)
     out = steerer.sample(3, generator=torch.Generator().manual_seed(0), return_trajectory=True)
@@ -463,7 +463,7 @@ def test_a_steerer_of_each_method_pickles_into_a_fresh_process(policy, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_nodes_of_ones_own_make_a_steerer(policy):
+def test_custom_nodes_make_a_steerer(policy):
     def build(model, tilt):
         return Nodes(
             posterior=FlowMapPosterior(model),
@@ -474,10 +474,10 @@ def test_nodes_of_ones_own_make_a_steerer(policy):
             t_min=0.1,
         )
 
-    own = Steerer(policy, af.Tilt(smooth()), build, torch.linspace(0, 1, 5))
+    custom = Steerer(policy, af.Tilt(smooth()), build, torch.linspace(0, 1, 5))
     named = af.steer(policy, smooth(), "lookahead_weighted", steps=4, t_min=0.1, transition="euler")
     steered, expected = (
-        steerer.sample(3, generator=torch.Generator().manual_seed(0)) for steerer in (own, named)
+        steerer.sample(3, generator=torch.Generator().manual_seed(0)) for steerer in (custom, named)
     )
     torch.testing.assert_close(steered["state"], expected["state"])
 

@@ -91,7 +91,7 @@ def test_what_makes_no_sense_is_refused_by_name(build, message):
         build()
 
 
-def test_lists_arrays_and_seeds_are_taken():
+def test_lists_arrays_and_seeds_are_accepted():
     mixture = GaussianMixture([1.0, 1.0], [[0.0], [2.0]], np.ones((2, 1, 1), dtype=np.float32))
     generator = torch.Generator().manual_seed(3)
     assert torch.equal(mixture.sample(8, generator=3), mixture.sample(8, generator=generator))

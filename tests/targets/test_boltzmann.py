@@ -1,4 +1,4 @@
-"""Reference laws of clusters: what is shipped, its density, and what is refused."""
+"""Reference distributions of clusters: what is shipped, its density, and what is refused."""
 
 import pytest
 import torch
@@ -11,32 +11,32 @@ from alignflow.targets import Boltzmann, boltzmann, double_well
 @pytest.mark.parametrize("level", ["cold", "hot"])
 @pytest.mark.parametrize("cluster", ["dw4", "lj13"])
 def test_shipped_samples_have_like_particles_and_the_virial_of_their_temperature(cluster, level):
-    """E[x . grad E] = d T: an identity of every Boltzmann law; n = 4,000 or 8,000 samples."""
-    law = boltzmann(cluster, level)
-    x = law.samples.double().requires_grad_()
-    (slope,) = torch.autograd.grad(law.cluster(from_relative(x)).sum(), x)
-    virial = (x * slope).sum((1, 2)).detach()
+    """E[x . grad E] = d T: an identity of every Boltzmann distribution; 4,000 or 8,000 samples."""
+    reference = boltzmann(cluster, level)
+    x = reference.samples.double().requires_grad_()
+    (gradient,) = torch.autograd.grad(reference.cluster(from_relative(x)).sum(), x)
+    virial = (x * gradient).sum((1, 2)).detach()
     error = virial.std() / len(virial) ** 0.5
-    assert abs(virial.mean() - law.event_shape.numel() * law.temperature) < 5 * error
-    distances = law.observables["pair distance"](from_relative(x)).detach()
+    assert abs(virial.mean() - reference.event_shape.numel() * reference.temperature) < 5 * error
+    distances = reference.observables["pair distance"](from_relative(x)).detach()
     each = distances.std(0) / len(distances) ** 0.5
     assert (distances.mean(0) - distances.mean()).abs().max() < 5 * each.max()
 
 
 def test_the_density_is_the_energy_over_the_temperature(generator):
     x = torch.randn(5, 3, 2, generator=generator)
-    law = Boltzmann(double_well(), 4.0, x)
+    reference = Boltzmann(double_well(), 4.0, x)
     expected = -double_well()(from_relative(x.double())) / 4
-    torch.testing.assert_close(law.log_density(x), expected)
+    torch.testing.assert_close(reference.log_density(x), expected)
 
 
 def test_samples_are_different_rows_of_it(generator):
-    law = Boltzmann(double_well(), 1.0, torch.arange(60.0).reshape(10, 3, 2))
-    drawn = law.sample(10, generator=generator)
-    assert sorted(drawn[:, 0, 0].tolist()) == law.samples[:, 0, 0].tolist()
-    assert law.event_shape == (3, 2) and len(law) == 10
+    reference = Boltzmann(double_well(), 1.0, torch.arange(60.0).reshape(10, 3, 2))
+    drawn = reference.sample(10, generator=generator)
+    assert sorted(drawn[:, 0, 0].tolist()) == reference.samples[:, 0, 0].tolist()
+    assert reference.event_shape == (3, 2) and len(reference) == 10
     with pytest.raises(ValueError, match="asked for 11 samples of the reference, which has 10"):
-        law.sample(11)
+        reference.sample(11)
 
 
 def test_what_is_no_reference_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""The law of a stored data set against dense float64 sums over all of its rows."""
+"""The distribution of a stored data set against dense float64 sums over all of its rows."""
 
 import pytest
 import torch
@@ -104,11 +104,11 @@ def test_at_time_one_the_posterior_is_the_nearest_row(target, generator):
     assert torch.equal(draws, target.data[nearest][:, None].expand_as(draws))
 
 
-def test_at_time_one_equal_rows_share_by_weight(rows, log_weight):
+def test_at_time_one_equal_rows_are_weighed(rows, log_weight):
     doubled = Empirical(torch.cat([rows, rows]), torch.cat([log_weight, log_weight + 1]), chunk=7)
     mark = torch.cat([torch.zeros(N), torch.ones(N)])
-    share = doubled.posterior_mean(rows[:5], 1.0, mark)
-    assert torch.allclose(share, torch.tensor(1.0).double().sigmoid().expand(5), atol=1e-4)
+    fraction = doubled.posterior_mean(rows[:5], 1.0, mark)
+    assert torch.allclose(fraction, torch.tensor(1.0).double().sigmoid().expand(5), atol=1e-4)
 
 
 @pytest.mark.parametrize("t", [0.5, 0.9, 0.99, 0.999])
@@ -153,7 +153,7 @@ def test_images_and_their_pixels_are_states_between_minus_one_and_one(generator)
     assert target.decode(x).min() >= 0 and target.decode(x).max() <= 1
 
 
-def test_some_rows_of_labelled_images_are_their_conditional_law(generator):
+def test_some_rows_of_labelled_images_are_their_conditional_distribution(generator):
     images = digits()
     chosen = images.labels["digit"] == 3
     some = Empirical(images.select(chosen))
@@ -195,10 +195,10 @@ def test_no_tensor_is_larger_than_a_chunk_of_rows_or_of_weights(generator):
     n, width, batch, draws = 2003, 6, 5, 4
     target = Empirical(torch.randn(n, width, generator=generator), chunk=7)
     x = torch.randn(batch, width, generator=generator, requires_grad=True)
-    laws = row_posterior(target.rows, x, torch.full((batch,), 0.5).double())
+    distributions = row_posterior(target.rows, x, torch.full((batch,), 0.5).double())
     with LargestTensor() as seen:
-        laws.mean().sum().backward()
-        laws.draw(draws, generator)
+        distributions.mean().sum().backward()
+        distributions.draw(draws, generator)
     assert 0 < seen.elements <= max(7 * width, batch * 7, batch * width, batch * draws)
 
 
@@ -207,9 +207,9 @@ def test_samples_are_rows_with_their_weights(target, generator):
     samples = target.sample(n, generator=generator)
     number = torch.cdist(samples.flatten(1), target.data.flatten(1)).argmin(1)
     assert torch.equal(samples, target.data[number])
-    share = number.bincount(minlength=N) / n
+    fraction = number.bincount(minlength=N) / n
     weight = target.log_weight.softmax(0)
-    assert ((share - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt()).all()
+    assert ((fraction - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt()).all()
 
 
 def test_a_data_set_of_draws_has_another_target_s_samples_and_rewards():
@@ -217,6 +217,14 @@ def test_a_data_set_of_draws_has_another_target_s_samples_and_rewards():
     target = Empirical.of_draws(of, 100, seed=3)
     assert torch.equal(target.data, of.sample(100, generator=torch.Generator().manual_seed(3)))
     assert target.decode(target.data) is target.data
+
+    class Decoding(GaussianMixture):
+        def decode(self, x):
+            return 10 * x
+
+    decoding = Decoding(of.weights, of.means, of.covariances)
+    rewards = Empirical.of_draws(decoding, 100, seed=3).rewards(lambda x: x[:, 0])
+    assert torch.equal(rewards, 10 * target.data[:, 0])
 
 
 def test_posterior_draws_are_rows_with_their_posterior_weights(target, generator):
@@ -228,10 +236,10 @@ def test_posterior_draws_are_rows_with_their_posterior_weights(target, generator
     for i in range(3):
         number = torch.cdist(drawn[i].flatten(1), target.data.flatten(1)).argmin(1)
         assert torch.equal(drawn[i], target.data[number])
-        share = number.bincount(minlength=N) / n
+        fraction = number.bincount(minlength=N) / n
         weight = dense_logits(target, x[i : i + 1], t[i]).softmax(1)[0]
-        # rare rows come by Poisson's law: five deviations and a few draws
-        assert ((share - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt() + 5 / n).all()
+        # rare rows come by Poisson's distribution: five standard deviations and a few draws
+        assert ((fraction - weight).abs() <= 5 * (weight * (1 - weight) / n).sqrt() + 5 / n).all()
 
 
 @pytest.mark.parametrize("chunk", [1, 7])  # with 1, half of the chunks have no weight at all
@@ -272,8 +280,8 @@ def test_denoiser_and_density_have_their_derivatives_in_state_and_time(generator
 def test_value_is_the_log_mean_of_the_exponential_of_the_reward(target, t, generator):
     x = states_at(target, t, 5, generator)
     logits = dense_logits(target, x, t)
-    gain = 1.3 * first_row(target.data)
-    expected = (logits + gain).logsumexp(1) - logits.logsumexp(1)
+    log_tilt = 1.3 * first_row(target.data)
+    expected = (logits + log_tilt).logsumexp(1) - logits.logsumexp(1)
     assert torch.allclose(target.value(x, t, first_row, 1.3), expected, atol=1e-9)
     stored = target.rewards(first_row)
     assert torch.allclose(target.value(x, t, stored, 1.3), expected, atol=1e-9)
@@ -351,7 +359,7 @@ def test_flow_map_carries_noise_to_rows_with_their_weights(generator):
     target = Empirical(rows, torch.tensor([0.2, 0.5, 0.3]).log(), chunk=2)
     noise = target.noise(201, generator)
     end = target.flow_map(noise, 0.0, 1.0)
-    # the monotone map of a line keeps the share of mass below
+    # the monotone map of a line keeps the fraction of mass below
     below = torch.distributions.Normal(0, 1).cdf(noise)
     expected = rows[torch.bucketize(below, torch.tensor([0.2, 0.7], dtype=torch.float64))[:, 0]]
     assert torch.allclose(end, expected, atol=1e-5)
@@ -369,7 +377,7 @@ def test_flow_map_is_a_semigroup_with_an_inverse_before_the_end(target, generato
     assert torch.allclose(late, target.data[:3], atol=1e-9)
 
 
-def test_a_module_cast_to_another_precision_is_the_law_of_the_cast_rows(target, generator):
+def test_a_module_cast_to_another_precision_is_the_distribution_of_the_cast_rows(target, generator):
     x = target.noise(3, generator).float()
     cast = Empirical(target.data, target.log_weight, chunk=7).float()
     assert cast.dtype == torch.float32

@@ -38,7 +38,7 @@ def test_density_on_the_path_is_that_of_the_scaled_and_blurred_mixture(mixture, 
 
 @DIMENSIONS
 @TIMES
-def test_denoiser_is_the_mean_of_the_posterior_and_velocity_its_slope(mixture, t, generator):
+def test_denoiser_is_the_mean_of_the_posterior_and_velocity_leads_there(mixture, t, generator):
     x = states_at(mixture, t, 7, generator)
     posterior = mixture.posterior(x, t)
     mean = torch.einsum("nc,ncd->nd", posterior.weights, posterior.means)
@@ -139,7 +139,7 @@ def test_flow_map_carries_the_noise_into_the_mixture(mixture, generator):
     )
 
 
-def test_flow_map_on_a_line_keeps_the_share_of_mass_below(generator):
+def test_flow_map_on_a_line_keeps_the_fraction_of_mass_below(generator):
     mixture = GaussianMixture(
         torch.tensor([0.3, 0.7], dtype=torch.float64),
         torch.tensor([[-1.5], [1.0]], dtype=torch.float64),
@@ -162,7 +162,7 @@ def test_flow_map_is_a_semigroup_with_an_inverse(mixture, generator):
 
 
 @DIMENSIONS
-def test_flow_map_takes_its_own_times_and_direction_for_each_sample(mixture, generator):
+def test_flow_map_takes_times_and_a_direction_for_each_sample(mixture, generator):
     x = mixture.noise(3, generator)
     s = torch.tensor([0.0, 0.9, 0.5], dtype=torch.float64)
     t = torch.tensor([1.0, 0.2, 0.5], dtype=torch.float64)
@@ -207,7 +207,7 @@ def test_posterior_flow_carries_the_noise_into_the_posterior(mixture, generator)
     assert torch.allclose(density, mixture.log_density(noise, 0.0), atol=1e-6)
 
 
-def test_single_precision_keeps_its_dtype_and_five_digits(generator):
+def test_single_precision_keeps_its_dtype_and_three_digits(generator):
     means = torch.tensor([[-1.0, 0.0], [2.0, 1.0]])
     mixture = GaussianMixture(torch.ones(2), means, 0.3 * torch.eye(2).expand(2, 2, 2))
     x = mixture.noise(63, generator)

@@ -33,7 +33,7 @@ def test_judge_gives_the_modes_their_probabilities_under_full_covariances(d, gen
 def test_mode_weights_of_exact_tilted_samples_are_right_and_of_untilted_ones_wrong(
     d, reward_of, generator
 ):
-    """n = 20,000: a share deviates by at most sqrt(1 / 4n)."""
+    """n = 20,000: a fraction deviates by at most sqrt(1 / 4n)."""
     n, target = 20_000, mixture(d)
     tilted = target.tilted(reward_of(target), 1.0)
     found = mode_weights_error(tilted.sample(n, generator=generator), tilted)
@@ -47,11 +47,11 @@ def test_mode_weights_of_exact_tilted_samples_are_right_and_of_untilted_ones_wro
 def test_rates_under_a_tilt_on_a_grid_are_the_weights_of_the_tilted_mixture(generator):
     """And n = 20,000 samples of the grid have them too; modes overlap by less than 1e-3."""
     n, judge, reward = 20_000, ring_judge().double(), ring_reward()
-    law = judge.mixture.tilted(reward.score, 1.0)
-    rates = judge.rates(law)
+    tilted = judge.mixture.tilted(reward.score, 1.0)
+    rates = judge.rates(tilted)
     assert rates.sum().item() == pytest.approx(1)
     assert torch.allclose(rates, judge.mixture.tilted(reward, 1.0).weights, atol=1e-3)
-    memberships = judge(law.sample(n, generator)).exp()
+    memberships = judge(tilted.sample(n, generator)).exp()
     assert total_variation(memberships, rates).value < 8 / 2 * 5 * (0.25 / n) ** 0.5
     untilted = judge(judge.mixture.sample(n, generator=generator)).exp()
     assert total_variation(untilted, rates).value > 0.2

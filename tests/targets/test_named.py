@@ -35,15 +35,15 @@ def test_ring_reward_is_the_bowl_it_says():
 
 
 def test_tilted_inverse_problem_is_the_bayesian_posterior():
-    """Each Gaussian conditioned on y = a^T x + noise by the gain of linear regression."""
+    """Each Gaussian conditioned on y = a^T x + noise by the coefficient of linear regression."""
     prior = inverse_problem()
     a, y, variance = torch.tensor([1.2, -0.8]), -1.0, 0.04
-    gain = 0.5 * a / (0.5 * a.dot(a) + variance)
+    coefficient = 0.5 * a / (0.5 * a.dot(a) + variance)
     residual = y - prior.means @ a
     evidence = torch.distributions.Normal(0.0, (0.5 * a.dot(a) + variance).sqrt())
     posterior = prior.tilted(inverse_problem_reward(), 1.0)
-    assert torch.allclose(posterior.means, prior.means + residual[:, None] * gain, atol=1e-4)
-    covariance = 0.5 * torch.eye(2) - 0.5 * torch.outer(gain, a)
+    assert torch.allclose(posterior.means, prior.means + residual[:, None] * coefficient, atol=1e-4)
+    covariance = 0.5 * torch.eye(2) - 0.5 * torch.outer(coefficient, a)
     assert torch.allclose(posterior.covariances, covariance.expand(3, 2, 2), atol=1e-5)
     weights = evidence.log_prob(residual).softmax(0)
     assert torch.allclose(posterior.weights, weights, rtol=1e-3)
@@ -102,8 +102,8 @@ def test_mixture_has_far_modes_with_full_and_unequal_covariances(d, generator):
     assert target.weights.max() / target.weights.min() > 1.2
     assert 0.05 <= target.variances.min() + 1e-6 and target.variances.max() <= 0.3 + 1e-6
     if d > 1:
-        deviation = target.covariances.diagonal(0, 1, 2).sqrt()
-        correlation = target.covariances / deviation[:, :, None] / deviation[:, None]
+        std = target.covariances.diagonal(0, 1, 2).sqrt()
+        correlation = target.covariances / std[:, :, None] / std[:, None]
         assert ((correlation.abs() - torch.eye(d)).amax((1, 2)) > 0.15).all()
     certainty = target.posterior(target.sample(10_000, generator=generator), 1.0).weights.amax(1)
     assert (certainty > 0.99).double().mean() > 0.999
@@ -112,7 +112,7 @@ def test_mixture_has_far_modes_with_full_and_unequal_covariances(d, generator):
 
 
 @pytest.mark.parametrize(
-    ("reward_of", "d", "shares"),
+    ("reward_of", "d", "fractions"),
     [
         (mixture_linear_reward, 1, (0.88, 0.64, 0.33, 0.20)),
         (mixture_linear_reward, 2, (0.86, 0.58, 0.28, 0.17)),
@@ -124,16 +124,16 @@ def test_mixture_has_far_modes_with_full_and_unequal_covariances(d, generator):
         (mixture_quadratic_reward, 32, (0.84, 0.54, 0.25, 0.16)),
     ],
 )
-def test_tilts_of_the_mixture_run_from_weak_to_strong(reward_of, d, shares, generator):
-    """The effective share of n = 50,000 samples, by the influence function's standard error."""
+def test_tilts_of_the_mixture_run_from_weak_to_strong(reward_of, d, fractions, generator):
+    """The effective fraction of n = 50,000 samples, by the influence function's standard error."""
     n, target = 50_000, mixture(d).double()
     reward, x = reward_of(target), target.sample(n, generator=generator)
-    for strength, share in zip((0.5, 1.0, 2.0, 4.0), shares, strict=True):
+    for strength, fraction in zip((0.5, 1.0, 2.0, 4.0), fractions, strict=True):
         weight = (strength * reward(x)).softmax(0) * n
         second = weight.square().mean()
         influence = 2 * (weight - 1) / second - (weight.square() - second) / second**2
         error = 5 * influence.std().item() / n**0.5
-        assert 1 / second.item() == pytest.approx(share, abs=error + 0.005)
+        assert 1 / second.item() == pytest.approx(fraction, abs=error + 0.005)
     lightest = target.weights.argmin()
     weights = [target.tilted(reward, strength).weights[lightest] for strength in (0.0, 1.0, 4.0)]
     assert weights[0] < 0.2 and weights[1] > 0.35 and weights[2] > 0.75
@@ -146,8 +146,8 @@ def test_checkerboard_samples_lie_on_filled_squares_only_and_fill_them_evenly(ge
     squares = ((samples + 4) / 2).long()
     counts = torch.bincount(squares[:, 0] * 4 + squares[:, 1], minlength=16)
     assert (counts > 0).sum() == 8
-    expected, deviation = n / 8, math.sqrt(n / 8 * 7 / 8)
-    assert ((counts[counts > 0] - expected).abs() < 5 * deviation).all()
+    expected, std = n / 8, math.sqrt(n / 8 * 7 / 8)
+    assert ((counts[counts > 0] - expected).abs() < 5 * std).all()
 
 
 @pytest.mark.parametrize(("squares", "extent"), [(4, 4.0), (2, 1.0), (6, 0.5)])
@@ -186,8 +186,8 @@ def test_grid_tilts_by_a_black_box_and_reports_its_mean_reward():
         return (x[:, 0] > 0).double()
 
     tilted = normal.tilted(right, 2.0)
-    share = math.exp(2) / (1 + math.exp(2))
-    assert tilted.mean_reward(right).item() == pytest.approx(share, abs=1e-9)
+    fraction = math.exp(2) / (1 + math.exp(2))
+    assert tilted.mean_reward(right).item() == pytest.approx(fraction, abs=1e-9)
     assert tilted.log_normalizer.item() == pytest.approx(math.log((1 + math.exp(2)) / 2))
 
 

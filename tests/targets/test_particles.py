@@ -1,4 +1,4 @@
-"""Energies of clusters: published minima, symmetries, slopes, and particles in one place."""
+"""Energies of clusters: published minima, symmetries, gradients, and particles in one place."""
 
 import math
 
@@ -87,9 +87,9 @@ def test_overlapping_particles_have_a_finite_energy_and_part():
     x.requires_grad_()
     energy = cluster(x)
     assert torch.isfinite(energy).all() and (energy > 1e4).all()
-    (slope,) = torch.autograd.grad(energy.sum(), x)
-    assert torch.isfinite(slope).all()
-    assert slope[1, 1, 0] < 0 < slope[1, 0, 0]  # downhill is apart
+    (gradient,) = torch.autograd.grad(energy.sum(), x)
+    assert torch.isfinite(gradient).all()
+    assert gradient[1, 1, 0] < 0 < gradient[1, 0, 0]  # downhill is apart
 
 
 def test_the_reward_is_minus_the_energy():

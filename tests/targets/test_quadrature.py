@@ -116,12 +116,12 @@ def test_value_gradient_is_the_gradient_of_the_value(mixture, t, generator):
     (gradient,) = torch.autograd.grad(mixture.value(x, t, reward, STRENGTH).sum(), x)
     found = mixture.value_gradient(x, t, reward, STRENGTH)
     assert torch.allclose(found, gradient, atol=1e-7)
-    if t < 1:  # and it never asked for the reward's own
+    if t < 1:  # and it never asked for the reward's gradient
         assert torch.allclose(mixture.value_gradient(x, t, waves, STRENGTH), found, atol=1e-9)
 
 
 @DIMENSIONS
-def test_each_state_has_its_own_time(mixture, generator):
+def test_each_state_has_its_time(mixture, generator):
     t = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
     x = mixture.noise(3, generator)
     reward = Reward(waves, differentiable=True)
@@ -130,7 +130,7 @@ def test_each_state_has_its_own_time(mixture, generator):
         assert torch.allclose(method(x, t, reward, STRENGTH), torch.cat(alone), atol=1e-12)
 
 
-def test_more_states_than_fit_in_memory_are_taken_in_turn(generator):
+def test_more_states_than_fit_in_memory_are_integrated_in_turn(generator):
     target, seen = ring().double(), []
 
     def counting(x):
@@ -144,19 +144,21 @@ def test_more_states_than_fit_in_memory_are_taken_in_turn(generator):
 
 
 def test_tilted_velocity_carries_noise_into_the_tilt():
-    """On a line the flow keeps the share of mass below."""
+    """On a line the flow keeps the fraction of mass below."""
     mixture = GaussianMixture(
         torch.tensor([0.3, 0.7]), torch.tensor([[-1.5], [1.0]]), torch.tensor([[[0.2]], [[0.4]]])
     ).double()
     start = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
     x, steps = start, 40
     for step in range(steps):  # Runge-Kutta
-        slope, slopes = torch.zeros_like(x), []
+        velocity, velocities = torch.zeros_like(x), []
         for part in (0.0, 0.5, 0.5, 1.0):
             t = (step + part) / steps
-            slope = mixture.tilted_velocity(x + part / steps * slope, t, waves, 2.0)
-            slopes.append(slope)
-        x = x + (slopes[0] + 2 * slopes[1] + 2 * slopes[2] + slopes[3]) / (6 * steps)
+            velocity = mixture.tilted_velocity(x + part / steps * velocity, t, waves, 2.0)
+            velocities.append(velocity)
+        x = x + (velocities[0] + 2 * velocities[1] + 2 * velocities[2] + velocities[3]) / (
+            6 * steps
+        )
     grid = mixture.tilted(waves, 2.0)
     edges = grid.points.squeeze(1) + grid.spacing / 2
     index = torch.searchsorted(edges, x.squeeze(1))

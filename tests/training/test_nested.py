@@ -30,7 +30,7 @@ def test_dicts_lists_tuples_numbers_and_tensors_come_back_as_they_were():
     assert math.isnan(through_json(-math.nan)) and through_json(-math.inf) == -math.inf
 
 
-def test_what_cannot_be_kept_is_what_it_is_now():
+def test_what_cannot_be_stored_is_what_it_is_now():
     point = namedtuple("point", "x")(1)
     saved = {"rule": abs, "inner": [1, point], "none": abs}
     assert through_json(saved, {"rule": max, "inner": [2, 3]}) == {

@@ -24,7 +24,7 @@ class Fit(nn.Module):
 
     Args:
         fail_at: Call that raises.
-        poison: A call of (linear, call) -> another term of the loss.
+        poison: A callable `(linear, call) -> another term of the loss`.
     """
 
     age: torch.Tensor
@@ -126,7 +126,7 @@ def test_a_step_that_raises_leaves_a_checkpoint_from_which_the_run_ends_the_same
     optimizer, tmp_path
 ):
     """With dropout, a counter in the loss, state in the optimizer's groups, and a parameter that
-    the optimizer does not own."""
+    the optimizer does not have."""
     with pytest.raises(RuntimeError, match="away"):
         trainer(Fit(fail_at=8), tmp_path / "cut", optimizer=optimizer).run()
     assert load_folder(tmp_path / "cut" / "checkpoint")[1]["step"] == 7
@@ -304,7 +304,7 @@ def huge(linear, call):
 
 
 @pytest.mark.parametrize("poison", [flat, huge])
-def test_no_step_is_taken_on_a_gradient_that_is_not_finite_and_its_term_is_named(poison, tmp_path):
+def test_no_step_is_made_on_a_gradient_that_is_not_finite_and_its_term_is_named(poison, tmp_path):
     ours = trainer(Fit(poison=poison, dtype=torch.float32), tmp_path)
     for _ in range(6):
         ours.train_step()
@@ -339,7 +339,7 @@ def test_weights_that_a_step_made_infinite_replace_no_checkpoint(every, tmp_path
     assert facts["step"] >= 4 and all(x.isfinite().all() for x in saved.values())
 
 
-def test_weights_are_looked_at_where_nothing_is_kept_too():
+def test_weights_are_looked_at_where_nothing_is_saved_too():
     ours = trainer(Fit(), steps=1, optimizer=descent(math.inf), warmup=0)
     with pytest.raises(FloatingPointError, match="is not finite after step 1: a step has led"):
         ours.run()

@@ -76,7 +76,7 @@ def test_the_error_falls_with_the_order_of_the_step(generator, transition, order
 
 
 def test_heun_with_a_velocity_linear_in_time_is_exact():
-    """x' = 2 t has the mean of both ends as its exact slope over a step."""
+    """x' = 2 t has the mean of both ends as its exact average over a step."""
     state = torch.zeros(1, 1, dtype=torch.float64)
     at_start = {"velocity": torch.full((1, 1), 0.4, dtype=torch.float64)}
     heun = Heun()
@@ -143,7 +143,7 @@ def test_the_transition_of_glass_is_the_kernel_of_the_memoryless_path(generator,
 
 @pytest.mark.parametrize("noise", [0.0, 0.5, 1.0, lambda t: 0.6 * (1 - t)])
 def test_the_sde_ends_in_the_data_whatever_its_noise(generator, noise):
-    """8,000 samples by 200 steps, whose own error is below their five standard errors."""
+    """8,000 samples by 200 steps, whose error is below their five standard errors."""
     model, transition = mixture(), SDE(noise)
     state = normal(generator, 8_000, 2)
     times = torch.linspace(0, 1, 201, dtype=torch.float64).tolist()
@@ -152,24 +152,26 @@ def test_the_sde_ends_in_the_data_whatever_its_noise(generator, noise):
     moments_agree(state, model.sample(8_000, generator=generator))
 
 
-@pytest.mark.parametrize("deviation", [0.5, 1.0, 3.0])
-def test_with_the_deviation_of_normal_data_each_marginal_holds_at_any_step(deviation, generator):
+@pytest.mark.parametrize("data_std", [0.5, 1.0, 3.0])
+def test_with_the_standard_deviation_of_normal_data_each_marginal_holds_at_any_step(
+    data_std, generator
+):
     """In three steps from noise; the mean square of 40,000, five standard errors."""
     n, times = 40_000, torch.tensor([0.0, 0.3, 0.8, 1.0]).double()
-    target = normal_of(deviation)
+    target = normal_of(data_std)
     x = torch.randn(n, 1, generator=generator, dtype=torch.float64)
     for start, end in zip(times[:2], times[1:3], strict=True):
         rows = {"state": x, "time": start.expand(n), "target_time": end.expand(n)}
         rows |= {"velocity": target.velocity(x, start.item())}
         noise = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-        step = SDE(data_std=deviation)
+        step = SDE(data_std=data_std)
         x = step(TensorDict({**rows, "step_noise": noise}, batch_size=n))["state"]
-        white = x.square() / ((end * deviation) ** 2 + (1 - end) ** 2)
+        white = x.square() / ((end * data_std) ** 2 + (1 - end) ** 2)
         assert white.mean().item() == pytest.approx(1, abs=5 * (2 / n) ** 0.5)
 
 
-def normal_of(deviation):
-    covariance = torch.full((1, 1, 1), deviation**2)
+def normal_of(data_std):
+    covariance = torch.full((1, 1, 1), data_std**2)
     return GaussianMixture(torch.ones(1), torch.zeros(1, 1), covariance).double()
 
 
@@ -191,8 +193,8 @@ def test_in_a_short_step_the_sde_is_the_one_of_its_formula(generator):
     torch.testing.assert_close(drift, expected + (1 + eta**2) * correction, rtol=1e-4, atol=1e-4)
     noise = torch.ones_like(state)
     noisy = batch(state, t, t + h, correction=correction, step_noise=noise)
-    spread = (SDE(eta)(Velocity(model)(noisy))["state"] - state - h * drift) / h**0.5
-    torch.testing.assert_close(spread, eta * (2 * c) ** 0.5 * noise, rtol=1e-4, atol=1e-4)
+    diffusion = (SDE(eta)(Velocity(model)(noisy))["state"] - state - h * drift) / h**0.5
+    torch.testing.assert_close(diffusion, eta * (2 * c) ** 0.5 * noise, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("make", [lambda m: SDE(0.8), lambda m: Anchored(m, 0.4)])
@@ -201,14 +203,14 @@ def test_the_ratio_of_densities_is_that_of_two_normals(generator, make):
     transition = make(model)
     moved = stepped(transition, model, state, 0.2, 0.5, generator, correction=correction)
 
-    def mean_and_spread(**more):
+    def step_distribution(**more):
         still, up = (
             transition(Velocity(model)(batch(state, 0.2, 0.5, step_noise=noise, **more)))["state"]
             for noise in (torch.zeros_like(state), torch.ones_like(state))
         )
         return torch.distributions.Normal(still, up - still)
 
-    base, proposal = mean_and_spread(), mean_and_spread(correction=correction)
+    base, proposal = step_distribution(), step_distribution(correction=correction)
     expected = (base.log_prob(moved["state"]) - proposal.log_prob(moved["state"])).sum(1)
     torch.testing.assert_close(moved["log_ratio"], expected)
     assert (moved["log_ratio"] != 0).all()
@@ -232,9 +234,9 @@ def test_the_memoryless_schedule_may_be_a_call(dtype):
 
 def test_a_bounded_schedule_has_no_noise_at_time_zero():
     time, target = torch.tensor([0.0, 0.2]), torch.tensor([0.2, 0.4])
-    spread = SDE(lambda t: torch.full_like(t, 3.0)).std(time, target)
-    assert spread[0] == 0 and spread[1] > 0
-    assert torch.equal(spread, SDE(lambda t: 3.0).std(time, target))
+    std = SDE(lambda t: torch.full_like(t, 3.0)).std(time, target)
+    assert std[0] == 0 and std[1] > 0
+    assert torch.equal(std, SDE(lambda t: 3.0).std(time, target))
 
 
 @pytest.mark.parametrize("bad", [-1.0, torch.nan])

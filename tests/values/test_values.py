@@ -75,7 +75,7 @@ def test_the_value_from_exact_draws_is_the_closed_form(generator, strength):
     assert ((tensordict["value"] - exact).abs() < error).all()
 
 
-def test_weighted_draws_of_another_law_give_the_same_value(generator):
+def test_weighted_draws_of_another_distribution_give_the_same_value(generator):
     model, draws = mixture(), 40_000
     state = normal(generator, 1, 2)
     reward = Quadratic(torch.zeros(2, dtype=torch.float64))
@@ -84,8 +84,8 @@ def test_weighted_draws_of_another_law_give_the_same_value(generator):
     batch = at(state, 0.5, endpoint=wide, endpoint_log_weight=log_weight)
     batch = Value(model, af.Tilt(reward, 1.0))(batch)
     # five relative standard errors of each of the two means of weights
-    worth = [effective_sample_size(w) for w in (log_weight, log_weight + batch["endpoint_reward"])]
-    error = 5 * sum(1 / size for size in worth).sqrt()
+    ess = [effective_sample_size(w) for w in (log_weight, log_weight + batch["endpoint_reward"])]
+    error = 5 * sum(1 / size for size in ess).sqrt()
     assert error < 0.2
     assert (batch["value"] - model.value(state, 0.5, reward, 1.0)).abs() < error
 
@@ -115,13 +115,13 @@ def test_the_point_gradient_of_a_quadratic_reward_is_the_gaussian_one(generator,
     state, center = normal(generator, rows, dimension), normal(generator, dimension)
     model, reward = gaussian(dimension), Quadratic(center, precision=1.5)
     tensordict = Gradient(model, af.Tilt(reward, 2.0))(looked_ahead(model, state, time=0.4))
-    spread = math.sqrt(0.4**2 + 0.6**2)
-    expected = -2.0 * 1.5 * (state / spread - center) / spread
+    std = math.sqrt(0.4**2 + 0.6**2)
+    expected = -2.0 * 1.5 * (state / std - center) / std
     torch.testing.assert_close(tensordict["value_gradient"], expected)
     torch.testing.assert_close(tensordict["value"], 2.0 * tensordict["endpoint_reward"][:, 0])
 
 
-def test_the_point_gradient_is_the_slope_of_the_decoded_reward(generator):
+def test_the_point_gradient_is_the_derivative_of_the_decoded_reward(generator):
     """Through decoding, a nonlinear reward and a nonlinear map, by central differences."""
 
     class Decoding(GaussianMixture):
@@ -136,8 +136,8 @@ def test_the_point_gradient_is_the_slope_of_the_decoded_reward(generator):
     for axis in torch.eye(2, dtype=torch.float64):
         ends = [reward.score(model.flow_map(state + d * axis, 0.4, 1.0), None, model.decode)
                 for d in (h, -h)]  # fmt: skip
-        slope = 3.0 * (ends[0] - ends[1]) / (2 * h)
-        torch.testing.assert_close(gradient @ axis, slope, rtol=1e-5, atol=1e-6)
+        derivative = 3.0 * (ends[0] - ends[1]) / (2 * h)
+        torch.testing.assert_close(gradient @ axis, derivative, rtol=1e-5, atol=1e-6)
 
 
 def test_the_point_gradient_of_states_of_tokens_needs_no_special_case(generator):
@@ -151,7 +151,7 @@ def test_the_point_gradient_of_states_of_tokens_needs_no_special_case(generator)
     torch.testing.assert_close(tensordict["value_gradient"], expected)
 
 
-def test_terms_of_a_composite_are_kept_by_name(generator):
+def test_terms_of_a_composite_are_written_by_name(generator):
     model = gaussian(2)
     reward = af.Sum({"a": (Quadratic(torch.zeros(2)), 1.0), "b": (lambda x: x[:, 0], 2.0)})
     endpoint = normal(generator, 3, 5, 2)
@@ -263,15 +263,15 @@ def test_the_gradient_of_smooth_draws_is_the_value_s(generator, time):
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 @pytest.mark.parametrize("time", [0.0, 0.3, 0.9])
 def test_the_gradient_free_correction_leads_to_the_tilted_velocity(generator, time, strength):
-    """20,000 exact draws, 4 states: five standard errors of a weighted mean of spread (1-t)."""
+    """20,000 exact draws, 4 states: five standard errors of a weighted mean of std (1-t)."""
     model, state, draws = mixture(), normal(generator, 4, 2), 20_000
     reward = Quadratic(torch.tensor([0.2, -0.4], dtype=torch.float64), precision=1.5)
     batch = drawn(ExactPosterior(model, model, draws), state, time, generator)
     found = GradientFree(model, af.Tilt(reward, strength))(batch)
     exact = model.tilted_velocity(state, time, reward, strength) - model.velocity(state, time)
-    worth = effective_sample_size(strength * found["endpoint_reward"])
-    spread = batch["endpoint"].std(1) / (1 - time)
-    allowed = 5 * spread * (1 / worth + 1 / draws).sqrt()[:, None]
+    ess = effective_sample_size(strength * found["endpoint_reward"])
+    std = batch["endpoint"].std(1) / (1 - time)
+    allowed = 5 * std * (1 / ess + 1 / draws).sqrt()[:, None]
     assert ((found["correction"] - exact).abs() < allowed).all()
 
 

@@ -99,7 +99,7 @@ def test_adapted_and_energy_rewards_pickle():
     assert torch.equal(pickle.loads(pickle.dumps(energy))(cluster), energy(cluster))
 
 
-def test_a_sum_in_two_threads_gives_each_its_own_terms():
+def test_a_sum_in_two_threads_gives_each_its_terms():
     both = Sum({"first": (Reward(first_column), 1.0), "twice": (lambda x: 2 * x[:, 0], 1.0)})
 
     def scored(size):

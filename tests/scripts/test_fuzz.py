@@ -7,23 +7,20 @@ import time
 from pathlib import Path
 
 import pytest
+from fuzzing import inputs, overrides, rewards
+from fuzzing.apart import Answer, apart
+from fuzzing.outcome import ACCEPTED, CLEAR, ENDLESS, UNCLEAR, VERDICTS, judge_error
+from fuzzing.page import write_page
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "scripts"))
-
-from fuzzing import inputs, overrides, rewards  # noqa: E402
-from fuzzing.apart import Answer, apart  # noqa: E402
-from fuzzing.outcome import ACCEPTED, CLEAR, ENDLESS, UNCLEAR, VERDICTS, judge_error  # noqa: E402
-from fuzzing.page import write_page  # noqa: E402
-
+ROOT = Path(__file__).parents[2]
 KINDS = ("inputs", "overrides", "checkpoints", "rewards", "kills")
-SHARE, SEED = "0.03", "1"
+FRACTION, SEED = "0.03", "1"
 
 
 @pytest.fixture(scope="module")
 def said() -> str:
-    """What the script says of a slice of each kind: in a process of its own, which may fork."""
-    command = [sys.executable, "scripts/fuzz.py", "--share", SHARE, "--seed", SEED]
+    """What the script says of a slice of each kind: in another process, which may fork."""
+    command = [sys.executable, "scripts/fuzz.py", "--fraction", FRACTION, "--seed", SEED]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "clear" in found.stdout, found.stderr
     return found.stdout
@@ -44,8 +41,8 @@ def test_nothing_bad_is_accepted_or_hangs(said, kind):
 def test_what_is_bad_is_answered_clearly(said, kind):
     found = counts(said, kind)
     # of bad arguments, 98 in 100 are to be; of damage, kills and faulty rewards, all
-    share = 0.98 if kind in ("inputs", "overrides") else 1.0
-    assert found[CLEAR] >= share * found["tried"] > 0, said
+    fraction = 0.98 if kind in ("inputs", "overrides") else 1.0
+    assert found[CLEAR] >= fraction * found["tried"] > 0, said
 
 
 # --- that the fuzzing itself sees what it looks for ---

@@ -51,7 +51,7 @@ def test_value_and_gradient_of_a_worked_example(line):
     assert line.value_gradient(x, 0.5, reward, 1.0).item() == pytest.approx(-0.6171, abs=5e-5)
 
 
-def test_linear_reward_shifts_a_standard_normal_by_its_slope():
+def test_linear_reward_shifts_a_standard_normal_by_its_direction():
     normal = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
     tilted = normal.tilted(Linear(torch.ones(1)), 1.0)
     assert torch.allclose(tilted.means, torch.ones(1, 1))
@@ -206,8 +206,8 @@ def test_sixty_four_posterior_draws_steer_the_ring_to_its_tilt(generator):
     tilted = target.tilted(reward, 1.0)
     floor = sampling_floor(tilted, n, sliced_wasserstein, 16, generator)
     reached = sliced_wasserstein(x, tilted.sample(n, generator=generator), generator=generator)
-    spread = 4 * floor.standard_error  # of a single pair, from the error of the mean of 16
-    assert reached.value < floor.value + 5 * spread
+    std = 4 * floor.standard_error  # of a single pair, from the error of the mean of 16
+    assert reached.value < floor.value + 5 * std
     base = sliced_wasserstein(
         target.sample(n, generator=generator), tilted.sample(n, generator=generator)
     )

@@ -15,7 +15,7 @@ def gaussian() -> GaussianMixture:
     return GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2).unsqueeze(0))
 
 
-def slope() -> Linear:
+def linear() -> Linear:
     return Linear(torch.ones(2))
 
 
@@ -143,24 +143,24 @@ def slope() -> Linear:
 )
 def test_bad_options_are_refused_at_build_time(options, message):
     with pytest.raises(ValueError, match=message):
-        af.steer(gaussian(), slope(), **options)
+        af.steer(gaussian(), linear(), **options)
 
 
 def test_a_number_is_checked_whether_or_not_the_choice_takes_it():
     renoised = {"posterior": "renoised", "inner_steps": -67}
     with pytest.raises(ValueError, match="^inner_steps must be a whole number of at least 1, got"):
-        af.steer(gaussian(), slope(), "search", **renoised)
+        af.steer(gaussian(), linear(), "search", **renoised)
 
 
 def test_what_cannot_be_called_after_a_step_is_refused():
-    steerer = af.steer(gaussian(), slope(), steps=2)
+    steerer = af.steer(gaussian(), linear(), steps=2)
     for callback in (3, "x", {}):
         with pytest.raises(ValueError, match="^callback must be a callable .step, tensor"):
             steerer.sample(2, callback=callback)
 
 
 def test_one_particle_and_one_draw_may_be_said_aloud():
-    assert af.steer(gaussian(), slope(), particles=1, draws=1).sample(2)["state"].shape == (2, 2)
+    assert af.steer(gaussian(), linear(), particles=1, draws=1).sample(2)["state"].shape == (2, 2)
 
 
 @pytest.mark.parametrize("method", ["lookahead", "lookahead_weighted", "dps"])
@@ -186,7 +186,7 @@ def test_what_is_no_reward_is_refused():
 
 def test_a_sample_of_nobody_is_refused():
     with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
-        af.steer(gaussian(), slope()).sample(0)
+        af.steer(gaussian(), linear()).sample(0)
 
 
 @pytest.mark.parametrize(
@@ -201,29 +201,29 @@ def test_a_sample_of_nobody_is_refused():
 )
 def test_numbers_of_a_sample_are_refused_by_name(n, options, message):
     with pytest.raises(ValueError, match=message):
-        af.steer(gaussian(), slope()).sample(n, **options)
+        af.steer(gaussian(), linear()).sample(n, **options)
 
 
 def test_a_whole_number_is_a_source_of_randomness():
-    steerer = af.steer(gaussian(), slope())
+    steerer = af.steer(gaussian(), linear())
     seeded = steerer.sample(3, generator=torch.Generator().manual_seed(7))
     assert torch.equal(steerer.sample(3, generator=7)["state"], seeded["state"])
 
 
 def test_counts_may_come_as_floats_and_as_numbers_of_numpy():
     options = {"steps": 2.0, "particles": np.int64(3), "micro_batch_size": np.float32(2)}
-    out = af.steer(gaussian(), slope(), "fk", **options).sample(2.0)
+    out = af.steer(gaussian(), linear(), "fk", **options).sample(2.0)
     assert out["particles", "state"].shape == (2, 3, 2)
 
 
 def test_conditions_for_another_number_of_systems_are_refused():
     with pytest.raises(ValueError, match="3 samples need one condition or 3, got 2"):
-        af.steer(gaussian(), slope()).sample(3, condition=torch.zeros(2))
+        af.steer(gaussian(), linear()).sample(3, condition=torch.zeros(2))
 
 
 def test_guidance_without_a_condition_is_refused():
     with pytest.raises(ValueError, match="guidance needs a condition"):
-        af.steer(gaussian(), slope(), guidance=2.0).sample(3)
+        af.steer(gaussian(), linear(), guidance=2.0).sample(3)
 
 
 def test_a_reward_of_the_wrong_shape_is_named_with_its_step():
@@ -234,7 +234,7 @@ def test_a_reward_of_the_wrong_shape_is_named_with_its_step():
         af.steer(gaussian(), lambda x: x, method="best_of_n").sample(3)
 
 
-def test_the_rewards_own_exception_is_the_cause():
+def test_the_exception_of_the_reward_is_the_cause():
     def broken(endpoint):
         raise KeyError("no such prompt")
 

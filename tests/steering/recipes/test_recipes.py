@@ -86,7 +86,7 @@ class Watching(Recipe):
         )
 
 
-def test_a_method_of_ones_own_is_taken_as_it_is_and_by_a_name(monkeypatch):
+def test_a_custom_method_is_given_as_a_value_and_by_a_name(monkeypatch):
     steerer = af.steer(ring(), ring_reward(), Watching(), steps=4)
     assert str(steerer).startswith("Watching: The base model, with the value of its lookahead")
     assert torch.equal(sampled(steerer), sampled(af.steer(ring(), ring_reward(), "best_of_n",
@@ -130,13 +130,12 @@ def test_a_config_states_the_defaults_of_its_method_and_knows_its_keys():
     node = OmegaConf.create({"method": "fmtt", "noise": 0.3})
     whole = completed("steerer", node)
     assert (whole.noise, whole.particles, whole.steps) == (0.3, 8, 8)
-    assert "strength" not in whole  # it stands once, at the top of the config
-    assert "particles" not in node
+    assert "particles" not in node and "strength" not in whole
     with pytest.raises(ValueError, match="'fmtt' does not take nois; .*did you mean 'noise'"):
         completed("steerer", OmegaConf.create({"method": "fmtt", "nois": 0.3}))
     with pytest.raises(ValueError, match="steerer: method must be one of .*did you mean 'fmtt'"):
         completed("steerer", OmegaConf.create({"method": "fmt"}))
 
 
-def test_a_grid_in_a_config_has_its_own_steps():
+def test_a_grid_in_a_config_has_its_steps():
     assert "steps" not in completed("steerer", OmegaConf.create({"method": "dps", "grid": [0, 1]}))

@@ -1,4 +1,4 @@
-"""Labels: the null class, and what is refused instead of being taken for it."""
+"""Labels: the null class, and what is refused instead of standing for it."""
 
 import pytest
 import torch

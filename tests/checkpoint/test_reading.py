@@ -49,7 +49,7 @@ def test_any_flipped_bit_of_either_file_is_refused(folder):
     assert load_folder(folder)[1] == {"name": "x", "steps": 3}
 
 
-def test_facts_and_tensors_of_two_saves_are_not_taken_for_one(folder, tmp_path):
+def test_facts_and_tensors_of_two_saves_do_not_pass_for_one(folder, tmp_path):
     other = save_folder(tmp_path / "other", {"a": torch.arange(6.0)}, {"name": "x", "steps": 4})
     facts = json.loads((folder / "facts.json").read_text())
     facts["sha256"]["facts"] = json.loads((other / "facts.json").read_text())["sha256"]["facts"]

@@ -118,7 +118,7 @@ def test_tokens_drawn_each_for_itself_make_four_pairs(policy, generator):
 
 
 def test_the_loss_matches_a_velocity_as_a_denoiser(policy, generator):
-    """At the policy's own softmax(z) the cross-entropy has no gradient in the logits."""
+    """At the policy's softmax(z) the cross-entropy has no gradient in the logits."""
     x, t = policy.noise(8, generator), torch.full((8,), 0.3)
     learned = TextPolicy(Network())
     learned.load_state_dict(policy.state_dict())

@@ -89,12 +89,21 @@ def test_it_is_steered_through_its_decoder(policy, method, options):
     torch.testing.assert_close(out["reward"], expected)
 
 
-def test_it_is_pretrained_with_texts_that_are_dropped(policy):
+def test_it_is_pretrained_with_texts_that_are_dropped(policy, monkeypatch):
+    seen, forward = set(), ByLetters.forward
+
+    def recorded(network, x, s, t, condition=None):
+        seen.update(condition or [])
+        return forward(network, x, s, t, condition)
+
+    monkeypatch.setattr(ByLetters, "forward", recorded)
+
     def drawn(n):
         return torch.zeros(n, *LATENT), ["a cat"] * n
 
     options = {"steps": 2, "batch_size": 8, "condition_dropout": 0.5}
     trained = af.pretrain(policy, drawn, **options, generator=torch.Generator().manual_seed(0))
+    assert seen == {"a cat", ""}
     before, after = (model.sample(2, condition="a cat", generator=0) for model in (policy, trained))
     assert not torch.equal(before, after)
 

@@ -54,7 +54,7 @@ def test_every_part_reports_under_its_name(generator):
     assert abs(found["energy_distance"].value) < 5 * found["energy_distance"].standard_error
 
 
-def test_a_tensor_serves_as_the_reference_and_finds_the_tilt(generator):
+def test_a_tensor_serves_as_the_reference_and_the_tilt_is_far_from_the_base(generator):
     target, reward = ring(), ring_reward()
     base, tilted = target.sample(400, generator=generator), target.tilted(reward, 1.0)
     steered = tilted.sample(400, generator=generator)
@@ -88,6 +88,7 @@ def test_batches_change_nothing_and_carry_each_sample_its_condition():
         assert condition.shape == endpoint.shape[:1]
         return condition
 
+    results = []
     for batch_size in (2, 7, 100):
         found = af.evaluate(
             samples,
@@ -100,6 +101,8 @@ def test_batches_change_nothing_and_carry_each_sample_its_condition():
         assert found["reward"].value == 3.0
         expected = sum(2 * c * c / 2 for c in range(7)) / 7
         assert found["sliced_w2"].value ** 2 == pytest.approx(expected, rel=0.3)
+        results.append(found)
+    assert results[0] == results[1] == results[2]
 
 
 def test_features_add_a_frechet_distance(generator):
@@ -168,7 +171,7 @@ PER_SAMPLE = {
 
 
 @pytest.mark.parametrize("condition", PER_SAMPLE.values(), ids=PER_SAMPLE)
-def test_each_chunk_gets_its_own_rows_of_one_condition_a_sample(condition):
+def test_each_chunk_gets_its_rows_of_one_condition_a_sample(condition):
     found = af.evaluate(torch.zeros(N, 1), reward=labelled, condition=condition, batch_size=400)
     assert found["reward"].value == 749.5
 
@@ -247,7 +250,7 @@ def test_what_cannot_be_evaluated_is_refused_by_name(options, message):
         af.evaluate(**({"samples": torch.zeros(4, 2)} | options))
 
 
-def test_arrays_and_sources_of_samples_are_taken():
+def test_arrays_and_sources_of_samples_are_accepted():
     samples = ring().sample(64, generator=0)
     from_array = af.evaluate(samples.numpy(), reference=samples.numpy(), generator=0)
     assert from_array == af.evaluate(samples, reference=samples, generator=0)

@@ -1,4 +1,4 @@
-"""The distance of laws of clusters: what it must not see, what it must, and its scale."""
+"""The distance of distributions of clusters: what it must not see, what it must, and its scale."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_a_swelling_is_seen_as_long_as_it_is(clusters):
     assert found == pytest.approx(exact, rel=0.01)
 
 
-def test_two_samples_of_one_law_are_apart_by_their_noise(clusters):
+def test_two_samples_of_one_distribution_are_apart_by_their_noise(clusters):
     found = cluster_wasserstein(clusters[:20], clusters[20:])
     # 9 free numbers less 3 turns, each of variance 2 x 0.01; the nearest of 20 are nearer
     assert 0.1 < found.value < (6 * 0.02) ** 0.5 and found.standard_error > 0
