@@ -1,8 +1,8 @@
 """The reward zoo: one reward a file, all maximized, all called on decoded samples.
 
 Differentiable: `Attribute`, `AttributeLogProbability`, `Brightness`, `ClassMixture`, `Color`,
-`Similarity`, `Symmetry`. Black boxes: `AttributeIndicator`, `Compressibility`, `OCR`, `Tesseract`;
-of texts `Length`, `Letters`, `Pattern`, `Prefix`, `Sentiment`; of molecules `LogP`,
+`Similarity`, `Symmetry`, `TokenCount`. Black boxes: `AttributeIndicator`, `Compressibility`, `OCR`,
+`Tesseract`; of texts `Length`, `Letters`, `Pattern`, `Prefix`, `Sentiment`; of molecules `LogP`,
 `MoleculeSimilarity`, `QED`, `Substructure`, `Synthesizability`.
 """
 
@@ -25,6 +25,7 @@ from .similarity import Similarity
 from .substructure import Substructure
 from .symmetry import Symmetry
 from .tesseract import Tesseract, tesseract_read
+from .token_count import TokenCount
 
 __all__ = [
     "OCR",
@@ -49,6 +50,7 @@ __all__ = [
     "Symmetry",
     "Synthesizability",
     "Tesseract",
+    "TokenCount",
     "load_classifier",
     "tesseract_read",
 ]

@@ -21,8 +21,12 @@ def property_of(smiles: Sequence[str], function: Callable[[Any], float]) -> list
         function: Of a molecule of RDKit.
     """
     check_texts(smiles)
-    molecules = map(molecule, smiles)
-    return [math.nan if found is None else float(function(found)) for found in molecules]
+    molecules = {text: molecule(text) for text in set(smiles)}  # a batch often repeats some
+    values = {
+        text: math.nan if found is None else float(function(found))
+        for text, found in molecules.items()
+    }
+    return [values[text] for text in smiles]
 
 
 class MoleculeReward(Reward):
