@@ -57,7 +57,7 @@ def _tokens(split: str, n: int) -> np.ndarray:
 
 
 def _fragments(molecules: list[str]) -> list[tuple[str, int]]:
-    """Building blocks of molecules as canonical SMILES, and in how many molecules each is."""
+    """Building blocks of molecules as canonical SMILES, and their counts."""
     from rdkit import Chem
     from rdkit.Chem import BRICS
 

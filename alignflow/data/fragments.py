@@ -1,8 +1,8 @@
 """Fragments: the building blocks of drug-like molecules.
 
 BRICS fragments of 12,000 molecules of MOSES, of 4 to 12 heavy atoms, with hydrogen where they were
-cut, weighted by the number of molecules that have them. The list is finite and its weights are
-known, so the rate of every property under every tilt is known exactly.
+cut, weighted by count: once for each molecule and way to cut it out. The list is finite and its
+weights are known, so the rate of every property under every tilt is known exactly.
 
 Source: Degen et al. 2008, "On the art of compiling and using 'drug-like' chemical fragment spaces",
 as RDKit has it; Polykovskiy et al. 2020, "Molecular sets (MOSES)".
