@@ -1,6 +1,5 @@
 """What a reward answered, as numbers (N,)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 __all__ = ["as_rewards"]
 
 
-def as_rewards(answer: Any, states: Tensor | Sequence[str]) -> Tensor:
+def as_rewards(answer: Any, states: Tensor | list[str]) -> Tensor:
     """What a reward answered for states (N, *E), or N texts, as a tensor (N,) beside them.
 
     Args:

@@ -8,7 +8,7 @@ declared by `differentiable`, not guessed; everything else is a black box and ru
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import torch
@@ -80,7 +80,7 @@ class Reward(TensorDictModuleBase):
         """Stay in evaluation mode, whatever the loss around the reward is switched to."""
         return super().train(False)
 
-    def forward(self, endpoint: Tensor | Sequence[str] | TensorDictBase, condition=None):
+    def forward(self, endpoint: Tensor | list[str] | TensorDictBase, condition=None):
         """The function's answer for (N, *E), or for N texts, as (N,), or the TensorDict form.
 
         A TensorDict of several batch dimensions is scored as one flat batch.
@@ -98,7 +98,7 @@ class Reward(TensorDictModuleBase):
 
     def score(
         self,
-        states: Tensor | Sequence[str],
+        states: Tensor | list[str],
         condition=None,
         decode: Callable[[Any], Any] = lambda x: x,
     ) -> Tensor:
@@ -135,7 +135,7 @@ class Reward(TensorDictModuleBase):
 
     def score_terms(
         self,
-        states: Tensor | Sequence[str],
+        states: Tensor | list[str],
         condition=None,
         decode: Callable[[Any], Any] = lambda x: x,
     ) -> tuple[Tensor, dict[str, Tensor]]:
