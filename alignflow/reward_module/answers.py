@@ -8,8 +8,8 @@ from torch import Tensor
 __all__ = ["as_rewards"]
 
 
-def as_rewards(answer: Any, states: Tensor) -> Tensor:
-    """What a reward answered for states (N, *E), as a tensor (N,) beside them.
+def as_rewards(answer: Any, states: Tensor | list[str]) -> Tensor:
+    """What a reward answered for states (N, *E), or N texts, as a tensor (N,) beside them.
 
     Args:
         answer: A tensor or array (N,) or (N, 1), or a list of numbers or of scalar tensors.
@@ -36,6 +36,7 @@ def as_rewards(answer: Any, states: Tensor) -> Tensor:
             f"one number for each of the {n} samples, shape ({n},) or ({n}, 1), "
             f"got shape {tuple(rewards.shape)}"
         )
-    dtype = torch.promote_types(states.dtype, torch.float32)
+    beside = states if isinstance(states, Tensor) else torch.empty(0)
+    dtype = torch.promote_types(beside.dtype, torch.float32)
     # a copy, for the reward may use the memory of its answer again
-    return rewards.reshape(n).to(states.device, dtype, copy=True)
+    return rewards.reshape(n).to(beside.device, dtype, copy=True)

@@ -80,8 +80,8 @@ class Reward(TensorDictModuleBase):
         """Stay in evaluation mode, whatever the loss around the reward is switched to."""
         return super().train(False)
 
-    def forward(self, endpoint: Tensor | TensorDictBase, condition=None):
-        """The function's answer for (N, *E) as (N,), or the TensorDict form.
+    def forward(self, endpoint: Tensor | list[str] | TensorDictBase, condition=None):
+        """The function's answer for (N, *E), or for N texts, as (N,), or the TensorDict form.
 
         A TensorDict of several batch dimensions is scored as one flat batch.
         """
@@ -98,16 +98,16 @@ class Reward(TensorDictModuleBase):
 
     def score(
         self,
-        states: Tensor,
+        states: Tensor | list[str],
         condition=None,
-        decode: Callable[[Tensor], Any] = lambda x: x,
+        decode: Callable[[Any], Any] = lambda x: x,
     ) -> Tensor:
         """Rewards (N,) of states (N, *E); with a graph only if the reward is differentiable.
 
         They come in the states' precision, but never in less than float32.
 
         Args:
-            states: (N, *E).
+            states: (N, *E), or N texts that need no decoding.
             condition: Passed on if the function takes one.
             decode: `policy.decode`, applied first unless the reward asks for the raw state.
 
@@ -135,9 +135,9 @@ class Reward(TensorDictModuleBase):
 
     def score_terms(
         self,
-        states: Tensor,
+        states: Tensor | list[str],
         condition=None,
-        decode: Callable[[Tensor], Any] = lambda x: x,
+        decode: Callable[[Any], Any] = lambda x: x,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What `score` returns, and the rewards (N,) of each term by name, without a graph.
 

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from PIL import Image
 
-from alignflow.data import Images
+from alignflow.data import Images, Strings
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,26 @@ def test_a_data_config_gives_its_images(name, overrides, shape, tmp_path, monkey
     assert isinstance(images, Images)
     assert images.event_shape == shape
     assert images.sample(2)["data"].shape == (2, *shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "shape"),
+    [
+        ("names", [], (12, 27)),
+        ("fragments", [], (24, 26)),
+        ("molecules", ["data.n=9"], (44, 27)),
+        ("text", ["data.length=4"], (4, 4)),
+    ],
+)
+def test_a_data_config_gives_its_strings(name, overrides, shape, tmp_path):
+    if name in ("fragments", "molecules"):
+        pytest.importorskip("selfies")
+    (tmp_path / "lines.txt").write_text("ab\nabc\n")
+    if name == "text":
+        overrides = [*overrides, f"data.path={tmp_path / 'lines.txt'}"]
+    with initialize_config_module("alignflow.configs", version_base=None):
+        config = compose(overrides=[f"+data={name}", *overrides])
+    strings = instantiate(config.data)
+    assert isinstance(strings, Strings)
+    assert strings.event_shape == shape
+    assert strings.sample(2)["data"].shape == (2, *shape)

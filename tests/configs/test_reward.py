@@ -17,8 +17,12 @@ NAMES.remove("custom")  # which names no target: its user does
 NEEDS = {
     "ocr": find_spec("onnxruntime") and find_spec("rapidocr_onnxruntime"),
     "tesseract": which("tesseract"),
+    "sentiment": find_spec("vaderSentiment"),
 }
-BLACK_BOXES = {"has_glasses", "jpeg", "ocr", "png", "sum", "tesseract"}
+MOLECULES = {"logp", "molecule_similarity", "qed", "substructure", "synthesizability"}
+NEEDS |= dict.fromkeys(MOLECULES, find_spec("rdkit"))
+TEXTS = {"length", "letters", "pattern", "prefix", "sentiment"}
+BLACK_BOXES = {"has_glasses", "jpeg", "ocr", "png", "sum", "tesseract", *TEXTS, *MOLECULES}
 
 
 def made(name, *overrides):
