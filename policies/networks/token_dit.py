@@ -6,6 +6,7 @@ added to its logits, so that it learns what context adds.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class TokenDiT(nn.Module):
         self.embed_posterior = nn.Linear(vocabulary, width, bias=False) if likelihood else None
         self.register_buffer("log_prior", torch.zeros(length, vocabulary))
         self.embed_times = TimePairEmbedding(width, classes)
-        zero(self.embed_times.length.mlp[-1])
+        zero(cast(nn.Linear, self.embed_times.length.mlp[-1]))
         self.blocks = nn.ModuleList(_RotaryBlock(width, heads, length) for _ in range(depth))
         self.head = Head(width, vocabulary)
 
