@@ -2,6 +2,7 @@
 
 from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
 
+from .decoding_times import DecodingTimes
 from .loss import FlowMapLoss, build_loss
 from .posterior import learn_posterior
 from .pretrain import pretrain
@@ -16,6 +17,7 @@ __all__ = [
     "PSD",
     "CrossEntropy",
     "Damped",
+    "DecodingTimes",
     "FlowMapLoss",
     "Huber",
     "Learner",
