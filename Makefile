@@ -19,7 +19,7 @@ lint: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		(echo "alignflow needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ocr,tensorboard]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ocr,tensorboard,text,molecules]'
 	touch $@
 
 clean:

@@ -17,6 +17,7 @@ _FACE = {
     "RewardError": "reward_module",
     "Sum": "reward_module",
     "Tilt": "tilt",
+    "Vocabulary": "data",
     "as_reward": "reward_module",
     "check_reward": "reward_module",
     "data": "data",
@@ -55,6 +56,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from alignflow import data, envs, policies, rewards, targets
     from alignflow.checkpoint import CheckpointError
+    from alignflow.data import Vocabulary
     from alignflow.distillation import learn_posterior, pretrain
     from alignflow.finetuning import finetune
     from alignflow.flow_map import FlowMap

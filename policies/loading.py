@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+import alignflow.data  # noqa: F401 (its vocabularies are decoders)
 from alignflow import checks
 from alignflow.checkpoint import (
     CheckpointError,

@@ -1,7 +1,9 @@
 """The reward zoo: one reward a file, all maximized, all called on decoded samples.
 
 Differentiable: `Attribute`, `AttributeLogProbability`, `Brightness`, `ClassMixture`, `Color`,
-`Similarity`, `Symmetry`. Black boxes: `AttributeIndicator`, `Compressibility`, `OCR`, `Tesseract`.
+`Similarity`, `Symmetry`. Black boxes: `AttributeIndicator`, `Compressibility`, `OCR`, `Tesseract`;
+of texts `Length`, `Letters`, `Pattern`, `Prefix`, `Sentiment`; of molecules `LogP`,
+`MoleculeSimilarity`, `QED`, `Substructure`, `Synthesizability`.
 """
 
 from .attribute import Attribute, AttributeIndicator, AttributeLogProbability
@@ -10,13 +12,23 @@ from .class_mixture import ClassMixture
 from .classifier import load_classifier
 from .color import Color
 from .compressibility import Compressibility
+from .length import Length
+from .letters import Letters
+from .molecule import MoleculeReward
+from .molecule_properties import QED, LogP, Synthesizability
+from .molecule_similarity import MoleculeSimilarity
 from .ocr import OCR
+from .pattern import Pattern
+from .prefix import Prefix
+from .sentiment import Sentiment
 from .similarity import Similarity
+from .substructure import Substructure
 from .symmetry import Symmetry
 from .tesseract import Tesseract, tesseract_read
 
 __all__ = [
     "OCR",
+    "QED",
     "Attribute",
     "AttributeIndicator",
     "AttributeLogProbability",
@@ -24,8 +36,18 @@ __all__ = [
     "ClassMixture",
     "Color",
     "Compressibility",
+    "Length",
+    "Letters",
+    "LogP",
+    "MoleculeReward",
+    "MoleculeSimilarity",
+    "Pattern",
+    "Prefix",
+    "Sentiment",
     "Similarity",
+    "Substructure",
     "Symmetry",
+    "Synthesizability",
     "Tesseract",
     "load_classifier",
     "tesseract_read",

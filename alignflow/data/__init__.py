@@ -1,21 +1,33 @@
-"""Data sets: images that are drawn, shipped or in a folder, and batches of any data."""
+"""Data sets: images and strings that are drawn, shipped or in a file, and batches of any data."""
 
 from .augmentation import AugmentedImages, deform
 from .avatars import ATTRIBUTES, avatars, avatars_sample
 from .batches import batches
+from .bpe_vocabulary import BPEVocabulary
 from .digits import DIGIT_SPLITS, digits
 from .folder import eight_bit, image_folder
+from .fragments import fragments
 from .glyphs import CHARACTERS, glyphs
 from .images import Images, cache_folder
 from .loader import Loader, memory_mapped
+from .molecules import MOLECULE_SPLITS, molecules
+from .names import names
+from .selfies_vocabulary import SelfiesVocabulary
+from .strings import Strings
+from .vocabulary import Vocabulary
 
 __all__ = [
     "ATTRIBUTES",
     "CHARACTERS",
     "DIGIT_SPLITS",
+    "MOLECULE_SPLITS",
     "AugmentedImages",
+    "BPEVocabulary",
     "Images",
     "Loader",
+    "SelfiesVocabulary",
+    "Strings",
+    "Vocabulary",
     "avatars",
     "avatars_sample",
     "batches",
@@ -23,7 +35,10 @@ __all__ = [
     "deform",
     "digits",
     "eight_bit",
+    "fragments",
     "glyphs",
     "image_folder",
     "memory_mapped",
+    "molecules",
+    "names",
 ]
