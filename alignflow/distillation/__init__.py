@@ -3,6 +3,7 @@
 from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
 
 from .decoding_times import DecodingTimes
+from .logit_rules import LogitESD, LogitLSD
 from .loss import FlowMapLoss, build_loss
 from .posterior import learn_posterior
 from .pretrain import pretrain
@@ -21,6 +22,8 @@ __all__ = [
     "FlowMapLoss",
     "Huber",
     "Learner",
+    "LogitESD",
+    "LogitLSD",
     "LogitNormalTimes",
     "LossWeight",
     "SquaredError",
