@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from alignflow import checks
+from alignflow.data.strings import Strings
 from alignflow.data.vocabulary import Vocabulary
 from alignflow.ode import integrate
 from alignflow.tilt import Tilt
@@ -34,7 +35,7 @@ class Sequences(Empirical):
     The flow map follows its ODE in -log(1-t), where it is smooth to the end.
 
     Args:
-        strings: N texts, or their tokens (N, L).
+        strings: N texts, their tokens (N, L), or a data set with its weights and vocabulary.
         weights: Of the strings, (N,), not negative, up to a factor; equal by default.
         vocabulary: What the strings are written in; by default their characters. Beside tokens it
             may be the number V of them, and states decode to tokens.
@@ -54,11 +55,15 @@ class Sequences(Empirical):
 
     def __init__(
         self,
-        strings: Sequence[str] | Tensor,
+        strings: Sequence[str] | Tensor | Strings,
         weights: Tensor | Sequence[float] | None = None,
         vocabulary: Vocabulary | int | None = None,
         chunk: int = 1024,
     ):
+        if isinstance(strings, Strings):
+            if weights is not None or vocabulary is not None:
+                raise ValueError("a data set of strings has its own weights and vocabulary")
+            weights, vocabulary, strings = strings.weights, strings.vocabulary, strings.tokens
         tokens, size, vocabulary = _tokens(strings, vocabulary)
         ExactFlowMap.__init__(self, (tokens.shape[1], size))
         self.vocabulary = vocabulary

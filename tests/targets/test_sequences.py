@@ -155,6 +155,18 @@ def test_the_exact_steerer_reaches_the_tilt(target, generator):
     assert tilted.total_variation(drawn) < 2 * floor
 
 
+def test_a_data_set_of_strings_is_a_target_with_its_weights(generator):
+    names = af.data.names()
+    target = Sequences(names)
+    assert target.event_shape == (12, 27) and target.strings[0] == "smith"
+    torch.testing.assert_close(target.weights, names.weights)
+    x = states_at(target, 0.5, 3, generator)
+    wanted = torch.einsum("bn,nlv->blv", *enumerated(target, x, 0.5))
+    torch.testing.assert_close(target.denoiser(x, 0.5), wanted, rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="has its own weights"):
+        Sequences(names, names.weights)
+
+
 def test_it_moves_between_precisions_and_is_copied(target):
     import copy
 
