@@ -73,3 +73,18 @@ def test_tokens_that_do_not_fit_are_refused(tokens, message):
     policy, _ = build(["New York"])
     with pytest.raises(ValueError, match=message):
         af.pretrain(policy, tokens, steps=1, batch_size=1)
+
+
+def test_a_tuner_moves_the_one_step_map_to_the_tilt(policy, generator):
+    """By a black box that reads strings: New York at e / (1 + e) = 0.73."""
+
+    def is_new_york(strings):
+        return torch.tensor([float(string == "New York") for string in strings])
+
+    tuned = af.finetune(
+        policy, is_new_york, "weighted", strength=1.0, steps=150, batch_size=128, pool=2048,
+        learning_rate=3e-3, ema_decay=0.97, generator=0,
+    )  # fmt: skip
+    strings = tuned.decode(tuned.sample(SAMPLES, steps=1, generator=generator))
+    assert strings.count("New York") / SAMPLES == pytest.approx(0.73, abs=0.08)
+    assert strings.count("San Diego") / SAMPLES == pytest.approx(0.27, abs=0.08)
