@@ -147,8 +147,8 @@ def test_tokens_stand_for_themselves_where_only_their_number_is_known(generator)
 
 
 def test_the_exact_steerer_reaches_the_tilt(target, generator):
-    n = 2000
-    steerer = af.steer(target, letters_d, "exact", strength=1.0, steps=20, draws=64, target=target)
+    n = 1000
+    steerer = af.steer(target, letters_d, "exact", strength=1.0, steps=16, draws=32, target=target)
     drawn = steerer.sample(n, generator=generator)["state"]
     tilted = target.tilted(letters_d, 1.0)
     floor = (tilted.weights * (1 - tilted.weights) / n).sqrt().sum()
