@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from alignflow import predictions
+from alignflow import predictions, simplex
 from alignflow.interpolants import (
     average_velocity_from_mean_denoiser,
     flow_map_from_average_velocity,
@@ -70,7 +70,23 @@ class MeanDenoiser:
         return output
 
 
+class Simplex:
+    """The network predicts logits z_{s,t}, and delta_{s,t} = softmax(z) over the last axis."""
+
+    prediction: predictions.Prediction = simplex.Logits()
+
+    def flow_map(self, x: Tensor, s: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        return flow_map_from_mean_denoiser(x, s, t, output.softmax(-1))
+
+    def average_velocity(self, x: Tensor, s: Tensor, output: Tensor) -> Tensor:
+        return average_velocity_from_mean_denoiser(x, s, output.softmax(-1))
+
+    def mean_denoiser(self, x: Tensor, s: Tensor, output: Tensor) -> Tensor:
+        return output.softmax(-1)
+
+
 PARAMETRIZATIONS: dict[str, Parametrization] = {
     "average_velocity": AverageVelocity(),
     "mean_denoiser": MeanDenoiser(),
+    "simplex": Simplex(),
 }

@@ -31,6 +31,7 @@ class Prediction:
             where residuals may be outliers.
         is_velocity: Whether predictions are average velocities, so that they can be differentiated
             in time and added, as LSD and ESD do.
+        is_logits: Whether predictions are logits of a mean denoiser on the simplex.
         velocity_at_end: Whether the model's velocity is defined at time 1. Where it is 0/0 there,
             LSD compares denoisers.
     """
@@ -38,6 +39,7 @@ class Prediction:
     regression: ClassVar[Regression]
     robust: ClassVar[Regression]
     is_velocity: ClassVar[bool] = False
+    is_logits: ClassVar[bool] = False
     velocity_at_end: ClassVar[bool] = False
 
     def predict(self, policy: Any, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:

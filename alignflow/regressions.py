@@ -15,6 +15,7 @@ lies in the simplex.
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss, log_softmax
 
@@ -94,5 +95,6 @@ class CrossEntropy:
     """Cross-entropy of logits (N, ..., V) against targets that sum to 1 over the last axis."""
 
     def __call__(self, prediction, target, s, t, directions=None) -> Tensor:
-        losses = -(target.float() * log_softmax(prediction.float(), -1)).sum(-1)
+        dtype = torch.promote_types(prediction.dtype, torch.float32)
+        losses = -(target.to(dtype) * log_softmax(prediction.to(dtype), -1)).sum(-1)
         return losses.reshape(len(losses), -1).mean(1)

@@ -21,7 +21,8 @@ class TrainablePolicy(FlowMap):
 
     Attributes:
         module: The network, called with (x, s, t, condition): what is compiled.
-        parametrization: What the network predicts: "average_velocity" or "mean_denoiser".
+        parametrization: What the network predicts: "average_velocity", "mean_denoiser" or
+            "simplex".
         invertible: Whether the map runs from data to noise too (t < s).
     """
 

@@ -3,7 +3,7 @@
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
 from .loading import load_policy
-from .networks import EGNN, MLP, DiT, UNet
+from .networks import EGNN, MLP, DiT, TokenDiT, UNet
 from .policy import FlowMapPolicy
 from .zoo import load, shipped
 
@@ -14,6 +14,7 @@ __all__ = [
     "FlowMapPolicy",
     "Judge",
     "MapPolicy",
+    "TokenDiT",
     "UNet",
     "VelocityPolicy",
     "from_flow_map",

@@ -30,7 +30,8 @@ class FlowMapPolicy(TrainablePolicy):
         module: `module(x, s, t, condition=None)`, states (N, *E) and times (N,) to (N, *E).
         event_shape: Shape *E of one state.
         parametrization: What the network predicts: "average_velocity" v_{s,t}, or "mean_denoiser"
-            delta_{s,t} = x + (1-s) v_{s,t} (simplex heads).
+            delta_{s,t} = x + (1-s) v_{s,t}, or "simplex": logits of delta_{s,t}, for one-hot tokens
+            (L, V).
         decode: What people and rewards see of states: a `Decoder`, which is frozen, or the name of
             a registered one: "identity", "image" for [0, 1], or "particles" for states in relative
             coordinates.
@@ -70,6 +71,10 @@ class FlowMapPolicy(TrainablePolicy):
         self.facts = facts or {}
         if type(module) in NETWORKS.values():
             self._check_network(cast(Any, module))
+
+    def output(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """What the network predicts, (N, *E), of states (N, *E) and times (N,)."""
+        return self._call(x, s, t, condition)
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         return self._conversion.average_velocity(x, s, self._call(x, s, t, condition))

@@ -13,6 +13,7 @@ from alignflow import checks
 from alignflow.conditions import as_given
 from alignflow.draws import integers
 from alignflow.flow_map import FlowMap
+from alignflow.simplex import one_hot_states
 
 from .items import as_batch, stacked
 
@@ -82,6 +83,9 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
         raise ValueError(f"a batch must hold `data`, got only {', '.join(map(str, batch.keys()))}")
     if len(states) != n:
         raise ValueError(f"the data must give {n} rows when {n} are asked for, got {len(states)}")
+    if policy.prediction.is_logits and not states.is_floating_point():
+        states = one_hot_states(states, policy.event_shape[-1], policy.dtype)
+        batch = batch.set("data", states)
     if not states.is_floating_point():
         raise ValueError(
             f"states must be floats, got data of {states.dtype}: images lie in [-1, 1], "

@@ -2,6 +2,8 @@
 
 from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
 
+from .decoding_times import DecodingTimes
+from .logit_rules import LogitESD, LogitLSD
 from .loss import FlowMapLoss, build_loss
 from .posterior import learn_posterior
 from .pretrain import pretrain
@@ -16,9 +18,12 @@ __all__ = [
     "PSD",
     "CrossEntropy",
     "Damped",
+    "DecodingTimes",
     "FlowMapLoss",
     "Huber",
     "Learner",
+    "LogitESD",
+    "LogitLSD",
     "LogitNormalTimes",
     "LossWeight",
     "SquaredError",

@@ -27,6 +27,7 @@ from alignflow.modules import set_unregistered
 from alignflow.predictions import Prediction
 from alignflow.regressions import Regression
 
+from .logit_rules import LogitESD, LogitLSD
 from .roles import Student, Teacher
 from .rules import ESD, LSD, PSD, Learner, Rule
 from .times import Times, UniformTimes
@@ -201,9 +202,15 @@ _RULES: dict[str, Callable[[], dict]] = {
 }
 
 
+_LOGIT_RULES = {"lsd": LogitLSD, "esd": LogitESD}
+
+
 def build_loss(name: str, policy: Student, **options) -> FlowMapLoss:
     """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
-    return FlowMapLoss(policy, **_RULES[checks.choice("loss", name, _RULES)](), **options)
+    parts = _RULES[checks.choice("loss", name, _RULES)]()
+    if policy.prediction.is_logits and name in _LOGIT_RULES:
+        parts = {"rule": _LOGIT_RULES[name]()}
+    return FlowMapLoss(policy, **parts, **options)
 
 
 def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, Tensor, Any]:

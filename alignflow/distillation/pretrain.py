@@ -37,7 +37,8 @@ def pretrain(
         policy: A `FlowMapPolicy` around a network, trained or not.
         data: A tensor or array (N, *E); a data set or list of states or of (state, label) pairs; a
             TensorDict of `data` and `condition`; an object with `sample(n, generator=...)`; or a
-            callable n -> (n, *E), or -> these and n conditions.
+            callable n -> (n, *E), or -> these and n conditions. States on the simplex may be given
+            as their tokens, whole numbers (N, L).
         loss: flow_matching, psd, psd_midpoint, lsd, esd or meanflow.
         steps: Gradient steps.
         batch_size: Rows of a step.

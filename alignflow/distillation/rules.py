@@ -34,7 +34,7 @@ from alignflow.interpolants import (
 )
 from alignflow.predictions import AverageVelocity, Prediction
 
-__all__ = ["ESD", "LSD", "PSD", "Learner", "Rule"]
+__all__ = ["ESD", "LSD", "PSD", "Learner", "Rule", "jvp"]
 
 Jump = Callable[[Tensor, Tensor, Tensor], Tensor]
 Field = Callable[[Tensor, Tensor], Tensor]
@@ -153,7 +153,7 @@ class LSD:
         """v_{s,t} and its derivative in t."""
         stopped = self.stop_gradient == "target"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stopped):
-            value, derivative = _jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
+            value, derivative = jvp(lambda t: average(x, s, t), (t,), (torch.ones_like(t),))
         return (average(x, s, t) if stopped else value), derivative
 
     def _taught(self, teacher: Field, end: Tensor, t: Tensor) -> Tensor:
@@ -194,11 +194,11 @@ class ESD:
             b = learner.velocity(x, s)
         if stop == "full":
             with torch.no_grad():
-                _, advection = _jvp(lambda x: average(x, s, t), (x,), (b,))
-            value, derivative = _jvp(lambda s: average(x, s, t), (s,), (one,))
+                _, advection = jvp(lambda x: average(x, s, t), (x,), (b,))
+            value, derivative = jvp(lambda s: average(x, s, t), (s,), (one,))
             return value - length * derivative, b + length * advection
         with torch.set_grad_enabled(torch.is_grad_enabled() and stop != "target"):
-            value, derivative = _jvp(lambda x, s: average(x, s, t), (x, s), (b, one))
+            value, derivative = jvp(lambda x, s: average(x, s, t), (x, s), (b, one))
         if stop == "target":
             value = average(x, s, t)
         return value - length * derivative, b
@@ -212,7 +212,8 @@ def _check_velocity(rule: str, prediction: Prediction) -> None:
         )
 
 
-def _jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+def jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+    """A function's value and its derivative along tangents, by forward mode."""
     try:
         value, derivative = torch.func.jvp(function, primals, tangents)[:2]
         return value, derivative

@@ -28,6 +28,7 @@ from .particles import (
     lennard_jones,
 )
 from .rewards import Linear, Quadratic
+from .sequences import Sequences
 
 __all__ = [
     "CLUSTERS",
@@ -41,6 +42,7 @@ __all__ = [
     "Linear",
     "ModeJudge",
     "Quadratic",
+    "Sequences",
     "boltzmann",
     "build_cluster",
     "bump_reward",

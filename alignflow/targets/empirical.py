@@ -25,9 +25,9 @@ from alignflow.tilt import Tilt
 from .exact import ExactFlowMap, TiltLike
 from .row_distributions import RowDistributions
 from .row_posterior import log_marginal, noise_level, row_posterior
-from .stored_rows import check_log_weight, stored_rows
+from .stored_rows import StoredRows, check_log_weight, stored_rows
 
-__all__ = ["Empirical"]
+__all__ = ["STRAIGHT", "Empirical"]
 
 # from here on paths are taken as straight: rows within a few 0.001 of each other count as one
 STRAIGHT = 0.999
@@ -74,7 +74,7 @@ class Empirical(ExactFlowMap):
             raise ValueError(f"data must be rows of states (N, *E), got {checks.shown(data)}")
         super().__init__(data.shape[1:])
         weight = torch.zeros(len(data)) if log_weight is None else log_weight
-        self.rows = stored_rows(data, checks.as_tensor("log_weight", weight), chunk)
+        self.rows = self._stored(data, checks.as_tensor("log_weight", weight), chunk)
         self.decoder = decode
         self.register_buffer("data", data)
         self.register_buffer("log_weight", self.rows.log_weight)
@@ -108,7 +108,7 @@ class Empirical(ExactFlowMap):
         if (late & (end < start)).any():
             raise ValueError(f"the flow of a data set cannot be inverted from times > {STRAIGHT}")
         bend = torch.where(late, start, end.clamp(max=STRAIGHT))
-        x = integrate(self.velocity, x, start, bend)
+        x = self._follow(x, start, bend)
         return x + expand_time(end - bend, x) * self.velocity(x, bend)
 
     def decode(self, x):
@@ -171,8 +171,16 @@ class Empirical(ExactFlowMap):
     def _apply(self, fn, recurse=True):
         # all moves and casts of a module pass here; the rows are then those of the buffers as moved
         super()._apply(fn, recurse)
-        self.rows = stored_rows(self.data, self.log_weight, self.rows.chunk)
+        self.rows = self._stored(self.data, self.log_weight, self.rows.chunk)
         return self
+
+    def _stored(self, data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
+        """The rows that the buffers hold."""
+        return stored_rows(data, log_weight, chunk)
+
+    def _follow(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """The flow from s to t, (N,), neither of them late, by its ODE."""
+        return integrate(self.velocity, x, s, t)
 
     def _draws(self, n: int, generator: torch.Generator | None) -> Tensor:
         anywhere = self.data.new_zeros((1, *self.event_shape), dtype=self.dtype)

@@ -6,8 +6,9 @@ keeps its constructor's `arguments`, from which it is built again."""
 from .dit import DiT
 from .egnn import EGNN
 from .mlp import MLP
+from .token_dit import TokenDiT
 from .unet import UNet
 
-__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "UNet"]
+__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "TokenDiT", "UNet"]
 
-NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT, "egnn": EGNN}
+NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT, "egnn": EGNN, "token_dit": TokenDiT}

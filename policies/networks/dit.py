@@ -14,7 +14,7 @@ from alignflow import checks
 
 from .embedding import TimeEmbedding, TimePairEmbedding
 
-__all__ = ["DiT"]
+__all__ = ["Block", "DiT", "Head", "zero"]
 
 
 class DiT(nn.Module):
@@ -68,8 +68,8 @@ class DiT(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
         self.embed_times = TimePairEmbedding(width, classes)
         self.context = _Context(channels * patch**2, width) if context else None
-        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
-        self.head = _Head(width, channels * patch**2)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.head = Head(width, channels * patch**2)
 
     def takes(self, event_shape: Sequence[int]) -> bool:
         """Whether it takes states of a shape."""
@@ -99,7 +99,9 @@ class DiT(nn.Module):
         return _image(self.head(tokens, embedding), self.patch, x.shape)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """Attention and an MLP, each modulated by an embedding (N, width)."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -109,7 +111,7 @@ class _Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
         )
-        self.modulation = _zero(nn.Linear(width, 6 * width))
+        self.modulation = zero(nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(embedding)[:, None].chunk(
@@ -118,20 +120,27 @@ class _Block(nn.Module):
         x = x + gate1 * self.attend(self.norm(x) * (1 + scale1) + shift1)
         return x + gate2 * self.mlp(self.norm(x) * (1 + scale2) + shift2)
 
+    def place(self, heads: Tensor) -> Tensor:
+        """Queries or keys (N, heads, L, features) by their positions; here as they are."""
+        return heads
+
     def attend(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
         heads = self.query_key_value(x).reshape(n, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
+        query, key = self.place(query), self.place(key)
         weight = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
         return self.mix((weight @ value).transpose(1, 2).reshape(n, length, width))
 
 
-class _Head(nn.Module):
+class Head(nn.Module):
+    """Features of tokens (N, L, width), modulated by an embedding; zero at the start."""
+
     def __init__(self, width: int, features: int):
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = _zero(nn.Linear(width, 2 * width))
-        self.out = _zero(nn.Linear(width, features))
+        self.modulation = zero(nn.Linear(width, 2 * width))
+        self.out = zero(nn.Linear(width, features))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         shift, scale = self.modulation(embedding)[:, None].chunk(2, dim=-1)
@@ -143,7 +152,7 @@ class _Context(nn.Module):
         super().__init__()
         self.embed_patches = nn.Linear(features, width)
         self.embed_time = TimeEmbedding(width)
-        self.gate = _zero(nn.Linear(width, 2 * width))
+        self.gate = zero(nn.Linear(width, 2 * width))
 
     def forward(self, time: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Context as an addition to the tokens (N, L, width) and to the embedding (N, width)."""
@@ -163,7 +172,8 @@ def _image(tokens: Tensor, patch: int, shape: torch.Size) -> Tensor:
     return x.permute(0, 3, 1, 4, 2, 5).reshape(shape)
 
 
-def _zero(layer: nn.Linear) -> nn.Linear:
+def zero(layer: nn.Linear) -> nn.Linear:
+    """The layer with all of its weights set to 0."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alignflow.distillation import ESD, LSD, PSD, Learner
-from alignflow.distillation.rules import _jvp
+from alignflow.distillation.rules import jvp
 
 MEAN = torch.tensor([0.7, -1.2], dtype=torch.float64)
 VARIANCE = torch.tensor([0.3, 2.0], dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_other_errors_of_a_network_pass_through(points):
         raise RuntimeError("out of luck")
 
     with pytest.raises(RuntimeError, match="out of luck"):
-        _jvp(lambda t: average(None, None, t), (points[1],), (points[1],))
+        jvp(lambda t: average(None, None, t), (points[1],), (points[1],))
 
 
 def test_unknown_placements_are_refused():

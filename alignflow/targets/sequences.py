@@ -1,0 +1,159 @@
+r"""A list of strings with known weights as an exact model of one-hot states, and every tilt of it.
+
+.. math:: p(x_1 = i \mid x_t) = \mathrm{softmax}_i \Big( \log w_i
+    + \frac{t}{(1-t)^2} \sum_l x_{t, l, k_{il}} \Big)
+
+The k_i are the tokens of string i. All one-hot states have one norm, so a posterior is a matrix
+product with the list, streamed as that of any stored data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from alignflow import checks
+from alignflow.data.strings import Strings
+from alignflow.data.vocabulary import Vocabulary
+from alignflow.ode import integrate
+from alignflow.tilt import Tilt
+
+from .empirical import STRAIGHT, Empirical
+from .exact import ExactFlowMap
+from .stored_rows import StoredRows, check_log_weight
+
+__all__ = ["Sequences"]
+
+
+class Sequences(Empirical):
+    """The distribution of a list of strings: all but its flow map is exact, as of `Empirical`.
+
+    The flow map follows its ODE in -log(1-t), where it is smooth to the end.
+
+    Args:
+        strings: N texts, their tokens (N, L), or a data set with its weights and vocabulary.
+        weights: Of the strings, (N,), not negative, up to a factor; equal by default.
+        vocabulary: What the strings are written in; by default their characters. Beside tokens it
+            may be the number V of them, and states decode to tokens.
+        chunk: Strings read at once.
+
+    Attributes:
+        vocabulary: The same; None where only the number of tokens was given.
+
+    Raises:
+        ValueError: If the strings are none of the vocabulary, or the weights none of them.
+    """
+
+    no_condition = (
+        "a list of strings takes no condition: build one of the strings that satisfy it, "
+        "Sequences([string for string in target.strings if ...])"
+    )
+
+    def __init__(
+        self,
+        strings: Sequence[str] | Tensor | Strings,
+        weights: Tensor | Sequence[float] | None = None,
+        vocabulary: Vocabulary | int | None = None,
+        chunk: int = 1024,
+    ):
+        if isinstance(strings, Strings):
+            if weights is not None or vocabulary is not None:
+                raise ValueError("a data set of strings has its own weights and vocabulary")
+            weights, vocabulary, strings = strings.weights, strings.vocabulary, strings.tokens
+        tokens, size, vocabulary = _tokens(strings, vocabulary)
+        ExactFlowMap.__init__(self, (tokens.shape[1], size))
+        self.vocabulary = vocabulary
+        weights = torch.ones(len(tokens)) if weights is None else weights
+        self.rows = self._stored(tokens, _log_weight(weights, len(tokens)), chunk)
+        self.register_buffer("data", tokens)
+        self.register_buffer("log_weight", self.rows.log_weight)
+
+    @property
+    def strings(self) -> Any:
+        """The N strings; their tokens (N, L) where there is no vocabulary."""
+        return self.data if self.vocabulary is None else self.vocabulary.decode(self.data)
+
+    @property
+    def weights(self) -> Tensor:
+        """Of the strings, (N,), float64; their sum is 1."""
+        return self.log_weight.softmax(0)
+
+    def total_variation(self, x: Tensor) -> Tensor:
+        """Distance, in [0, 1], from the frequencies of drawn strings to the weights.
+
+        Args:
+            x: Draws, as states (n, L, V); the likeliest tokens count.
+        """
+        self.check_state(x)
+        rows = torch.cat([self.data, x.argmax(-1).to(self.data)])
+        found, place = rows.unique(dim=0, return_inverse=True)
+        weight = torch.cat([self.weights, self.weights.new_full((len(x),), -1 / len(x))])
+        return weight.new_zeros(len(found)).index_add(0, place, weight).abs().sum() / 2
+
+    def decode(self, x: Tensor) -> Any:
+        return x.argmax(-1) if self.vocabulary is None else self.vocabulary(x)
+
+    def _follow(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        def change(x: Tensor, distance: Tensor) -> Tensor:
+            return self.denoiser(x, -torch.expm1(-distance)) - x
+
+        # where s = t is later than that, nothing moves
+        start, end = (-torch.log1p(-r.clamp(max=STRAIGHT)) for r in (s, t))
+        return integrate(change, x, start, end)
+
+    def _tilted(self, tilt: Tilt) -> Self:
+        given = self.event_shape[1] if self.vocabulary is None else self.vocabulary
+        tilted = type(self)(self.data, None, given, self.rows.chunk)
+        tilted.log_weight = self._tilted_log_weight(tilt)
+        tilted.rows = replace(tilted.rows, log_weight=tilted.log_weight)
+        return tilted
+
+    def _stored(self, data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
+        chunk, size = checks.count("chunk", chunk), self.event_shape[1]
+        check_log_weight(log_weight, len(data))
+        position = torch.arange(data.shape[1], device=data.device)
+        ones = torch.ones((), dtype=torch.float64, device=data.device).expand(data.shape)
+        center = ones.new_zeros(self.event_shape)
+        center.index_put_((position.expand_as(data), data), ones / len(data), accumulate=True)
+        # |one-hot|^2 - 2 c x + |c|^2
+        squares = data.shape[1] - 2 * center[position, data].sum(1) + center.square().sum()
+        as_states = partial(_one_hot, size=size)
+        return StoredRows(
+            data, log_weight.to(ones), center.flatten(), squares.clamp(min=0), chunk, as_states
+        )
+
+
+def _one_hot(tokens: Tensor, size: int) -> Tensor:
+    return one_hot(tokens, size).float()
+
+
+def _tokens(strings: Any, vocabulary: Any) -> tuple[Tensor, int, Vocabulary | None]:
+    """Tokens (N, L), their number, and what they are written in."""
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        size = checks.count("vocabulary", vocabulary)
+        tokens = checks.as_tensor("strings", strings)
+        whole = not (tokens.is_floating_point() or tokens.is_complex())
+        if tokens.ndim != 2 or not tokens.numel() or not whole or tokens.dtype == torch.bool:
+            raise ValueError(f"strings must be tokens (N, L) here, got {checks.shown(tokens)}")
+        if tokens.min() < 0 or tokens.max() >= size:
+            raise ValueError(f"tokens must be whole numbers from 0 to {size - 1}")
+        return tokens.long(), size, None
+    if isinstance(strings, Tensor):
+        if vocabulary is None:
+            raise ValueError("tokens need a vocabulary, or the number of tokens: vocabulary=V")
+        return vocabulary.tokens(strings), vocabulary.size, vocabulary
+    vocabulary = Vocabulary.of(strings) if vocabulary is None else vocabulary
+    return vocabulary.encode(strings), vocabulary.size, vocabulary
+
+
+def _log_weight(weights: Any, n: int) -> Tensor:
+    weights = checks.as_tensor("weights", weights).double()
+    if weights.shape != (n,) or not torch.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError(
+            f"weights must be {n} numbers of at least 0, one a string, got {checks.shown(weights)}"
+        )
+    return weights.log()
