@@ -177,7 +177,7 @@ class MeteredReward(Reward):
         _counting(self.meter).count(rewards, "reward_calls", "reward_vjps", len(states))
         return rewards, terms
 
-    def _asked(self, states: Tensor, condition: Any, decode: Any) -> tuple[Tensor, dict]:
+    def _asked(self, states: Any, condition: Any, decode: Any) -> tuple[Tensor, dict]:
         if not _DRY.get():
             return self.reward.score_terms(states, condition, decode)
         total = states.flatten(1).sum(1)
