@@ -164,7 +164,7 @@ def _tilted_outcome(run: Run) -> Interval | None:
 def subject(run: Run) -> str:
     """What the headline compares: the target attribute's rate, or the mean reward."""
     target = _target(run)
-    return "mean reward" if target is None else f"share of samples with {plain(target)}"
+    return "mean reward" if target is None else f"fraction of samples with {plain(target)}"
 
 
 def _shown(outcome: Interval, run: Run) -> str:
