@@ -75,7 +75,7 @@ def test_overshoot_is_told_from_the_base_when_the_tilt_lowers_a_rate(run):
         content["tilt"]["rates"]["glasses"] = [0.20, 0.18, 0.22]
 
     sentence = headline(run(lower))
-    assert "lowered the share" in sentence
+    assert "lowered the fraction" in sentence
     assert "overshoots by 15.0 points" in sentence
 
 
