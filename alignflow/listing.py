@@ -1,14 +1,17 @@
 """What there is to choose from: the config groups, and the rewards that other packages bring."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING
 from importlib.metadata import entry_points
 from importlib.resources import files
 from itertools import takewhile
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from alignflow.settings import Option
+if TYPE_CHECKING:  # it brings torch, which a list does without
+    from alignflow.settings import Option
 
 __all__ = ["KINDS", "describe", "installed_rewards", "names", "print_kind", "print_options"]
 
