@@ -34,9 +34,9 @@ def _only(content, rate, error=0.02):
 def test_the_headline_says_what_happened_in_one_sentence(run):
     assert headline(run(n=2000)) == (
         "At strength 2, the reward p(glasses) raised the fraction of samples with glasses, "
-        "from 20.0% to 74.0% by lookahead steering and to 58.0% by weighted tuning; against the exact "
-        "tilt’s 64.9%, lookahead steering overshoots by 9.1 points and weighted tuning falls 6.9 points "
-        "short, at 16 and 4 network passes a sample (base: 4)."
+        "from 20.0% to 74.0% by lookahead steering and to 58.0% by weighted tuning; against the "
+        "exact tilt’s 64.9%, lookahead steering overshoots by 9.1 points and weighted tuning "
+        "falls 6.9 points short, at 16 and 4 network passes a sample (base: 4)."
     )
 
 
