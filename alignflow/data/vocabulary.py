@@ -16,6 +16,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.decoding import Decoder, register_decoder
 from alignflow.draws import choices
+from alignflow.simplex import one_hot_states
 
 __all__ = ["Vocabulary", "check_strings"]
 
@@ -179,10 +180,7 @@ class Vocabulary(Decoder):
 
     def one_hot(self, tokens: Any, dtype: torch.dtype | None = None) -> Tensor:
         """States (N, L, V) of tokens (N, L), in the default precision unless told."""
-        tokens = self.tokens(tokens)[..., None]
-        shape = (*tokens.shape[:2], self.size)
-        states = torch.zeros(shape, dtype=dtype, device=tokens.device)
-        return states.scatter_(-1, tokens, 1)
+        return one_hot_states(self.tokens(tokens), self.size, dtype)
 
     def extra_repr(self) -> str:
         return f"{self.size} symbols"

@@ -27,12 +27,20 @@ __all__ = ["LogitESD", "LogitLSD"]
 LEAST = 1e-3
 
 
-class LogitLSD:
-    """Lagrangian self-distillation of logits: the denoiser at the endpoint, brought back to it."""
+class _OfLogits:
+    """What the two rules share: the predictions that they can learn."""
 
     def check(self, prediction: Prediction) -> None:
         """Refuse predictions that are no logits."""
-        _check_logits(self, prediction)
+        if not prediction.is_logits:
+            raise ValueError(
+                f"{type(self).__name__} learns logits, and {type(prediction).__name__} predicts "
+                'something else: parametrization="simplex" does'
+            )
+
+
+class LogitLSD(_OfLogits):
+    """Lagrangian self-distillation of logits: the denoiser at the endpoint, brought back to it."""
 
     def __call__(
         self,
@@ -53,12 +61,8 @@ class LogitLSD:
         return learner.predict(x, s, t), target
 
 
-class LogitESD:
+class LogitESD(_OfLogits):
     """Eulerian self-distillation of logits: the denoiser at the start, carried along the flow."""
-
-    def check(self, prediction: Prediction) -> None:
-        """Refuse predictions that are no logits."""
-        _check_logits(self, prediction)
 
     def __call__(
         self,
@@ -79,14 +83,6 @@ class LogitESD:
             least = LEAST * left.clamp(min=torch.finfo(x.dtype).eps)
             target = _normalized(taught / torch.maximum(denominator, least))
         return learner.predict(x, s, t), target
-
-
-def _check_logits(rule: object, prediction: Prediction) -> None:
-    if not prediction.is_logits:
-        raise ValueError(
-            f"{type(rule).__name__} learns logits, and {type(prediction).__name__} predicts "
-            'something else: parametrization="simplex" does'
-        )
 
 
 def _denoiser(learner: Learner, x: Tensor, t: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import update_wrapper, wraps
+from inspect import Signature, signature
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 from alignflow.progress import watched
@@ -28,11 +29,13 @@ class Trains(Generic[Arguments, Result]):
     A bar is shown where no `progress` is given and stderr is a terminal.
 
     Args:
-        build: Its signature and docstring are those of the call.
+        build: Its parameters and docstring are those of the call.
     """
 
     def __init__(self, build: Callable[Arguments, Training[Result]]):
         update_wrapper(self, build)
+        # what a call returns is what the training that `build` returns has trained
+        self.__signature__ = signature(build).replace(return_annotation=Signature.empty)
         self.build = build
 
         @watched

@@ -71,8 +71,8 @@ def test_the_weights_of_a_path_add_up_to_the_integral():
     times = torch.linspace(0, 0.5, 2001).double()
     # the integral of t / (1-t) from 0 to 1/2
     exact = torch.tensor(2.0).double().log() - 0.5
-    assert kl_weight(times[:-1], times[1:]).sum() == pytest.approx(exact.item(), rel=1e-3)
-    ends = kl_weight(torch.tensor([0.0, 0.9]).double(), torch.tensor([0.1, 1.0]).double())
+    assert kl_weight(times[:-1], times[1:], 1.0).sum() == pytest.approx(exact.item(), rel=1e-3)
+    ends = kl_weight(torch.tensor([0.0, 0.9]).double(), torch.tensor([0.1, 1.0]).double(), 1.0)
     assert torch.isfinite(ends).all() and (ends > 0).all()
 
 

@@ -100,7 +100,7 @@ def velocity_factor(s: Tensor, t: Tensor) -> Tensor:
     return step_coefficients(s, t, memoryless_std(s, t), 0.0)[2]
 
 
-def kl_weight(s: Tensor, t: Tensor, data_std: float = 1.0) -> Tensor:
+def kl_weight(s: Tensor, t: Tensor, data_std: float) -> Tensor:
     r"""Weight of :math:`|b_\theta - b|^2` at s in the KL of the step from s to t, (N,).
 
     Both models' steps are Gaussians of one variance S, so their KL is
