@@ -32,6 +32,7 @@ from alignflow.regressions import CrossEntropy
 __all__ = [
     "Logits",
     "check_fixed_tokens",
+    "check_tokens",
     "one_hot_states",
     "semigroup_weight",
     "token_log_likelihood",
@@ -92,6 +93,12 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If some are none of these numbers.
     """
+    check_tokens(tokens, size)
+    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
+
+
+def check_tokens(tokens: Tensor, size: int) -> None:
+    """Refuse what are no whole numbers from 0 to V - 1."""
     wanted = f"tokens must be whole numbers from 0 to {size - 1}"
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {tokens.dtype}")
@@ -99,7 +106,6 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
         least, most = (int(bound) for bound in tokens.aminmax())
         if least < 0 or most >= size:
             raise ValueError(f"{wanted}, got some from {least} to {most}")
-    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
 
 
 def check_fixed_tokens(fixed: Any, length: int, size: int) -> None:
