@@ -15,14 +15,12 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.decoding import Decoder, register_decoder
-from alignflow.draws import choices
-from alignflow.simplex import one_hot_states
+from alignflow.simplex import draw_tokens, one_hot_states
 
 __all__ = ["Vocabulary", "check_strings"]
 
 PADDING, END = "<pad>", "<end>"
 ROWS = 8192  # decoded at a time, which bounds the memory that it takes
-SLACK = 1e-3  # rounding may push a probability this far below 0
 
 
 @register_decoder("vocabulary")
@@ -168,15 +166,7 @@ class Vocabulary(Decoder):
             ValueError: If they are of another shape, below 0, or all 0 at a position.
         """
         self.tokens(soft)  # the checks
-        temperature = checks.positive("temperature", temperature)
-        if not soft.is_floating_point() or soft.min() < -SLACK or soft.amax(-1).min() <= 0:
-            raise ValueError(
-                f"probabilities must be floats of at least 0 with one above 0 at each position, "
-                f"got {soft.dtype} from {soft.min().item():.3g}"
-            )
-        log = soft.double().clamp(min=0).log() / temperature
-        chosen = choices(log.softmax(-1).flatten(0, 1), 1, checks.as_generator(generator))
-        return chosen.view(soft.shape[:2])
+        return draw_tokens(soft, temperature, checks.as_generator(generator))
 
     def one_hot(self, tokens: Any, dtype: torch.dtype | None = None) -> Tensor:
         """States (N, L, V) of tokens (N, L), in the default precision unless told."""

@@ -42,11 +42,17 @@ class ExactFlowMap(FlowMap):
         generator=None,
         grid=None,
         differentiable=False,
+        sampler=None,
     ):
-        """n independent exact draws, (n, *E).
+        """n independent exact draws, (n, *E), or those of a sampler.
 
-        Steps, guidance and grid are taken as every flow map takes them; none has an effect.
+        Steps, guidance and grid are taken as every flow map takes them; without a sampler none has
+        an effect.
         """
+        if sampler is not None:
+            steps = 4 if steps is None else steps
+            given = condition, guidance, generator, grid, differentiable, sampler
+            return super().sample(n, steps, *given)
         self._refuse_condition(condition)
         return self._draws(checks.count("n", n), checks.as_generator(generator))
 
