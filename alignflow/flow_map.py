@@ -172,7 +172,9 @@ class FlowMap(TensorDictModuleBase):
         times = (uniform_grid(steps) if grid is None else check_grid(grid, whole=True)).tolist()
         guidance = checks.finite("guidance", guidance)
         model = self if guidance == 1.0 else guided(self, guidance)
-        step = _jump if sampler is None else checks.offers("sampler", sampler, ("step",), STEPS).step
+        step = (
+            _jump if sampler is None else checks.offers("sampler", sampler, ("step",), STEPS).step
+        )
         generator = checks.as_generator(generator)
         x = self.noise(n, generator)
         condition = self.condition_rows(condition, len(x))
@@ -340,9 +342,7 @@ def guided(model: FlowMap, scale: float) -> Guided:
     return (GuidedLogits if model.prediction.is_logits else Guided)(model, scale)
 
 
-def _jump(
-    model: FlowMap, x: Tensor, s: float, t: float, condition: Any, generator: Any
-) -> Tensor:
+def _jump(model: FlowMap, x: Tensor, s: float, t: float, condition: Any, generator: Any) -> Tensor:
     return model.flow_map(x, s, t, condition)
 
 

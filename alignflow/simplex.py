@@ -141,9 +141,11 @@ def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
     length, size = event_shape
     wanted = f"a condition of fixed tokens must be whole numbers (N, {length}), -1 where free"
     if not isinstance(condition, Tensor) or condition.ndim != 2 or condition.shape[1] != length:
-        raise ValueError(f"{wanted}, got {checks.shown(condition)}")
+        way = ": a vocabulary's template writes them" if isinstance(condition, str) else ""
+        raise ValueError(f"{wanted}, got {checks.shown(condition)}{way}")
     if condition.is_floating_point() or condition.is_complex() or condition.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {condition.dtype}")
-    least, most = (int(bound) for bound in condition.aminmax())
-    if least < -1 or most >= size:
-        raise ValueError(f"{wanted}, and below {size}, got some from {least} to {most}")
+    if condition.numel():
+        least, most = (int(bound) for bound in condition.aminmax())
+        if least < -1 or most >= size:
+            raise ValueError(f"{wanted}, and below {size}, got some from {least} to {most}")
