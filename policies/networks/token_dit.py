@@ -99,7 +99,7 @@ class TokenDiT(nn.Module):
             ValueError: It says what came and what was wanted.
         """
         if self.embed_fixed is not None:
-            check_fixed_tokens(condition, *self.log_prior.shape)
+            check_fixed_tokens(condition, self.log_prior.shape)
         elif classes := self.arguments["classes"]:
             check_labels(condition, classes)
 
@@ -152,7 +152,7 @@ class TokenDiT(nn.Module):
 
     def _with_fixed(self, fixed: Tensor, state: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
         """States and log-posteriors with fixed tokens as at time 1."""
-        check_fixed_tokens(fixed, *self.log_prior.shape)
+        check_fixed_tokens(fixed, self.log_prior.shape)
         known = (fixed >= 0)[..., None]
         token = F.one_hot(fixed.clamp(min=0), state.shape[-1]).to(state)
         root = state.shape[-1] ** 0.5  # of a one-hot state over its std at time 1
