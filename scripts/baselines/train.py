@@ -31,7 +31,7 @@ WARM_UP = 0.02  # of the budget
 AVERAGE = 0.999  # decay of the averaged weights
 SAVE_EVERY, PRINT_EVERY = 30.0, 5.0  # seconds
 ROWS = 1024  # evaluated at a time
-DRAWS = {"autoregressive": 1, "masked": 16}  # of masks, for the final likelihood
+EVALUATED = 16_000  # sets of masks, for the final likelihood
 
 
 @dataclass
