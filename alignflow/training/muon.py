@@ -4,8 +4,8 @@ r"""Muon: momentum whose matrices are orthogonalized; AdamW for all other parame
     \qquad U S V^\top = \text{momentum}
 
 The factor gives updates the size of AdamW's, so that learning rates of one serve the other. Unlike
-`torch.optim.Muon` it takes all parameters of a network at once, computes in float32 where bf16 is
-emulated, and orthogonalizes all matrices of a shape together.
+`torch.optim.Muon` it takes all parameters of a network at once, computes in bf16 only where that is
+fast, and orthogonalizes all matrices of a shape together.
 
 Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu et al.
 2025 (2502.16982) for the factor.
@@ -119,8 +119,8 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalized(matrices: Tensor) -> Tensor:
     """U V^T of matrices U S V^T, (B, m, n), up to about 30 % in its singular values."""
-    dtype = matrices.dtype if bf16_is_slow(matrices.device) else torch.bfloat16
-    found = matrices.to(dtype)
+    fast = matrices.dtype == torch.float32 and not bf16_is_slow(matrices.device)
+    found = matrices.bfloat16() if fast else matrices
     wide = found.shape[-2] <= found.shape[-1]
     found = found if wide else found.mT
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
