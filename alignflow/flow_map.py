@@ -201,6 +201,9 @@ class FlowMap(TensorDictModuleBase):
     def check_condition(self, condition: Any) -> None:
         """Refuse a condition that the model does not know; by default any will do."""
 
+    def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
+        """Refuse a jump from s to t that the model cannot make; by default all can be made."""
+
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The TensorDict form: `state` at `time` becomes `state` at `target_time`."""
         state = self.flow_map(
@@ -257,6 +260,9 @@ class Wrapped(FlowMap):
 
     def check_condition(self, condition: Any) -> None:
         self.model.check_condition(condition)
+
+    def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
+        self.model.check_order(s, t)
 
 
 class Guided(Wrapped):
@@ -333,6 +339,7 @@ class GuidedLogits(Guided):
         return self.mean_denoiser(x, time, time, condition)
 
     def flow_map(self, x, s, t, condition=None):
+        self.check_order(s, t)
         start, end = as_time(s, x), as_time(t, x)
         return self.prediction.jump(self.output(x, start, end, condition), x, start, end)
 
