@@ -34,6 +34,7 @@ from alignflow.regressions import CrossEntropy
 __all__ = [
     "Logits",
     "check_fixed_tokens",
+    "check_tokens",
     "draw_tokens",
     "one_hot_states",
     "semigroup_weight",
@@ -96,6 +97,12 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If some are none of these numbers.
     """
+    check_tokens(tokens, size)
+    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
+
+
+def check_tokens(tokens: Tensor, size: int) -> None:
+    """Refuse what are no whole numbers from 0 to V - 1."""
     wanted = f"tokens must be whole numbers from 0 to {size - 1}"
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {tokens.dtype}")
@@ -103,7 +110,6 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
         least, most = (int(bound) for bound in tokens.aminmax())
         if least < 0 or most >= size:
             raise ValueError(f"{wanted}, got some from {least} to {most}")
-    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
 
 
 def draw_tokens(
@@ -139,6 +145,8 @@ def draw_tokens(
 def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
     """Refuse what are no fixed tokens (N, L), -1 where free, of states (L, V).
 
+    On a GPU the numbers are not looked at.
+
     Raises:
         ValueError: If they are no whole numbers from -1 to V - 1, or of another shape.
     """
@@ -150,6 +158,8 @@ def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
         raise ValueError(f"{wanted}, got {checks.shown(condition)}{way}")
     if condition.is_floating_point() or condition.is_complex() or condition.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {condition.dtype}")
+    if condition.device.type != "cpu" or torch.compiler.is_compiling():
+        return
     if condition.numel():
         least, most = (int(bound) for bound in condition.aminmax())
         if least < -1 or most >= size:

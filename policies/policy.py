@@ -14,7 +14,6 @@ from alignflow.decoding import Decoder, as_decoder
 from alignflow.interpolants import as_time, comes_before, expand_time
 from alignflow.parametrizations import PARAMETRIZATIONS
 from alignflow.posteriors import InnerLook
-from alignflow.simplex import check_fixed_tokens
 from alignflow.trainable import TrainablePolicy
 
 from .networks import NETWORKS
@@ -171,13 +170,14 @@ class FlowMapPolicy(TrainablePolicy):
         return getattr(self.module, "null_condition", None)
 
     def check_condition(self, condition: Any) -> None:
-        if condition is None or type(self.module) not in NETWORKS.values():
+        if condition is None:
             return
-        arguments: dict[str, Any] = getattr(self.module, "arguments", {})
-        if arguments.get("infill"):
-            check_fixed_tokens(condition, self.event_shape)
-        elif arguments.get("classes"):
-            check_labels(condition, arguments["classes"])
+        if (check := getattr(self.module, "check_condition", None)) is not None:
+            check(condition)
+            return
+        classes = getattr(self.module, "arguments", {}).get("classes", 0)
+        if classes and type(self.module) in NETWORKS.values():
+            check_labels(condition, classes)
 
     def decode(self, x: Tensor, **options: Any) -> Any:
         """What people and rewards see of states (N, *E).
