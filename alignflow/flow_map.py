@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 
+NEVER = -30.0  # log-probabilities below it count as this: what is certain stays so under guidance
 STEPS = "what steps from a time to the next: step(model, x, s, t, condition, generator)"
 
 
@@ -320,9 +321,12 @@ class GuidedLogits(Guided):
     """
 
     def output(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        null = self._null(condition, x)
         model: Any = self.model
-        return model.output(x, s, t, null).lerp(model.output(x, s, t, condition), self.scale)
+        free, fixed = (
+            model.output(x, s, t, each).log_softmax(-1).clamp(min=NEVER)
+            for each in (self._null(condition, x), condition)
+        )
+        return free.lerp(fixed, self.scale)
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         return self.prediction.average_velocity(self.output(x, s, t, condition), x, s)

@@ -37,8 +37,8 @@ def policy():
     return af.FlowMapPolicy(Exact(), (3, LETTERS.size), "simplex", decode=LETTERS)
 
 
-def small(vocabulary, length=3):
-    network = TokenDiT(length, vocabulary.size, width=16, depth=1, heads=2)
+def small(vocabulary, length=3, **options):
+    network = TokenDiT(length, vocabulary.size, width=16, depth=1, heads=2, **options)
     shape = (length, vocabulary.size)
     return af.FlowMapPolicy(network, shape, "simplex", decode=vocabulary)
 
@@ -161,10 +161,22 @@ def test_data_of_another_vocabulary_are_refused():
     ],
 )
 def test_an_infilling_network_refuses_what_fixes_no_tokens(condition, message):
-    policy = small(LETTERS)
-    policy.module.arguments["infill"] = True
+    policy = small(LETTERS, infill=True)
     with pytest.raises(ValueError, match=message):
         policy.sample(2, condition=condition)
+
+
+@pytest.mark.parametrize("guidance", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "sampler", [None, af.samplers.TokenDraws(), af.samplers.DenoiserODE()], ids=repr
+)
+def test_fixed_tokens_stay_under_every_sampler_and_guidance(sampler, guidance):
+    template = LETTERS.template(["_a_", "b*", "*de"], 3)
+    drawn = small(LETTERS, infill=True).sample(
+        3, 12, template, guidance, sampler=sampler, generator=0
+    )
+    tokens = drawn.argmax(-1)
+    assert torch.equal(tokens[template >= 0], template[template >= 0])
 
 
 def test_times_in_the_wrong_order_are_refused(policy):
