@@ -138,7 +138,8 @@ def draw_tokens(
             "probabilities must be floats of at least 0 with one above 0 at each position, "
             f"got some of {probabilities.min().item():.3g}"
         )
-    log = probabilities.double().clamp(min=0).log() / temperature
+    log = probabilities.double().clamp(min=0).log()
+    log = (log - log.amax(-1, keepdim=True)) / temperature
     return choices(log.softmax(-1).flatten(0, 1), 1, generator).view(probabilities.shape[:2])
 
 

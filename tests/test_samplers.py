@@ -126,3 +126,8 @@ def test_a_policy_is_sampled_by_a_sampler_and_guided(generator):
 def test_what_cannot_be_sampled_by_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_temperature_near_0_draws_the_likeliest(generator):
+    drawn = WORDS.sample(20, 6, sampler=TokenDraws(1e-300), generator=generator)
+    assert set(WORDS.decode(drawn)) <= set(WORDS.strings)
