@@ -123,18 +123,23 @@ def draw_tokens(
         generator: Source of the draws.
 
     Raises:
-        ValueError: If they are no finite floats, below 0, or all 0 at a position.
+        ValueError: If they are of another shape, not finite, below 0, or all 0 at a position.
     """
     temperature = checks.positive("temperature", temperature)
-    floats = probabilities.is_floating_point()
-    if floats and not torch.isfinite(probabilities).all():
-        raise ValueError("probabilities of tokens must be finite, got NaN or infinity among them")
-    if not floats or probabilities.min() < -SLACK or probabilities.amax(-1).min() <= 0:
+    if not probabilities.is_floating_point() or probabilities.ndim != 3:
         raise ValueError(
-            f"probabilities must be floats of at least 0 with one above 0 at each position, "
-            f"got {probabilities.dtype} from {probabilities.min().item():.3g}"
+            "probabilities must be floats of positions and tokens, (N, L, V), got "
+            f"{probabilities.dtype} of shape {tuple(probabilities.shape)}"
         )
-    log = probabilities.double().clamp(min=0).log() / temperature
+    if not torch.isfinite(probabilities).all():
+        raise ValueError("probabilities of tokens must be finite, got NaN or infinity among them")
+    if probabilities.min() < -SLACK or probabilities.amax(-1).min() <= 0:
+        raise ValueError(
+            "probabilities must be floats of at least 0 with one above 0 at each position, "
+            f"got some of {probabilities.min().item():.3g}"
+        )
+    log = probabilities.double().clamp(min=0).log()
+    log = (log - log.amax(-1, keepdim=True)) / temperature
     return choices(log.softmax(-1).flatten(0, 1), 1, generator).view(probabilities.shape[:2])
 
 
@@ -149,7 +154,8 @@ def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
     length, size = event_shape
     wanted = f"a condition of fixed tokens must be whole numbers (N, {length}), -1 where free"
     if not isinstance(condition, Tensor) or condition.ndim != 2 or condition.shape[1] != length:
-        way = ": a vocabulary's template writes them" if isinstance(condition, str) else ""
+        texts = isinstance(condition, str | list)
+        way = ": a vocabulary's template writes them" if texts else ""
         raise ValueError(f"{wanted}, got {checks.shown(condition)}{way}")
     if condition.is_floating_point() or condition.is_complex() or condition.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {condition.dtype}")
