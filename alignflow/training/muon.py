@@ -83,9 +83,9 @@ class Muon(torch.optim.Optimizer):
         ahead = []
         for parameter in parameters:
             average, new = self._buffer(parameter, "momentum"), 1 - group["momentum"]
-            average.lerp_(parameter.grad, new)
+            average.lerp_(_gradient(parameter), new)
             # Nesterov: what the average will be if the gradient stays
-            ahead.append(average.lerp(parameter.grad, new))
+            ahead.append(average.lerp(_gradient(parameter), new))
         length = 0.2 * max(ahead[0].shape) ** 0.5
         for parameter, direction in zip(
             parameters, orthogonalized(torch.stack(ahead)), strict=True
