@@ -10,6 +10,7 @@ from .pretrain import pretrain
 from .rules import ESD, LSD, PSD, Learner
 from .student import student
 from .times import LogitNormalTimes, UniformTimes
+from .trajectory import Trajectory
 from .weight import LossWeight
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LogitNormalTimes",
     "LossWeight",
     "SquaredError",
+    "Trajectory",
     "UniformTimes",
     "build_loss",
     "learn_posterior",
