@@ -146,6 +146,26 @@ def test_tokens_stand_for_themselves_where_only_their_number_is_known(generator)
     torch.testing.assert_close(tilted.weights, wanted / wanted.sum())
 
 
+@TIMES
+@pytest.mark.parametrize(("length", "vocabulary"), [(1, 5), (2, 4), (3, 3)])
+def test_a_random_table_is_that_by_enumeration(length, vocabulary, t, generator):
+    target = Sequences.random(length, vocabulary, seed=3, std=1.5)
+    strings = torch.tensor(list(itertools.product(range(vocabulary), repeat=length)))
+    assert torch.equal(target.strings, strings)
+    x = states_at(target, t, 7, generator)
+    wanted = torch.einsum("bn,nlv->blv", *enumerated(target, x, t))
+    torch.testing.assert_close(target.denoiser(x, t), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_random_table_is_of_its_seed_and_uniform_without_logits():
+    weights = Sequences.random(2, 3, seed=1).weights
+    assert torch.equal(weights, Sequences.random(2, 3, seed=1).weights)
+    assert not torch.equal(weights, Sequences.random(2, 3, seed=2).weights)
+    letters = Vocabulary(["a", "b"])
+    flat = Sequences.random(2, letters, std=0.0)
+    assert flat.strings == ["aa", "ab", "ba", "bb"] and flat.weights.tolist() == [0.25] * 4
+
+
 def test_the_exact_steerer_reaches_the_tilt(target, generator):
     n = 1000
     steerer = af.steer(target, letters_d, "exact", strength=1.0, steps=16, draws=32, target=target)
