@@ -3,13 +3,14 @@
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
 from .loading import load_policy
-from .networks import EGNN, MLP, DiT, TokenDiT, UNet
+from .networks import EGNN, MLP, CausalTransformer, DiT, TokenDiT, UNet
 from .policy import FlowMapPolicy
 from .zoo import load, shipped
 
 __all__ = [
     "EGNN",
     "MLP",
+    "CausalTransformer",
     "DiT",
     "FlowMapPolicy",
     "Judge",

@@ -3,12 +3,13 @@
 The table names those that a saved folder may ask for; nothing else is ever built from a file. Each
 keeps its constructor's `arguments`, from which it is built again."""
 
+from .causal import CausalTransformer
 from .dit import DiT
 from .egnn import EGNN
 from .mlp import MLP
 from .token_dit import TokenDiT
 from .unet import UNet
 
-__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "TokenDiT", "UNet"]
+__all__ = ["EGNN", "MLP", "NETWORKS", "CausalTransformer", "DiT", "TokenDiT", "UNet"]
 
 NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT, "egnn": EGNN, "token_dit": TokenDiT}
