@@ -13,31 +13,38 @@ tokens with coefficients that sum to 1.
 Source: Flow Map Language Models (2602.16813); Discrete Flow Maps (2604.09784).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from alignflow.cross_entropy import mix_softmax_
 from alignflow.interpolants import (
+    Interpolant,
+    Linear,
     average_velocity_from_mean_denoiser,
     denoiser_from_velocity,
     expand_time,
     flow_map_from_mean_denoiser,
 )
 from alignflow.predictions import Prediction
-from alignflow.regressions import CrossEntropy
+from alignflow.regressions import FrugalCrossEntropy
 
-__all__ = ["Logits", "one_hot_states", "semigroup_weight", "token_log_likelihood"]
+__all__ = ["Logits", "check_tokens", "one_hot_states", "semigroup_weight", "token_log_likelihood"]
 
 # a token is certain long before time 1; from here on its log-likelihood grows no more
 LATEST = 0.99
 
 
 class Logits(Prediction):
-    """Logits z_{s,t}(x) of the mean denoiser softmax(z), learned by cross-entropy."""
+    """Logits z_{s,t}(x) of the mean denoiser softmax(z), learned by cross-entropy.
 
-    regression = robust = CrossEntropy()
+    Data may be tokens (N, ...) in place of one-hot states.
+    """
+
+    regression = robust = FrugalCrossEntropy()
     is_logits = True
 
     def predict(self, policy: Any, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
@@ -52,7 +59,35 @@ class Logits(Prediction):
     def target(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
         # a gradient in a velocity may leave the plane of the simplex, where no logits can follow
         denoiser = denoiser_from_velocity(x, t, velocity)
-        return denoiser - (denoiser.sum(-1, keepdim=True) - 1) / denoiser.shape[-1]
+        return denoiser.sub_((denoiser.sum(-1, keepdim=True) - 1) / denoiser.shape[-1])
+
+    def state(self, path: Interpolant, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        if x1.is_floating_point():
+            return path.state(x0, x1, t)
+        if not isinstance(path, Linear):
+            raise ValueError("tokens are noised along the linear path: give one-hot states instead")
+        data = expand_time(t, x0).expand(*x1.shape, 1)
+        return x0.mul_(1 - expand_time(t, x0)).scatter_add_(-1, x1[..., None], data)
+
+    def anchor(self, path: Interpolant, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return super().anchor(path, x0, x1, x, t) if x1.is_floating_point() else x1
+
+    def through(
+        self,
+        predict: Callable[[Tensor, Tensor, Tensor], Tensor],
+        x: Tensor,
+        fraction: Tensor,
+        s: Tensor,
+        u: Tensor,
+        t: Tensor,
+    ) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().through(predict, x, fraction, s, u, t)
+        # one distribution is held, and one prediction beside it
+        delta = predict(x, s, u).softmax(-1)
+        second = predict(flow_map_from_mean_denoiser(x, s, u, delta), u, t)
+        weight = expand_time(semigroup_weight(s, u, t), x).to(x)
+        return mix_softmax_(delta, second, weight)
 
     def semigroup(
         self, first: Tensor, second: Tensor, fraction: Tensor, s: Tensor, u: Tensor, t: Tensor
@@ -85,6 +120,12 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If some are none of these numbers.
     """
+    check_tokens(tokens, size)
+    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
+
+
+def check_tokens(tokens: Tensor, size: int) -> None:
+    """Refuse what are no whole numbers from 0 to size - 1."""
     wanted = f"tokens must be whole numbers from 0 to {size - 1}"
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {tokens.dtype}")
@@ -92,4 +133,3 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
         least, most = (int(bound) for bound in tokens.aminmax())
         if least < 0 or most >= size:
             raise ValueError(f"{wanted}, got some from {least} to {most}")
-    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
