@@ -22,7 +22,7 @@ __all__ = ["cross_entropy", "mix_softmax_", "soft_cross_entropy"]
 # up to so many logits copies are small, and plain torch is as fast
 SMALL = 2**20
 # rows that are worked on at a time hold so many logits at least, and else this fraction of all
-CHUNK, FRACTION = 2**18, 1 / 256
+CHUNK, FRACTION = 2**17, 1 / 256
 
 Target = Callable[..., Tensor]
 """A callable (rows, like, *parts) -> T of a slice of rows, (n, V), of a dtype as `like`."""
@@ -101,8 +101,8 @@ def _mixed(
     target = torch.zeros_like(like)
     for weight, logits in ((a, teacher_a), (b, teacher_b)):
         if logits is not None:
-            target = target + weight * logits[rows].to(like.dtype).softmax(-1)
-    return target if labels is None else target.scatter_add(1, labels[rows, None], c)
+            target.addcmul_(weight, logits[rows].to(like.dtype).softmax(-1))
+    return target if labels is None else target.scatter_add_(1, labels[rows, None], c)
 
 
 def _losses(

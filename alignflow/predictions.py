@@ -61,7 +61,7 @@ class Prediction:
         raise NotImplementedError
 
     def state(self, path: Interpolant, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
-        """I_t, (N, *E), of noise, which may be lost, and data (N, *E)."""
+        """I_t, (N, *E), of noise and data (N, *E)."""
         return path.state(x0, x1, t)
 
     def anchor(self, path: Interpolant, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class Logits(Prediction):
         if not isinstance(path, Linear):
             raise ValueError("tokens are noised along the linear path: give one-hot states instead")
         data = expand_time(t, x0).expand(*x1.shape, 1)
-        return x0.mul_(1 - expand_time(t, x0)).scatter_add_(-1, x1[..., None], data)
+        return ((1 - expand_time(t, x0)) * x0).scatter_add_(-1, x1[..., None], data)
 
     def anchor(self, path: Interpolant, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return super().anchor(path, x0, x1, x, t) if x1.is_floating_point() else x1
