@@ -14,7 +14,7 @@ from alignflow.cli import main
 from alignflow.pictures import save_picture, tile
 from alignflow.policies import MLP, FlowMapPolicy, UNet
 
-COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report"]
+COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report", "roofline"]
 REWARD = """
 import alignflow as af
 

@@ -11,7 +11,7 @@ bytes a sequence, is read by the embedding, a product as large as that of the he
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from alignflow import checks
 
@@ -44,7 +44,9 @@ class Decoder(Protocol):
 class Autoregressive:
     """A token a pass, with a cache of keys and values."""
 
-    name: ClassVar[str] = "autoregressive"
+    @property
+    def name(self) -> str:
+        return "autoregressive"
 
     def passes(self, length: int) -> float:
         return length
@@ -77,7 +79,7 @@ class Speculative:
 
     @property
     def name(self) -> str:
-        return f"speculative, {self.block} at {self.acceptance:g}"
+        return f"speculative, {self.block}"
 
     @property
     def tokens(self) -> float:

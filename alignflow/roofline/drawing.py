@@ -9,7 +9,9 @@ from .estimate import Estimate
 
 __all__ = ["save_plot"]
 
-MARKERS = "osD^vP*X<>"
+MARKERS = "os^Dv"
+# points of one intensity are seen as rings in each other
+LARGEST, SMALLER = 15, 2
 
 
 def save_plot(path: str | Path, estimates: Iterable[Estimate]) -> Path:
@@ -27,12 +29,20 @@ def save_plot(path: str | Path, estimates: Iterable[Estimate]) -> Path:
     for each in devices.values():
         peak, bandwidth = each.device.rate(each.model.dtype), each.device.bandwidth
         axis.loglog(intensity, np.minimum(peak, intensity * bandwidth), label=each.device.name)
-    names = list(dict.fromkeys(_label(each) for each in estimates))
-    for number, name in enumerate(names):
-        ours = [each for each in estimates if _label(each) == name]
-        points = [each.work.intensity for each in ours], [each.attainable for each in ours]
-        marker, color = MARKERS[number % len(MARKERS)], f"C{number % 10}"
-        axis.plot(*points, marker, color=color, label=name)
+    names = list(dict.fromkeys(each.decoder.name for each in estimates))
+    batches = list(dict.fromkeys(each.batch for each in estimates))
+    for case in dict.fromkeys(each.case for each in estimates):
+        ours = [each for each in estimates if each.case == case]
+        number = names.index(case[0].name)
+        axis.plot(
+            [each.work.intensity for each in ours],
+            [each.attainable for each in ours],
+            MARKERS[batches.index(case[1]) % len(MARKERS)],
+            color=f"C{number}",
+            fillstyle="none",
+            markersize=max(LARGEST - SMALLER * number, SMALLER),
+            label=f"{case[0].name}, batch {case[1]}",
+        )
     axis.set_xlabel("FLOP a byte")
     axis.set_ylabel("attainable FLOP a second")
     axis.grid(alpha=0.3, which="both")
@@ -40,7 +50,3 @@ def save_plot(path: str | Path, estimates: Iterable[Estimate]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
-
-
-def _label(estimate: Estimate) -> str:
-    return f"{estimate.decoder.name}, batch {estimate.batch}"

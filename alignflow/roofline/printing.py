@@ -15,36 +15,25 @@ __all__ = ["as_dict", "print_tables"]
 
 Rates = Mapping[tuple[Decoder, int], Rate]
 
-HEAD = (
-    "decoder",
-    "batch",
-    "FLOP",
-    "bytes",
-    "FLOP/byte",
-    "attainable FLOP/s",
-    "limited by",
-    "least seconds",
-    "tokens/s",
-)
+HEAD = ("decoder", "FLOP", "bytes", "FLOP/B", "FLOP/s", "limit", "seconds", "tokens/s")
 PREFIXES = {1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "u"}
 
 
 def print_tables(devices: Sequence[Device], estimates: Sequence[Estimate], rates: Rates) -> None:
-    """Print a table a device, and one of what was measured."""
-    model = estimates[0].model
+    """Print a table a device and batch, and one of what was measured."""
     for device in devices:
-        title = (
-            f"{device.name}: {_short(device.rate(model.dtype))}FLOP/s in {model.dtype}, "
-            f"{_short(device.bandwidth)}B/s, ridge at {device.ridge(model.dtype):.3g} FLOP/byte "
-            f"({device.source})"
-        )
-        print_table(title, HEAD, [_row(each) for each in estimates if each.device is device])
+        ours = [each for each in estimates if each.device is device]
+        print(_described(device, ours[0].model.dtype))
+        for batch in dict.fromkeys(each.batch for each in ours):
+            rows = [_row(each) for each in ours if each.batch == batch]
+            print_table(f"batch {batch}", HEAD, rows)
+        print()
     if rates:
-        rows = [
-            _measured(each, rates[each.case]) for each in estimates if each.device is devices[-1]
-        ]
         head = ("decoder", "batch", "tokens/s", "range", "of what is possible")
-        print_table("measured here", head, rows)
+        here = [each for each in estimates if each.device is devices[-1]]
+        print_table("measured", head, [_measured(each, rates[each.case]) for each in here])
+    else:
+        print("FLOP/s, seconds and tokens/s are bounds: what is attainable, no overhead counted.")
 
 
 def as_dict(
@@ -65,14 +54,21 @@ def as_dict(
     }
 
 
+def _described(device: Device, dtype: str) -> str:
+    return (
+        f"{device.name}: {_short(device.rate(dtype))}FLOP/s in {dtype}, "
+        f"{_short(device.bandwidth)}B/s, ridge at {device.ridge(dtype):.3g} FLOP/B\n"
+        f"({device.source})"
+    )
+
+
 def _row(estimate: Estimate) -> list[str]:
     work = estimate.work
     return [
         estimate.decoder.name,
-        str(estimate.batch),
         _short(work.flops),
         _short(work.bytes),
-        f"{work.intensity:.3g}",
+        f"{work.intensity:,.3g}" if work.intensity < 1000 else f"{work.intensity:,.0f}",
         _short(estimate.attainable),
         estimate.limit,
         _short(estimate.seconds),
