@@ -26,6 +26,7 @@ __all__ = [
     "check_reward",
     "report",
     "resume",
+    "roofline",
     "run",
     "sample",
     "say_errors",
@@ -180,6 +181,13 @@ def check_reward(options: Namespace) -> int:
     return 0 if verdict.ok else 1
 
 
+def roofline(options: Namespace) -> None:
+    """Print what decoding costs, by its arithmetic and on this machine."""
+    from alignflow.roofline.command import run
+
+    run(options, _decoding_networks)
+
+
 def show(options: Namespace) -> None:
     """Print what there is to choose from."""
     from alignflow.listing import KINDS, print_kind, print_options
@@ -199,6 +207,33 @@ def _show_samples(options: Namespace, panels: dict[str, Any]) -> None:
         return
     for row in zip(*panels.values(), strict=True):
         print("\t".join(row))
+
+
+def _decoding_networks(model: Any, length: int, device: Any) -> Callable[[Any, int], Any]:
+    """A causal transformer and a flow map of the same sizes, untrained, as draws of strings."""
+    import torch
+
+    from alignflow.roofline import FlowMap
+
+    sizes = {
+        "length": length,
+        "vocabulary": model.vocabulary,
+        "width": model.width,
+        "depth": model.layers,
+        "heads": model.heads,
+    }
+    place = {"device": device, "dtype": getattr(torch, model.dtype)}
+    causal = af.policies.CausalTransformer(**sizes).to(**place).eval()
+    network = af.policies.TokenDiT(**sizes, likelihood=False).to(**place).eval()
+    shape = length, model.vocabulary
+    flow_map = af.FlowMapPolicy(network, shape, parametrization="simplex")
+
+    def draw(decoder: Any, batch: int) -> Any:
+        if isinstance(decoder, FlowMap):
+            return flow_map.sample(batch, steps=decoder.steps).argmax(-1)
+        return causal.sample(batch)
+
+    return draw
 
 
 def _say_done(folder: Path) -> None:

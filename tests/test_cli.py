@@ -15,7 +15,7 @@ from alignflow.data import Vocabulary
 from alignflow.pictures import save_picture, tile
 from alignflow.policies import MLP, FlowMapPolicy, TokenDiT, UNet
 
-COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report"]
+COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report", "roofline"]
 REWARD = """
 import alignflow as af
 
