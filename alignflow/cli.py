@@ -205,7 +205,9 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
         "--condition", type=int, nargs="+", metavar="LABEL", help="one for all, or several in turn"
     )
     command.add_argument("--seed", type=int, default=0, help="of the noise")
-    command.add_argument("-o", "--output", default="grid.png", help="the picture, a PNG")
+    command.add_argument(
+        "-o", "--output", default="grid.png", help="the picture, a PNG; strings are printed"
+    )
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ def report(options: Namespace) -> None:
 
 
 def sample(options: Namespace) -> None:
-    """Draw samples and write them as a picture."""
-    from alignflow.pictures import check_path, save_picture
+    """Draw samples and write them as a picture; strings are printed."""
+    from alignflow.pictures import check_path
 
     check_path(options.output)
     policy = af.load(options.policy)
@@ -147,12 +147,12 @@ def sample(options: Namespace) -> None:
         guidance=options.guidance,
         generator=_generator(options),
     )
-    print(save_picture(options.output, {options.policy: policy.decode(samples)}))
+    _show_samples(options, {options.policy: policy.decode(samples)})
 
 
 def steer(options: Namespace) -> None:
-    """Steer a frozen model and write its samples before and after."""
-    from alignflow.pictures import check_path, save_picture
+    """Steer a frozen model and write its samples before and after; strings are printed."""
+    from alignflow.pictures import check_path
     from alignflow.pipeline import find_reward
 
     check_path(options.output)
@@ -169,7 +169,7 @@ def steer(options: Namespace) -> None:
     for title, scored in zip(("before", "after"), rewards, strict=True):
         print(f"{title}: mean reward {scored.mean():.4g}")
     panels = {"before": policy.decode(before), "after": policy.decode(out["state"])}
-    print(save_picture(options.output, panels))
+    _show_samples(options, panels)
 
 
 def check_reward(options: Namespace) -> int:
@@ -196,6 +196,17 @@ def show(options: Namespace) -> None:
         return print_options(options.kind, options.name)
     for kind in [options.kind] if options.kind else KINDS:
         print_kind(kind)
+
+
+def _show_samples(options: Namespace, panels: dict[str, Any]) -> None:
+    """Samples by title: texts in columns, others as a picture."""
+    from alignflow.pictures import save_picture
+
+    if not all(isinstance(samples, list) for samples in panels.values()):
+        print(save_picture(options.output, panels))
+        return
+    for row in zip(*panels.values(), strict=True):
+        print("\t".join(row))
 
 
 def _decoding_networks(model: Any, length: int, device: Any) -> Callable[[Any, int], Any]:

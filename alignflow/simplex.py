@@ -13,14 +13,16 @@ tokens with coefficients that sum to 1.
 Source: Flow Map Language Models (2602.16813); Discrete Flow Maps (2604.09784).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from alignflow import checks
 from alignflow.cross_entropy import mix_softmax_
+from alignflow.draws import choices
 from alignflow.interpolants import (
     Interpolant,
     Linear,
@@ -32,10 +34,19 @@ from alignflow.interpolants import (
 from alignflow.predictions import Prediction
 from alignflow.regressions import FrugalCrossEntropy
 
-__all__ = ["Logits", "check_tokens", "one_hot_states", "semigroup_weight", "token_log_likelihood"]
+__all__ = [
+    "Logits",
+    "check_fixed_tokens",
+    "check_tokens",
+    "draw_tokens",
+    "one_hot_states",
+    "semigroup_weight",
+    "token_log_likelihood",
+]
 
 # a token is certain long before time 1; from here on its log-likelihood grows no more
 LATEST = 0.99
+SLACK = 1e-3  # rounding may push a probability this far below 0
 
 
 class Logits(Prediction):
@@ -125,7 +136,7 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
 
 
 def check_tokens(tokens: Tensor, size: int) -> None:
-    """Refuse what are no whole numbers from 0 to size - 1."""
+    """Refuse what are no whole numbers from 0 to V - 1."""
     wanted = f"tokens must be whole numbers from 0 to {size - 1}"
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {tokens.dtype}")
@@ -133,3 +144,58 @@ def check_tokens(tokens: Tensor, size: int) -> None:
         least, most = (int(bound) for bound in tokens.aminmax())
         if least < 0 or most >= size:
             raise ValueError(f"{wanted}, got some from {least} to {most}")
+
+
+def draw_tokens(
+    probabilities: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Tokens (N, L), independent, by probabilities (N, L, V) to the power 1 / temperature.
+
+    Args:
+        probabilities: Of each position, up to a factor.
+        temperature: Above 0.
+        generator: Source of the draws.
+
+    Raises:
+        ValueError: If they are of another shape, not finite, below 0, or all 0 at a position.
+    """
+    temperature = checks.positive("temperature", temperature)
+    if not probabilities.is_floating_point() or probabilities.ndim != 3:
+        raise ValueError(
+            "probabilities must be floats of positions and tokens, (N, L, V), got "
+            f"{probabilities.dtype} of shape {tuple(probabilities.shape)}"
+        )
+    if not torch.isfinite(probabilities).all():
+        raise ValueError("probabilities of tokens must be finite, got NaN or infinity among them")
+    if probabilities.min() < -SLACK or probabilities.amax(-1).min() <= 0:
+        raise ValueError(
+            "probabilities must be floats of at least 0 with one above 0 at each position, "
+            f"got some of {probabilities.min().item():.3g}"
+        )
+    log = probabilities.double().clamp(min=0).log()
+    log = (log - log.amax(-1, keepdim=True)) / temperature
+    return choices(log.softmax(-1).flatten(0, 1), 1, generator).view(probabilities.shape[:2])
+
+
+def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
+    """Refuse what are no fixed tokens (N, L), -1 where free, of states (L, V).
+
+    On a GPU the numbers are not looked at.
+
+    Raises:
+        ValueError: If they are no whole numbers from -1 to V - 1, or of another shape.
+    """
+    length, size = event_shape
+    wanted = f"a condition of fixed tokens must be whole numbers (N, {length}), -1 where free"
+    if not isinstance(condition, Tensor) or condition.ndim != 2 or condition.shape[1] != length:
+        texts = isinstance(condition, str | list)
+        way = ": a vocabulary's template writes them" if texts else ""
+        raise ValueError(f"{wanted}, got {checks.shown(condition)}{way}")
+    if condition.is_floating_point() or condition.is_complex() or condition.dtype == torch.bool:
+        raise ValueError(f"{wanted}, got {condition.dtype}")
+    if condition.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if condition.numel():
+        least, most = (int(bound) for bound in condition.aminmax())
+        if least < -1 or most >= size:
+            raise ValueError(f"{wanted}, and below {size}, got some from {least} to {most}")

@@ -3,8 +3,9 @@
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
 from .loading import load_policy
-from .networks import EGNN, MLP, CausalTransformer, DiT, TokenDiT, UNet
+from .networks import EGNN, MLP, CausalTransformer, DiT, TokenDiT, TokenMLP, UNet
 from .policy import FlowMapPolicy
+from .text import text_policy
 from .zoo import load, shipped
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Judge",
     "MapPolicy",
     "TokenDiT",
+    "TokenMLP",
     "UNet",
     "VelocityPolicy",
     "from_flow_map",
@@ -24,4 +26,5 @@ __all__ = [
     "load_judge",
     "load_policy",
     "shipped",
+    "text_policy",
 ]

@@ -63,6 +63,7 @@ class FlowMapPolicy(TrainablePolicy):
         self.prediction = self._conversion.prediction
         # not registered, for it is neither trained nor averaged with the network
         vars(self)["decoder"] = as_decoder(decode).eval().requires_grad_(False)
+        self.decoder.check_event_shape(self.event_shape)
         self.invertible = checks.flag("invertible", invertible)
         self.stochastic = checks.flag("stochastic", stochastic)
         self.data_std = checks.positive("data_std", data_std)
@@ -86,13 +87,16 @@ class FlowMapPolicy(TrainablePolicy):
         self.check_state(x)
         start, end = as_time(s, x), as_time(t, x)
         numbers = isinstance(s, float) and isinstance(t, float)
-        if not self.invertible and comes_before(*((t, s) if numbers else (end, start))):
+        self.check_order(*((s, t) if numbers else (start, end)))
+        output = self._call(x, start, end, condition)
+        return self._conversion.flow_map(x, start, end, output)
+
+    def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
+        if not self.invertible and comes_before(t, s):
             raise ValueError(
                 "this map was trained from noise to data only, and some target time lies before "
                 "its start: train it with both_directions=True to run it backwards"
             )
-        output = self._call(x, start, end, condition)
-        return self._conversion.flow_map(x, start, end, output)
 
     @property
     def has_posterior_flow(self) -> bool:
@@ -166,16 +170,27 @@ class FlowMapPolicy(TrainablePolicy):
         return getattr(self.module, "null_condition", None)
 
     def check_condition(self, condition: Any) -> None:
+        if condition is None:
+            return
+        if (check := getattr(self.module, "check_condition", None)) is not None:
+            check(condition)
+            return
         classes = getattr(self.module, "arguments", {}).get("classes", 0)
-        if condition is not None and classes and type(self.module) in NETWORKS.values():
+        if classes and type(self.module) in NETWORKS.values():
             check_labels(condition, classes)
 
-    def decode(self, x: Tensor) -> Any:
+    def decode(self, x: Tensor, **options: Any) -> Any:
+        """What people and rewards see of states (N, *E).
+
+        Args:
+            x: The states.
+            **options: Of the decoder, such as the temperature of a `Vocabulary`.
+        """
         # images are decoded pixel by pixel, and so of any size
         floats = isinstance(x, Tensor) and x.is_floating_point()
         if not floats or x.ndim != len(self.event_shape) + 1:
             self.check_state(x)
-        return self.decoder(x)
+        return self.decoder(x, **options)
 
     def save(
         self,

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from alignflow import checks
 from alignflow.conditions import as_given
+from alignflow.decoding import Decoder
 from alignflow.draws import integers
 from alignflow.flow_map import FlowMap
 from alignflow.simplex import check_tokens, one_hot_states
@@ -39,7 +40,7 @@ def batches(
             costs no waiting for a GPU), or its conditions are none that the policy knows.
 
     Raises:
-        ValueError: If the data is empty, or does not fit the policy.
+        ValueError: If the data is empty, does not fit the policy, or is of another vocabulary.
         TypeError: If it is of another kind.
     """
     if policy is None:
@@ -53,6 +54,9 @@ def token_batches(
 ) -> Callable[[torch.Generator], TensorDictBase]:
     """The same, but states on the simplex that are given as tokens (N, L) stay tokens."""
     draw = _source(data, n)
+    written, read = getattr(data, "vocabulary", None), getattr(policy, "decoder", None)
+    if isinstance(written, Decoder) and isinstance(read, Decoder):
+        written.check_same(read)
     return lambda generator: _fitted(draw(generator), n, policy)
 
 

@@ -53,9 +53,9 @@ class SelfiesVocabulary(Vocabulary):
         """
         return super().split(_written(strings))
 
-    def decode(self, tokens: Any) -> list[str]:
-        """The molecules of tokens (N, L), or of soft tokens (N, L, V) the likeliest, as SMILES."""
-        return list(map(_selfies().decoder, super().decode(tokens)))
+    def decode(self, tokens: Any, *args: Any, **options: Any) -> list[str]:
+        """The molecules of tokens (N, L), or of soft tokens (N, L, V), as SMILES."""
+        return list(map(_selfies().decoder, super().decode(tokens, *args, **options)))
 
 
 def _written(smiles: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
 
+from .cross_entropy_times import CrossEntropyTimes, cross_entropy
 from .decoding_times import DecodingTimes
 from .logit_rules import LogitESD, LogitLSD
 from .loss import FlowMapLoss, build_loss
@@ -10,6 +11,7 @@ from .pretrain import pretrain
 from .rules import ESD, LSD, PSD, Learner
 from .student import student
 from .times import LogitNormalTimes, UniformTimes
+from .trajectory import Trajectory
 from .weight import LossWeight
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "LSD",
     "PSD",
     "CrossEntropy",
+    "CrossEntropyTimes",
     "Damped",
     "DecodingTimes",
     "FlowMapLoss",
@@ -27,8 +30,10 @@ __all__ = [
     "LogitNormalTimes",
     "LossWeight",
     "SquaredError",
+    "Trajectory",
     "UniformTimes",
     "build_loss",
+    "cross_entropy",
     "learn_posterior",
     "pretrain",
     "student",

@@ -1,11 +1,11 @@
 """A diffusion transformer with two times over soft tokens: logits on the simplex.
 
-Attention sees all positions, which are told by rotary embeddings (Su et al. 2021, 2104.09864). What
-the state itself says of each token, with a prior of each position, is given to the network and
-added to its logits, so that it learns what context adds.
+Attention sees all positions, which are told by rotary embeddings (Su et al. 2021, 2104.09864) and
+by a learned vector each. What the state itself says of each token, with a prior of each position,
+is given to the network and added to its logits, so that it learns what context adds. One modulation
+by time serves all blocks, each with an offset (Chen et al. 2023, PixArt, 2310.00426).
 """
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -13,16 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.interpolants import expand_time
-from alignflow.simplex import one_hot_states, token_log_likelihood
 
 from .dit import Block, Head, zero
 from .embedding import TimePairEmbedding
+from .token_network import TokenNetwork
 
 __all__ = ["TokenDiT"]
 
 
-class TokenDiT(nn.Module):
+class TokenDiT(TokenNetwork):
     """Logits of tokens (L, V) by transformer blocks modulated by time.
 
     The last layer of the embedding of t - s is zero at the start: each jump begins as the denoiser.
@@ -36,9 +35,9 @@ class TokenDiT(nn.Module):
         classes: Number of class labels, 0 for an unconditional network.
         likelihood: Whether the network is given the posterior of each token by its own position
             alone, whose logarithm is added to the logits.
+        infill: Whether the condition is tokens that are fixed, (N, L), -1 where the network is to
+            write one.
     """
-
-    log_prior: Tensor
 
     def __init__(
         self,
@@ -49,13 +48,16 @@ class TokenDiT(nn.Module):
         heads: int = 4,
         classes: int = 0,
         likelihood: bool = True,
+        infill: bool = False,
     ):
-        super().__init__()
         length, vocabulary = checks.count("length", length), checks.count("vocabulary", vocabulary)
         width, depth = checks.count("width", width), checks.count("depth", depth)
         heads, classes = checks.count("heads", heads), checks.count("classes", classes, 0)
         if width % (2 * heads):
             raise ValueError(f"twice the heads must divide width, got width={width}, heads={heads}")
+        if checks.flag("infill", infill) and classes:
+            raise ValueError("the condition is a label or fixed tokens: classes=0 with infill=True")
+        super().__init__(length, vocabulary, infill)
         self.arguments = {
             "length": length,
             "vocabulary": vocabulary,
@@ -64,48 +66,35 @@ class TokenDiT(nn.Module):
             "heads": heads,
             "classes": classes,
             "likelihood": checks.flag("likelihood", likelihood),
+            "infill": infill,
         }
         self.embed_state = nn.Linear(vocabulary, width)
         self.embed_posterior = nn.Linear(vocabulary, width, bias=False) if likelihood else None
-        self.register_buffer("log_prior", torch.zeros(length, vocabulary))
+        self.embed_fixed = nn.Parameter(torch.zeros(width)) if infill else None
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
         self.embed_times = TimePairEmbedding(width, classes)
         zero(cast(nn.Linear, self.embed_times.length.mlp[-1]))
+        self.modulation = zero(nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(_RotaryBlock(width, heads, length) for _ in range(depth))
         self.head = Head(width, vocabulary)
 
-    def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether it takes states of a shape."""
-        return tuple(event_shape) == tuple(self.log_prior.shape)
-
-    def set_prior(self, tokens: Tensor, weights: Tensor | None = None) -> "TokenDiT":
-        """The network itself, with the frequencies of the tokens at each position as its prior.
-
-        Args:
-            tokens: (N, L).
-            weights: Of the rows, (N,); equal by default.
-        """
-        length, vocabulary = self.log_prior.shape
-        if tokens.ndim != 2 or tokens.shape[1] != length:
-            raise ValueError(f"tokens must be (N, {length}), got {tuple(tokens.shape)}")
-        weight = torch.ones(len(tokens)) if weights is None else weights
-        rows = one_hot_states(tokens, vocabulary)
-        counts = torch.einsum("n,nlv->lv", (weight / weight.sum()).to(rows), rows)
-        # as if each token had been seen once more in a row that is split among them
-        smooth = (len(tokens) * counts + 1 / vocabulary) / (len(tokens) + 1)
-        self.log_prior.copy_(smooth.log())
-        return self
-
     def forward(self, x: Tensor, s: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """State (N, L, V), times (N,), label (N,) -> logits (N, L, V)."""
-        embedding = F.silu(self.embed_times(s, t, condition))
-        tokens = self.embed_state(x / _std(s, x))
-        alone = 0.0
+        """State (N, L, V), times (N,), label (N,) or tokens (N, L) -> logits (N, L, V)."""
+        fixed, label = (condition, None) if self.infill else (None, condition)
+        state, alone = self.read(x, s, fixed)
+        tokens = self.embed_state(state) + self.position
         if self.embed_posterior is not None:
-            alone = token_log_likelihood(x, s) + self.log_prior
             tokens = tokens + self.embed_posterior(alone.softmax(-1))
+        if self.embed_fixed is not None and fixed is not None:
+            tokens = tokens + (fixed >= 0)[..., None] * self.embed_fixed
+        embedding = F.silu(self.embed_times(s, t, label))
+        modulation = self.modulation(embedding)
         for block in self.blocks:
-            tokens = block(tokens, embedding)
-        return self.head(tokens, embedding) + alone
+            tokens = block(tokens, modulation)
+        logits = self.head(tokens, embedding)
+        if self.embed_posterior is not None:
+            logits = logits + alone
+        return self.write(logits, alone, fixed)
 
 
 class _RotaryBlock(Block):
@@ -116,6 +105,7 @@ class _RotaryBlock(Block):
 
     def __init__(self, width: int, heads: int, length: int):
         super().__init__(width, heads)
+        self.modulation = _Offset(6 * width)
         half = width // heads // 2
         frequencies = 10_000.0 ** (-torch.arange(half) / half)
         angle = torch.arange(length)[:, None] * frequencies
@@ -128,7 +118,12 @@ class _RotaryBlock(Block):
         return torch.cat(turned, dim=-1)
 
 
-def _std(t: Tensor, x: Tensor) -> Tensor:
-    """Standard deviation of a coordinate of a noised one-hot, to multiply states by."""
-    t = expand_time(t, x)
-    return ((1 - t).square() + t.square() / x.shape[-1]).sqrt()
+class _Offset(nn.Module):
+    """A block's offset of the modulation that all blocks have, (N, features)."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(features))
+
+    def forward(self, modulation: Tensor) -> Tensor:
+        return modulation + self.offset
