@@ -76,7 +76,7 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
             axes.annotate(row.method, (cost, ratio.value), xytext=(5, 3), fontsize=7.5,
                           textcoords="offset points")  # fmt: skip
         axes.axhline(1.0, color=INK, linestyle=DASHES, linewidth=1.2)
-        axes.annotate("floor: two exact samples", (0.01, 1.0), xytext=(0, 3), fontsize=7.5,
+        axes.annotate("floor: exact samples", (0.01, 1.0), xytext=(0, 3), fontsize=7.5,
                       xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=MUTED)  # fmt: skip
         log_scale(axes, "x", "y")
