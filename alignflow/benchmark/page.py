@@ -102,7 +102,8 @@ def _error_against_samples(found: dict[str, Curve]) -> Figure:
                           yerr=[v.standard_error for v in values], marker="o", markersize=4,
                           label=method, **style)  # fmt: skip
         log_scale(axes, "x", "y")
-        axes.set(xlabel="samples", ylabel=label(curve[0].distance))
+        rows = [row for curve in found.values() for row in curve]
+        axes.set(xlabel="samples", ylabel=label(rows[0].distance))
         figure.legend(loc="outside right upper", frameon=False)
         axes.grid()
     return figure
