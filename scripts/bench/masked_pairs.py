@@ -1,4 +1,4 @@
-"""Masked diffusion on the network of a flow map: TokenDiT over one-hot tokens and a mask.
+"""Masked diffusion on the network of a flow map: TokenMLP over one-hot tokens and a mask.
 
 Source: Sahoo et al. 2024 (MDLM, 2406.07524).
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from alignflow.draws import choices, uniform
-from alignflow.policies import TokenDiT
+from alignflow.policies import TokenMLP
 from alignflow.targets import Sequences
 from alignflow.training import TrainingOptions, fit
 
@@ -23,13 +23,13 @@ class Masked(nn.Module):
 
     Args:
         target: Whose strings they are.
-        network: Arguments of `TokenDiT` but for its sizes.
+        network: Arguments of `TokenMLP` but for its sizes.
     """
 
     def __init__(self, target: Sequences, **network: Any):
         super().__init__()
         self.length, self.mask = target.event_shape
-        self.network = TokenDiT(self.length, self.mask + 1, likelihood=False, **network)
+        self.network = TokenMLP(self.length, self.mask + 1, **network)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens (N, L), some of them masked, to (N, L, V)."""
