@@ -29,6 +29,7 @@ from .particles import (
 )
 from .rewards import Linear, Quadratic
 from .sequences import Sequences
+from .string_judge import StringJudge
 
 __all__ = [
     "CLUSTERS",
@@ -43,6 +44,7 @@ __all__ = [
     "ModeJudge",
     "Quadratic",
     "Sequences",
+    "StringJudge",
     "boltzmann",
     "build_cluster",
     "bump_reward",

@@ -3,12 +3,21 @@
 The table names those that a saved folder may ask for; nothing else is ever built from a file. Each
 keeps its constructor's `arguments`, from which it is built again."""
 
+from .causal import CausalTransformer
 from .dit import DiT
 from .egnn import EGNN
 from .mlp import MLP
 from .token_dit import TokenDiT
+from .token_mlp import TokenMLP
 from .unet import UNet
 
-__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "TokenDiT", "UNet"]
+__all__ = ["EGNN", "MLP", "NETWORKS", "CausalTransformer", "DiT", "TokenDiT", "TokenMLP", "UNet"]
 
-NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT, "egnn": EGNN, "token_dit": TokenDiT}
+NETWORKS = {
+    "mlp": MLP,
+    "unet": UNet,
+    "dit": DiT,
+    "egnn": EGNN,
+    "token_dit": TokenDiT,
+    "token_mlp": TokenMLP,
+}
