@@ -26,6 +26,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from alignflow import data
 from alignflow.data import Strings
+from alignflow.training import Muon
 
 DATA = {"names": data.names, "fragments": data.fragments, "molecules": data.molecules}
 WARM_UP = 0.02  # of the budget
@@ -67,19 +68,11 @@ def factor(fraction: float) -> float:
     return (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def optimizers(model: nn.Module, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest."""
-    fused = next(model.parameters()).is_cuda
-    adam = {"lr": learning_rate, "betas": (0.9, 0.95), "weight_decay": 0.0, "fused": fused}
-    if name == "adamw":
-        return [torch.optim.AdamW(model.parameters(), **adam)]
-    named = list(model.named_parameters())
-    matrices = [p for key, p in named if key.startswith("blocks") and p.ndim == 2]
-    rest = [p for key, p in named if not (key.startswith("blocks") and p.ndim == 2)]
-    muon = torch.optim.Muon(
-        matrices, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-    )
-    return [muon, torch.optim.AdamW(rest, **adam)]
+def build_optimizer(model: nn.Module, name: str, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the matrices of the model."""
+    if name == "muon":
+        return Muon(model.parameters(), learning_rate)
+    return torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
 
 def train(
@@ -100,18 +93,17 @@ def train(
     )
     average = copy.deepcopy(model).requires_grad_(False)
     averaged, trained = ([p.data for p in each.parameters()] for each in (average, model))
-    steppers, step = optimizers(model, optimizer, learning_rate), 0
+    stepper, step = build_optimizer(model, optimizer, learning_rate), 0
     while (fraction := budget.fraction(step)) < 1:
         tokens = strings.tokens[strings.draw(batch, generator)]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = model.loss(tokens, generator).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in steppers:
-            for group in stepper.param_groups:
-                group["lr"] = learning_rate * factor(fraction)
-            stepper.step()
-            stepper.zero_grad()
+        for group in stepper.param_groups:
+            group["lr"] = learning_rate * factor(fraction)
+        stepper.step()
+        stepper.zero_grad()
         step += 1
         decay = min(AVERAGE, step / (step + 10))
         get_ema_multi_avg_fn(decay)(averaged, trained, step)
