@@ -105,3 +105,38 @@ def test_models_and_tokens_must_fit():
         likelihood_bound(Sequences(strings), strings.tokens + 9)
     with pytest.raises(ValueError, match=r"\(N, L, V\) is needed, got \(2,\)"):
         likelihood_bound(mixture(2), strings.tokens)
+
+
+def stepwise(target, tokens, steps, generator, last=6.0):
+    """The bound of so many steps, in cross-entropies: what each token is told by, less its context.
+
+    Between two ratios the tokens are drawn from the denoiser, and the state given them; a step
+    costs the cross-entropy of the denoiser less that of its update by what the state gained.
+    """
+    data = torch.nn.functional.one_hot(tokens, target.event_shape[1]).double()
+    log_prob = target.denoiser(torch.zeros_like(data), 0.0).clamp(min=1e-99).log()
+    total, gained = torch.zeros(len(data), dtype=torch.float64), torch.zeros_like(data)
+    ratios = torch.linspace(0, last, steps + 1)
+    for start, end in zip(ratios, ratios[1:], strict=False):
+        energy = (end**2 - start**2).double()
+        noise = torch.randn(data.shape, generator=generator, dtype=torch.float64)
+        change = energy * data + energy.sqrt() * noise
+        updated = (log_prob + change).log_softmax(-1)
+        total += (data * (updated - log_prob)).sum((1, 2))
+        gained = gained + change
+        log_prob = target.denoiser(gained / end / (1 + end), end / (1 + end)).clamp(min=1e-99).log()
+    return total - (data * log_prob).sum((1, 2))
+
+
+def test_it_is_the_limit_of_steps_that_draw_tokens_each(generator):
+    strings = Strings.of(["ab", "ba", "aa", "b"], [0.4, 0.3, 0.2, 0.1])
+    target, rows = Sequences(strings).double(), strings.draw(4_000, 0)
+    exact = -strings.weights[rows].log()
+    few, more, most = (
+        mean(stepwise(target, strings.tokens[rows], steps, generator) - exact)
+        for steps in (1, 8, 64)
+    )
+    alone = torch.special.entr((strings.weights[:, None, None] * strings.states()).sum(0)).sum()
+    assert abs(few.value + strings.entropy - alone) < 5 * few.standard_error
+    assert few.value > more.value > 5 * most.standard_error
+    assert abs(most.value) < 5 * most.standard_error < 0.1

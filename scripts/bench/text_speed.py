@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from alignflow import data
 from alignflow.flow_map import FlowMap
-from alignflow.policies import FlowMapPolicy, TokenDiT, text_policy
+from alignflow.policies import FlowMapPolicy, text_policy
 
 sys.path.append(str(Path(__file__).parents[1] / "baselines"))
 from autoregressive import Autoregressive
@@ -100,15 +100,13 @@ def calls(options: argparse.Namespace, n: int) -> dict[str, Call]:
 
 def compiled(policy: FlowMapPolicy) -> FlowMapPolicy:
     """A policy of the same weights, whose network is compiled."""
-    network = policy.network
-    assert isinstance(network, TokenDiT)
     mode = "reduce-overhead" if policy.device.type == "cuda" else None
-    fast = FlowMapPolicy(_Compiled(network, mode), policy.event_shape, parametrization="simplex")
-    return fast.to(policy.device)
+    network = _Compiled(policy.module, mode)
+    return FlowMapPolicy(network, policy.event_shape, parametrization="simplex").to(policy.device)
 
 
 class _Compiled(nn.Module):
-    def __init__(self, network: TokenDiT, mode: str | None):
+    def __init__(self, network: nn.Module, mode: str | None):
         super().__init__()
         self.network, self.call = network, torch.compile(network, mode=mode)
 

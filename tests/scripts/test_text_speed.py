@@ -19,6 +19,14 @@ def test_all_variants_draw_all_tokens_of_each_string():
     assert (drawn[text_speed.AUTOREGRESSIVE] > 0).all()
 
 
+@pytest.mark.parametrize("name", [text_speed.AUTOREGRESSIVE, "flow map, 4 steps"])
+def test_what_is_compiled_draws_the_same(name, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda call, mode=None: call)
+    options = argparse.Namespace(**OPTIONS | {"compile": True})
+    plain = text_speed.calls(options, 3)[name]()
+    assert text_speed.calls(options, 3)[name + text_speed.COMPILED]().equal(plain)
+
+
 def test_the_page_has_rates_of_each_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(text_speed, "peak_apart", lambda name, n: 12.0)
     sizes = "--data names --width 8 --depth 1 --heads 2 --rounds 3 --no-compile".split()
