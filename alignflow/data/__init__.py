@@ -12,7 +12,7 @@ from .images import Images, cache_folder
 from .loader import Loader, memory_mapped
 from .molecules import MOLECULE_SPLITS, molecules
 from .names import names
-from .selfies_vocabulary import SelfiesVocabulary
+from .selfies_vocabulary import SelfiesVocabulary, Smiles
 from .strings import Strings
 from .text_file import text_file
 from .vocabulary import Vocabulary
@@ -27,6 +27,7 @@ __all__ = [
     "Images",
     "Loader",
     "SelfiesVocabulary",
+    "Smiles",
     "Strings",
     "Vocabulary",
     "avatars",

@@ -11,7 +11,16 @@ from alignflow.decoding import register_decoder
 
 from .vocabulary import END, PADDING, Vocabulary, check_strings
 
-__all__ = ["SelfiesVocabulary"]
+__all__ = ["SelfiesVocabulary", "Smiles"]
+
+
+class Smiles(str):
+    """A molecule as SMILES: a text that reports draw."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
 
 @register_decoder("selfies")
@@ -55,7 +64,12 @@ class SelfiesVocabulary(Vocabulary):
 
     def decode(self, tokens: Any) -> list[str]:
         """The molecules of tokens (N, L), or of soft tokens (N, L, V) the likeliest, as SMILES."""
-        return list(map(_selfies().decoder, super().decode(tokens)))
+        decoder = _selfies().decoder
+        return [Smiles(decoder(selfies)) for selfies in super().decode(tokens)]
+
+    def canonical(self, strings: Sequence[str]) -> list[str]:
+        """Canonical SMILES, the same for all SMILES of a molecule; what is none stays as it is."""
+        return list(map(_canonical, strings))
 
 
 def _written(smiles: Sequence[str]) -> list[str]:
@@ -71,6 +85,16 @@ def _written(smiles: Sequence[str]) -> list[str]:
                 f"{reason}"
             ) from error
     return written
+
+
+def _canonical(smiles: str) -> str:
+    try:
+        from rdkit import Chem, rdBase
+    except ImportError as error:
+        raise ImportError("molecules need RDKit: pip install 'alignflow[molecules]'") from error
+    with rdBase.BlockLogs():  # which would print each mistake
+        molecule = Chem.MolFromSmiles(smiles)
+    return smiles if molecule is None else Chem.MolToSmiles(molecule)
 
 
 def _selfies() -> Any:

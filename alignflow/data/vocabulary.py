@@ -128,6 +128,10 @@ class Vocabulary(Decoder):
     def forward(self, x: Tensor) -> list[str]:
         return self.decode(x)
 
+    def canonical(self, strings: Sequence[str]) -> list[str]:
+        """Of each text the one that stands for all that mean the same; here itself."""
+        return list(strings)
+
     def tokens(self, tokens: Any) -> Tensor:
         """Tokens (N, L) as they are, checked, or of soft tokens (N, L, V) the likeliest ones.
 

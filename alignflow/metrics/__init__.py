@@ -9,12 +9,14 @@ from .evaluation import Evaluation
 from .fractions import mode_weights_error, novelty, total_variation, wilson_interval
 from .judging import evaluate
 from .pairwise import default_bandwidths, diversity, energy_distance, gaussian_kernel, mmd
+from .property_judge import PropertyJudge
 from .reweighting import reweighted_mean
 
 __all__ = [
     "Estimate",
     "Evaluation",
     "Interval",
+    "PropertyJudge",
     "cluster_wasserstein",
     "default_bandwidths",
     "diversity",
