@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from alignflow import checks
 from alignflow.interpolants import (
     average_velocity_from_mean_denoiser,
     denoiser_from_velocity,
@@ -28,7 +29,13 @@ from alignflow.interpolants import (
 from alignflow.predictions import Prediction
 from alignflow.regressions import CrossEntropy
 
-__all__ = ["Logits", "one_hot_states", "semigroup_weight", "token_log_likelihood"]
+__all__ = [
+    "Logits",
+    "check_fixed_tokens",
+    "one_hot_states",
+    "semigroup_weight",
+    "token_log_likelihood",
+]
 
 # a token is certain long before time 1; from here on its log-likelihood grows no more
 LATEST = 0.99
@@ -93,3 +100,25 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
         if least < 0 or most >= size:
             raise ValueError(f"{wanted}, got some from {least} to {most}")
     return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
+
+
+def check_fixed_tokens(fixed: Any, length: int, size: int) -> None:
+    """Refuse what are no fixed tokens of L positions; on a GPU the numbers are not looked at.
+
+    Args:
+        fixed: Whole numbers from 0 to V - 1, or -1 where a token is free, (L,) or (N, L).
+        length: L.
+        size: V.
+
+    Raises:
+        ValueError: If they are of another kind or shape.
+    """
+    wanted = f"fixed tokens must be whole numbers from -1 (free) to {size - 1}, (N, {length})"
+    whole = isinstance(fixed, Tensor) and fixed.dtype in (torch.int64, torch.int32, torch.int16)
+    if not whole or fixed.ndim not in (1, 2) or fixed.shape[-1] != length:
+        raise ValueError(f"{wanted}; got {checks.shown(fixed)}")
+    if fixed.device.type != "cpu" or torch.compiler.is_compiling() or not fixed.numel():
+        return
+    least, most = (int(bound) for bound in fixed.aminmax())
+    if least < -1 or most >= size:
+        raise ValueError(f"{wanted}; got some from {least} to {most}")

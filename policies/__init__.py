@@ -5,6 +5,7 @@ from .judges import Judge, load_judge
 from .loading import load_policy
 from .networks import EGNN, MLP, DiT, TokenDiT, UNet
 from .policy import FlowMapPolicy
+from .text import text_policy
 from .zoo import load, shipped
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "load_judge",
     "load_policy",
     "shipped",
+    "text_policy",
 ]

@@ -166,8 +166,13 @@ class FlowMapPolicy(TrainablePolicy):
         return getattr(self.module, "null_condition", None)
 
     def check_condition(self, condition: Any) -> None:
+        if condition is None:
+            return
+        if (check := getattr(self.module, "check_condition", None)) is not None:
+            check(condition)
+            return
         classes = getattr(self.module, "arguments", {}).get("classes", 0)
-        if condition is not None and classes and type(self.module) in NETWORKS.values():
+        if classes and type(self.module) in NETWORKS.values():
             check_labels(condition, classes)
 
     def decode(self, x: Tensor) -> Any:

@@ -9,6 +9,7 @@ from .folder import eight_bit, image_folder
 from .fragments import fragments
 from .glyphs import CHARACTERS, glyphs
 from .images import Images, cache_folder
+from .infilling import Infilling
 from .loader import Loader, memory_mapped
 from .molecules import MOLECULE_SPLITS, molecules
 from .names import names
@@ -25,6 +26,7 @@ __all__ = [
     "AugmentedImages",
     "BPEVocabulary",
     "Images",
+    "Infilling",
     "Loader",
     "SelfiesVocabulary",
     "Smiles",

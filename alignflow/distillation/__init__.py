@@ -9,6 +9,7 @@ from .posterior import learn_posterior
 from .pretrain import pretrain
 from .rules import ESD, LSD, PSD, Learner
 from .student import student
+from .trajectory import Trajectory
 from .times import LogitNormalTimes, UniformTimes
 from .weight import LossWeight
 
@@ -27,6 +28,7 @@ __all__ = [
     "LogitNormalTimes",
     "LossWeight",
     "SquaredError",
+    "Trajectory",
     "UniformTimes",
     "build_loss",
     "learn_posterior",

@@ -31,6 +31,7 @@ from .logit_rules import LogitESD, LogitLSD
 from .roles import Student, Teacher
 from .rules import ESD, LSD, PSD, Learner, Rule
 from .times import Times, UniformTimes
+from .trajectory import Trajectory
 
 __all__ = ["FlowMapLoss", "build_loss"]
 
@@ -40,7 +41,7 @@ class FlowMapLoss(nn.Module):
 
     Args:
         policy: The map in training.
-        rule: `PSD`, `LSD` or `ESD`; None trains the flow alone.
+        rule: `PSD`, `LSD`, `ESD` or `Trajectory`; None trains the flow alone.
         teacher: A frozen flow map whose velocity anchors the diagonal and drives LSD and ESD; None
             anchors on the data and lets the map teach itself.
         velocity: "model" (the teacher, else the map's diagonal) or "data" (MeanFlow).
@@ -198,6 +199,7 @@ _RULES: dict[str, Callable[[], dict]] = {
     "psd_midpoint": lambda: {"rule": PSD(split="midpoint")},
     "lsd": lambda: {"rule": LSD()},
     "esd": lambda: {"rule": ESD()},
+    "trajectory": lambda: {"rule": Trajectory()},
     "meanflow": lambda: {"rule": ESD(stop_gradient="target"), "velocity": "data"},
 }
 
@@ -206,7 +208,7 @@ _LOGIT_RULES = {"lsd": LogitLSD, "esd": LogitESD}
 
 
 def build_loss(name: str, policy: Student, **options) -> FlowMapLoss:
-    """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd or meanflow."""
+    """A loss by name: flow_matching, psd, psd_midpoint, lsd, esd, trajectory or meanflow."""
     parts = _RULES[checks.choice("loss", name, _RULES)]()
     if policy.prediction.is_logits and name in _LOGIT_RULES:
         parts = {"rule": _LOGIT_RULES[name]()}
@@ -218,7 +220,7 @@ def _rows(rows: slice, x0: Tensor, x1: Tensor, condition: Any) -> tuple[Tensor, 
 
 
 _PARTS = {
-    "rule": (("__call__", "check"), "PSD(), LSD() or ESD()"),
+    "rule": (("__call__", "check"), "PSD(), LSD(), ESD() or Trajectory()"),
     "times": (("diagonal", "pairs"), "a sampler of times, such as UniformTimes()"),
     "path": (("state", "velocity"), "an interpolant, such as Linear()"),
     "regression": (("__call__",), "a regression, such as SquaredError()"),

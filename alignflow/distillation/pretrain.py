@@ -39,7 +39,7 @@ def pretrain(
             TensorDict of `data` and `condition`; an object with `sample(n, generator=...)`; or a
             callable n -> (n, *E), or -> these and n conditions. States on the simplex may be given
             as their tokens, whole numbers (N, L).
-        loss: flow_matching, psd, psd_midpoint, lsd, esd or meanflow.
+        loss: flow_matching, psd, psd_midpoint, lsd, esd, trajectory or meanflow.
         steps: Gradient steps.
         batch_size: Rows of a step.
         teacher: A flow map to distil, in evaluation mode and frozen meanwhile; None learns from the

@@ -40,7 +40,7 @@ __all__ = [
 def pretrain_stage(context: Context) -> TrainingResult:
     """Learn the flow map of a data set."""
     train = partial(pretrain, context.initial_policy, context.data)
-    return TrainingResult(**_train(context, "pretrain", train, build(context.config.training)))
+    return TrainingResult(**_train(context, "pretrain", train, _pretraining(context)))
 
 
 def learn_posterior_stage(context: Context) -> TrainingResult:
@@ -97,13 +97,21 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
         "folder": context.folder.path / "stages" / stage,
     }
     if stage == "pretrain":
-        pretrain.build(policy, context.data, **build(config.training), **run)
+        pretrain.build(policy, context.data, **_pretraining(context), **run)
     elif stage == "learn_posterior":
         # its batch is only used to measure the data's std
         options = build(config.training) | {"batch_size": 2}
         learn_posterior.build(policy, context.data, **options, **run)
     else:
         finetune.build(policy, context.tilt, **_tuning(context), **run)
+
+
+def _pretraining(context: Context) -> dict[str, Any]:
+    """Options of the training, with a teacher where the run is."""
+    options = build(context.config.training)
+    if (teacher := options.get("teacher")) is not None:
+        options["teacher"] = teacher.to(context.config.device)
+    return options
 
 
 def _tuning(context: Context) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from alignflow.interrupts import Interrupted
 
 from .average import ema
 from .fit import fit
+from .muon import Muon
 from .options import TrainingOptions
 from .rate import schedule
 from .trainer import Trainer
@@ -11,6 +12,7 @@ from .trains import Training, Trains
 
 __all__ = [
     "Interrupted",
+    "Muon",
     "Trainer",
     "Training",
     "TrainingOptions",
