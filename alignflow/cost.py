@@ -109,8 +109,8 @@ class MeteredFlowMap(Wrapped):
     """A flow map whose forwards and backwards are counted.
 
     Args:
-        model: The map itself. A call of `velocity`, `denoiser` or `flow_map` is one forward, but
-            for a jump that says in `model.evaluations` that it took more.
+        model: The map itself. A call of `velocity`, `denoiser`, `flow_map` or `output` is one
+            forward, but for a jump that says in `model.evaluations` that it took more.
         meter: What counts; that of the running call if None, as `metered` gives it.
     """
 
@@ -127,6 +127,11 @@ class MeteredFlowMap(Wrapped):
     def flow_map(self, x, s, t, condition=None):
         asked = self._asked
         return self._count(asked.flow_map(x, s, t, condition), asked.evaluations)
+
+    def output(self, x, s, t, condition=None):
+        """What a policy predicts."""
+        asked: Any = self._asked
+        return self._count(asked.output(x, s, t, condition))
 
     def posterior_flow(self, noise, x, t, condition=None):
         draws = self._asked.posterior_flow(noise, x, t, condition)
@@ -148,6 +153,9 @@ class _StandIn(FlowMap):
         return 1.0 * x
 
     def flow_map(self, x, s, t, condition=None):
+        return 1.0 * x
+
+    def output(self, x, s, t, condition=None):
         return 1.0 * x
 
     def posterior_flow(self, noise, x, t, condition=None):

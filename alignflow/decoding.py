@@ -4,7 +4,7 @@ A decoder belongs to a policy and is saved with it: the name of its class, the a
 constructor, and its weights. It is never trained, but a gradient passes through it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -42,6 +42,13 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """N of what states (N, *E) stand for."""
         raise NotImplementedError
+
+    def check_event_shape(self, event_shape: Sequence[int]) -> None:
+        """Refuse states of a shape that it cannot decode; by default it is not known."""
+
+    def check_same(self, other: "Decoder") -> None:
+        """Refuse another decoder for which the same states mean something else, where that is
+        known: one that data were encoded by, or that a policy was saved with."""
 
 
 def register_decoder(name: str) -> Callable[[AnyDecoder], AnyDecoder]:

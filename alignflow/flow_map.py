@@ -8,7 +8,7 @@ the jump X_{s,t} along it; all else (denoiser, sampling, the TensorDict form) fo
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDictBase
@@ -21,7 +21,34 @@ from alignflow.interpolants import as_time, check_grid, denoiser_from_velocity, 
 from alignflow.modules import first_parameter
 from alignflow.predictions import AverageVelocity, Prediction
 
-__all__ = ["FlowMap", "Guided", "Wrapped", "check_flow_map"]
+__all__ = [
+    "FlowMap",
+    "Guided",
+    "GuidedLogits",
+    "Sampler",
+    "Wrapped",
+    "check_flow_map",
+    "guided",
+]
+
+
+STEPS = "what steps from a time to the next: step(model, x, s, t, condition, generator)"
+
+
+class Sampler(Protocol):
+    """How a model is sampled: one step of it."""
+
+    def step(
+        self,
+        model: "FlowMap",
+        x: Tensor,
+        s: float,
+        t: float,
+        condition: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The state at time t, (N, *E), of x (N, *E) at s < t."""
+        ...
 
 
 class FlowMap(TensorDictModuleBase):
@@ -121,32 +148,39 @@ class FlowMap(TensorDictModuleBase):
         generator: torch.Generator | int | None = None,
         grid: Tensor | Sequence[float] | None = None,
         differentiable: bool = False,
+        sampler: "Sampler | None" = None,
     ) -> Tensor:
-        """Draw n samples by jumping from noise to data along a time grid.
+        """Draw n samples from noise to data along a time grid.
 
         The model runs as it is: one in training mode keeps its dropout and batch statistics.
 
         Args:
             n: Number of samples.
-            steps: Jumps of equal length; ignored where `grid` is given.
+            steps: Of equal length; ignored where `grid` is given.
             condition: One for all, or n of them: numbers, arrays, TensorDicts, texts.
             guidance: Classifier-free guidance; 1 is the conditional model itself.
             generator: Source of the noise, or its seed.
             grid: Increasing times from 0 to 1, (steps + 1,).
             differentiable: Whether the samples carry a graph back to the model's parameters; it
                 holds what all steps computed.
+            sampler: What makes a step, such as those of `alignflow.samplers`; by default the jump
+                of the flow map.
 
         Returns:
             States at time 1, (n, *E).
         """
         times = (uniform_grid(steps) if grid is None else check_grid(grid, whole=True)).tolist()
         guidance = checks.finite("guidance", guidance)
-        model = self if guidance == 1.0 else Guided(self, guidance)
+        model = self if guidance == 1.0 else guided(self, guidance)
+        step = (
+            _jump if sampler is None else checks.offers("sampler", sampler, ("step",), STEPS).step
+        )
+        generator = checks.as_generator(generator)
         x = self.noise(n, generator)
         condition = self.condition_rows(condition, len(x))
         with nullcontext() if checks.flag("differentiable", differentiable) else torch.no_grad():
             for s, t in zip(times[:-1], times[1:], strict=True):
-                x = model.flow_map(x, s, t, condition)
+                x = step(model, x, s, t, condition, generator)
         return x
 
     def condition_rows(self, condition: Any, n: int) -> Any:
@@ -266,6 +300,50 @@ class Guided(Wrapped):
         if condition is None:
             raise ValueError("guidance needs a condition to guide towards, got None")
         return null_rows(self.model.null_condition, len(x), x.device)
+
+
+class GuidedLogits(Guided):
+    """Guidance of a model on the simplex: its logits are extrapolated, so that it stays there.
+
+    Probabilities are those of the condition, to the power `scale`, times the unconditional ones to
+    the power 1 - `scale`, of each token.
+
+    Args:
+        model: As in `Guided`, with `output(x, s, t, condition)`, its logits.
+        scale: As in `Guided`.
+    """
+
+    def output(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        null = self._null(condition, x)
+        model: Any = self.model
+        return model.output(x, s, t, null).lerp(model.output(x, s, t, condition), self.scale)
+
+    def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        return self.prediction.average_velocity(self.output(x, s, t, condition), x, s)
+
+    def mean_denoiser(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        return self.output(x, s, t, condition).softmax(-1)
+
+    def velocity(self, x, t, condition=None):
+        time = as_time(t, x)
+        return self.average_velocity(x, time, time, condition)
+
+    def denoiser(self, x, t, condition=None):
+        time = as_time(t, x)
+        return self.mean_denoiser(x, time, time, condition)
+
+    def flow_map(self, x, s, t, condition=None):
+        start, end = as_time(s, x), as_time(t, x)
+        return self.prediction.jump(self.output(x, start, end, condition), x, start, end)
+
+
+def guided(model: FlowMap, scale: float) -> Guided:
+    """A model under classifier-free guidance, in what it predicts."""
+    return (GuidedLogits if model.prediction.is_logits else Guided)(model, scale)
+
+
+def _jump(model: FlowMap, x: Tensor, s: float, t: float, condition: Any, generator: Any) -> Tensor:
+    return model.flow_map(x, s, t, condition)
 
 
 def check_flow_map(name: str, value: Any) -> None:

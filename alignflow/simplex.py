@@ -13,6 +13,7 @@ tokens with coefficients that sum to 1.
 Source: Flow Map Language Models (2602.16813); Discrete Flow Maps (2604.09784).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from alignflow import checks
+from alignflow.draws import choices
 from alignflow.interpolants import (
     average_velocity_from_mean_denoiser,
     denoiser_from_velocity,
@@ -32,6 +34,8 @@ from alignflow.regressions import CrossEntropy
 __all__ = [
     "Logits",
     "check_fixed_tokens",
+    "check_tokens",
+    "draw_tokens",
     "one_hot_states",
     "semigroup_weight",
     "token_log_likelihood",
@@ -39,6 +43,7 @@ __all__ = [
 
 # a token is certain long before time 1; from here on its log-likelihood grows no more
 LATEST = 0.99
+SLACK = 1e-3  # rounding may push a probability this far below 0
 
 
 class Logits(Prediction):
@@ -92,6 +97,12 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If some are none of these numbers.
     """
+    check_tokens(tokens, size)
+    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
+
+
+def check_tokens(tokens: Tensor, size: int) -> None:
+    """Refuse what are no whole numbers from 0 to V - 1."""
     wanted = f"tokens must be whole numbers from 0 to {size - 1}"
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {tokens.dtype}")
@@ -99,26 +110,52 @@ def one_hot_states(tokens: Tensor, size: int, dtype: torch.dtype | None = None) 
         least, most = (int(bound) for bound in tokens.aminmax())
         if least < 0 or most >= size:
             raise ValueError(f"{wanted}, got some from {least} to {most}")
-    return one_hot(tokens.long(), size).to(dtype or torch.get_default_dtype())
 
 
-def check_fixed_tokens(fixed: Any, length: int, size: int) -> None:
-    """Refuse what are no fixed tokens of L positions; on a GPU the numbers are not looked at.
+def draw_tokens(
+    probabilities: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Tokens (N, L), independent, by probabilities (N, L, V) to the power 1 / temperature.
 
     Args:
-        fixed: Whole numbers from 0 to V - 1, or -1 where a token is free, (L,) or (N, L).
-        length: L.
-        size: V.
+        probabilities: Of each position, up to a factor.
+        temperature: Above 0.
+        generator: Source of the draws.
 
     Raises:
-        ValueError: If they are of another kind or shape.
+        ValueError: If they are no finite floats, below 0, or all 0 at a position.
     """
-    wanted = f"fixed tokens must be whole numbers from -1 (free) to {size - 1}, (N, {length})"
-    whole = isinstance(fixed, Tensor) and fixed.dtype in (torch.int64, torch.int32, torch.int16)
-    if not whole or fixed.ndim not in (1, 2) or fixed.shape[-1] != length:
-        raise ValueError(f"{wanted}; got {checks.shown(fixed)}")
-    if fixed.device.type != "cpu" or torch.compiler.is_compiling() or not fixed.numel():
+    temperature = checks.positive("temperature", temperature)
+    floats = probabilities.is_floating_point()
+    if floats and not torch.isfinite(probabilities).all():
+        raise ValueError("probabilities of tokens must be finite, got NaN or infinity among them")
+    if not floats or probabilities.min() < -SLACK or probabilities.amax(-1).min() <= 0:
+        raise ValueError(
+            f"probabilities must be floats of at least 0 with one above 0 at each position, "
+            f"got {probabilities.dtype} from {probabilities.min().item():.3g}"
+        )
+    log = probabilities.double().clamp(min=0).log() / temperature
+    return choices(log.softmax(-1).flatten(0, 1), 1, generator).view(probabilities.shape[:2])
+
+
+def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
+    """Refuse what are no fixed tokens (N, L), -1 where free, of states (L, V).
+
+    On a GPU the numbers are not looked at.
+
+    Raises:
+        ValueError: If they are no whole numbers from -1 to V - 1, or of another shape.
+    """
+    length, size = event_shape
+    wanted = f"a condition of fixed tokens must be whole numbers (N, {length}), -1 where free"
+    if not isinstance(condition, Tensor) or condition.ndim != 2 or condition.shape[1] != length:
+        way = ": a vocabulary's template writes them" if isinstance(condition, str) else ""
+        raise ValueError(f"{wanted}, got {checks.shown(condition)}{way}")
+    if condition.is_floating_point() or condition.is_complex() or condition.dtype == torch.bool:
+        raise ValueError(f"{wanted}, got {condition.dtype}")
+    if condition.device.type != "cpu" or torch.compiler.is_compiling():
         return
-    least, most = (int(bound) for bound in fixed.aminmax())
-    if least < -1 or most >= size:
-        raise ValueError(f"{wanted}; got some from {least} to {most}")
+    if condition.numel():
+        least, most = (int(bound) for bound in condition.aminmax())
+        if least < -1 or most >= size:
+            raise ValueError(f"{wanted}, and below {size}, got some from {least} to {most}")

@@ -49,7 +49,8 @@ def load_policy(
 
     Raises:
         CheckpointError: If the folder is damaged, names no registered network or decoder and none
-            is given, its weights do not fit, or one is NaN or infinite.
+            is given, its weights do not fit, or one is NaN or infinite; or a vocabulary is given
+            that is another one.
     """
     if module is not None:
         checks.instance("module", module, nn.Module, "an instance of a torch.nn.Module")
@@ -65,6 +66,9 @@ def load_policy(
             network = build_without_memory(_network(facts, folder), of_network, folder)
         if looks is None:
             looks = build_without_memory(_decoder(decoding, folder), of_decoder, folder)
+        elif decoder_class(decoding["name"]) is not None:
+            saved = build_without_memory(_decoder(decoding, folder), of_decoder, folder)
+            _check_same(looks, saved, folder)
         _described(network, looks, facts, folder)
 
     tensors, facts = load_folder(folder, check, allow_nonfinite=allow_nonfinite)
@@ -76,6 +80,13 @@ def load_policy(
     if decoder is None or of_decoder:
         _fill(looks, of_decoder, decoding["dtype"], folder)
     return _described(network, looks, facts, folder).eval()
+
+
+def _check_same(given: Decoder, saved: Decoder, folder: str | Path) -> None:
+    try:
+        given.check_same(saved)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} was saved with another decoder: {error}") from error
 
 
 def _apart(named: dict[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:

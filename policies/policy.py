@@ -63,6 +63,7 @@ class FlowMapPolicy(TrainablePolicy):
         self.prediction = self._conversion.prediction
         # not registered, for it is neither trained nor averaged with the network
         vars(self)["decoder"] = as_decoder(decode).eval().requires_grad_(False)
+        self.decoder.check_event_shape(self.event_shape)
         self.invertible = checks.flag("invertible", invertible)
         self.stochastic = checks.flag("stochastic", stochastic)
         self.data_std = checks.positive("data_std", data_std)
@@ -175,12 +176,18 @@ class FlowMapPolicy(TrainablePolicy):
         if classes and type(self.module) in NETWORKS.values():
             check_labels(condition, classes)
 
-    def decode(self, x: Tensor) -> Any:
+    def decode(self, x: Tensor, **options: Any) -> Any:
+        """What people and rewards see of states (N, *E).
+
+        Args:
+            x: The states.
+            **options: Of the decoder, such as the temperature of a `Vocabulary`.
+        """
         # images are decoded pixel by pixel, and so of any size
         floats = isinstance(x, Tensor) and x.is_floating_point()
         if not floats or x.ndim != len(self.event_shape) + 1:
             self.check_state(x)
-        return self.decoder(x)
+        return self.decoder(x, **options)
 
     def save(
         self,

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignflow.data import SelfiesVocabulary
+from alignflow.data.fragments import LENGTH, SYMBOLS
 from alignflow.data.molecules import draw, moses
 
 SHIPPED = Path(__file__).parents[1] / "alignflow" / "data" / "shipped"
@@ -36,8 +38,11 @@ def main() -> None:
         with zipfile.ZipFile(sources.molsets) as wheel:
             wheel.extractall(folder)
         sys.path.insert(0, folder)
-        _write("fragments.csv", _fragments(moses("train")[:MOLECULES]))
+        smiles, counts = zip(*_fragments(moses("train")[:MOLECULES]), strict=True)
         arrays = {split: _tokens(split, n) for split, n in SHIPPED_MOLECULES.items()}
+    tokens = SelfiesVocabulary(SYMBOLS).encode(smiles, LENGTH).numpy()
+    stored = {"tokens": tokens.astype(np.uint8), "counts": np.array(counts, np.int32)}
+    np.savez_compressed(SHIPPED / "fragments.npz", allow_pickle=False, **stored)
     np.savez_compressed(SHIPPED / "molecules.npz", allow_pickle=False, **arrays)
 
 

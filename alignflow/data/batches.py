@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from alignflow import checks
 from alignflow.conditions import as_given
+from alignflow.decoding import Decoder
 from alignflow.draws import integers
 from alignflow.flow_map import FlowMap
 from alignflow.simplex import one_hot_states
@@ -39,10 +40,13 @@ def batches(
             costs no waiting for a GPU), or its conditions are none that the policy knows.
 
     Raises:
-        ValueError: If the data is empty, or does not fit the policy.
+        ValueError: If the data is empty, does not fit the policy, or is of another vocabulary.
         TypeError: If it is of another kind.
     """
     draw = _source(data, n)
+    written, read = getattr(data, "vocabulary", None), getattr(policy, "decoder", None)
+    if isinstance(written, Decoder) and isinstance(read, Decoder):
+        written.check_same(read)
     return draw if policy is None else lambda generator: _fitted(draw(generator), n, policy)
 
 

@@ -8,12 +8,18 @@ Source: Degen et al. 2008, "On the art of compiling and using 'drug-like' chemic
 as RDKit has it; Polykovskiy et al. 2020, "Molecular sets (MOSES)".
 """
 
+from pathlib import Path
+
+import numpy as np
+import torch
+
 from .selfies_vocabulary import SelfiesVocabulary
 from .strings import Strings
 from .vocabulary import PADDING
-from .weighted_list import weighted_list
 
 __all__ = ["fragments"]
+
+LENGTH = 24
 
 SYMBOLS = (
     *(PADDING, "[#Branch1]", "[#Branch2]", "[#C]", "[#N]", "[=Branch1]", "[=Branch2]", "[=C]"),
@@ -25,7 +31,8 @@ SYMBOLS = (
 def fragments() -> Strings:
     """2,020 molecules of up to 24 symbols, L = 24, V = 26, entropy 5.23 nats, all distinct.
 
-    Needs alignflow[molecules].
+    Needs alignflow[molecules] to write them as SMILES.
     """
-    smiles, weights = weighted_list("fragments.csv")
-    return Strings.of(smiles, weights, SelfiesVocabulary(SYMBOLS))
+    with np.load(Path(__file__).parent / "shipped" / "fragments.npz") as stored:
+        tokens, counts = torch.from_numpy(stored["tokens"]), stored["counts"]
+    return Strings(tokens.long(), SelfiesVocabulary(SYMBOLS), counts)

@@ -5,9 +5,11 @@ The list is finite and its weights are known, so the rate of every property unde
 known exactly.
 """
 
+import csv
+from pathlib import Path
+
 from .strings import Strings
 from .vocabulary import PADDING, Vocabulary
-from .weighted_list import weighted_list
 
 __all__ = ["names"]
 
@@ -17,5 +19,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def names() -> Strings:
     """1,000 names of 2 to 11 letters, L = 12, V = 27, entropy 6.35 nats, all distinct."""
-    strings, weights = weighted_list("names.csv")
-    return Strings.of(strings, weights, Vocabulary([PADDING, *LETTERS]), LENGTH)
+    path = Path(__file__).parent / "shipped" / "names.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        strings, weights = zip(*csv.reader(file), strict=True)
+    return Strings.of(strings, list(map(float, weights)), Vocabulary([PADDING, *LETTERS]), LENGTH)

@@ -62,10 +62,10 @@ class SelfiesVocabulary(Vocabulary):
         """
         return super().split(_written(strings))
 
-    def decode(self, tokens: Any) -> list[str]:
-        """The molecules of tokens (N, L), or of soft tokens (N, L, V) the likeliest, as SMILES."""
+    def decode(self, tokens: Any, *args: Any, **options: Any) -> list[str]:
+        """The molecules of tokens (N, L), or of soft tokens (N, L, V), as SMILES."""
         decoder = _selfies().decoder
-        return [Smiles(decoder(selfies)) for selfies in super().decode(tokens)]
+        return [Smiles(decoder(selfies)) for selfies in super().decode(tokens, *args, **options)]
 
     def canonical(self, strings: Sequence[str]) -> list[str]:
         """Canonical SMILES, the same for all SMILES of a molecule; what is none stays as it is."""

@@ -7,6 +7,7 @@ and rewards see of states (N, L, V) are N strings.
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
@@ -15,14 +16,13 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.decoding import Decoder, register_decoder
-from alignflow.draws import choices
-from alignflow.simplex import one_hot_states
+from alignflow.simplex import draw_tokens, one_hot_states
 
 __all__ = ["Vocabulary", "check_strings"]
 
 PADDING, END = "<pad>", "<end>"
+FREE, REST = -1, -2  # in a template: a free place, and all that are left
 ROWS = 8192  # decoded at a time, which bounds the memory that it takes
-SLACK = 1e-3  # rounding may push a probability this far below 0
 
 
 @register_decoder("vocabulary")
@@ -107,13 +107,52 @@ class Vocabulary(Decoder):
                 self._refuse_symbol(parts[before], len("".join(parts[:before])), strings[i], i)
         return rows
 
-    def decode(self, tokens: Any) -> list[str]:
-        """The strings of tokens (N, L), or of soft tokens (N, L, V) the likeliest ones.
+    def template(
+        self, patterns: str | Sequence[str], length: int, free: str = "_", rest: str = "*"
+    ) -> Tensor:
+        """Patterns as the condition of a model that fills in: token ids (N, L), -1 where free.
+
+        "m_r*" starts with m and has r in the third place, "*son" fills all L places and ends with
+        son, and "m__y" has four symbols, after which the string ends.
+
+        Args:
+            patterns: One, or N of them, of strings as `split` takes them between the free places.
+            length: L.
+            free: The character for a free place, which any token may fill.
+            rest: The character for all places that are left, once a pattern.
+
+        Raises:
+            ValueError: If a pattern leaves nothing free, is too long, or holds what is no symbol.
+        """
+        length = checks.count("length", length)
+        for name, character in (("free", free), ("rest", rest)):
+            if not isinstance(character, str) or len(character) != 1 or character in self._ids:
+                raise ValueError(
+                    f"{name} must be a character that is no symbol, got {checks.shown(character)}"
+                )
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        return torch.tensor(
+            [self._template(pattern, length, free, rest) for pattern in check_strings(patterns)]
+        )
+
+    def decode(
+        self,
+        tokens: Any,
+        temperature: float | None = None,
+        generator: torch.Generator | int | None = None,
+    ) -> list[str]:
+        """The strings of tokens (N, L), or of soft tokens (N, L, V).
+
+        Args:
+            tokens: Either of them.
+            temperature: At which soft tokens are drawn, as `draw` does; None takes the likeliest.
+            generator: Source of the draws, or its seed.
 
         Raises:
             ValueError: If a token is none of the vocabulary, or the shape is another.
         """
-        ids = self.tokens(tokens).cpu().numpy()
+        drawn = tokens if temperature is None else self.draw(tokens, temperature, generator)
+        ids = self.tokens(drawn).cpu().numpy()
         spelling, ending = self._spelling, self._ending
         strings = []
         for start in range(0, len(ids), ROWS):
@@ -125,8 +164,25 @@ class Vocabulary(Decoder):
             strings += [string.replace("\0", "") for string in joined.tolist()]
         return strings
 
-    def forward(self, x: Tensor) -> list[str]:
-        return self.decode(x)
+    def forward(self, x: Tensor, **options: Any) -> list[str]:
+        return self.decode(x, **options)
+
+    def check_event_shape(self, event_shape: Sequence[int]) -> None:
+        if len(event_shape) != 2 or event_shape[1] != self.size:
+            raise ValueError(
+                f"a vocabulary of {self.size} symbols decodes states of shape (L, {self.size}), "
+                f"and event_shape is {tuple(event_shape)}"
+            )
+
+    def check_same(self, other: Decoder) -> None:
+        if not isinstance(other, Vocabulary) or other.arguments == self.arguments:
+            return
+        pairs = enumerate(zip_longest(self.symbols, other.symbols))
+        differ = (f"token {i} is {a!r} here and {b!r} there" for i, (a, b) in pairs if a != b)
+        raise ValueError(
+            f"there are two vocabularies, of {self.size} symbols here and {other.size} there: "
+            f"{next(differ, 'they split strings differently')}"
+        )
 
     def canonical(self, strings: Sequence[str]) -> list[str]:
         """Of each text the one that stands for all that mean the same; here itself."""
@@ -172,15 +228,7 @@ class Vocabulary(Decoder):
             ValueError: If they are of another shape, below 0, or all 0 at a position.
         """
         self.tokens(soft)  # the checks
-        temperature = checks.positive("temperature", temperature)
-        if not soft.is_floating_point() or soft.min() < -SLACK or soft.amax(-1).min() <= 0:
-            raise ValueError(
-                f"probabilities must be floats of at least 0 with one above 0 at each position, "
-                f"got {soft.dtype} from {soft.min().item():.3g}"
-            )
-        log = soft.double().clamp(min=0).log() / temperature
-        chosen = choices(log.softmax(-1).flatten(0, 1), 1, checks.as_generator(generator))
-        return chosen.view(soft.shape[:2])
+        return draw_tokens(soft, temperature, checks.as_generator(generator))
 
     def one_hot(self, tokens: Any, dtype: torch.dtype | None = None) -> Tensor:
         """States (N, L, V) of tokens (N, L), in the default precision unless told."""
@@ -188,6 +236,29 @@ class Vocabulary(Decoder):
 
     def extra_repr(self) -> str:
         return f"{self.size} symbols"
+
+    def _template(self, pattern: str, length: int, free: str, rest: str) -> list[int]:
+        """The tokens of one pattern, and -1."""
+        row: list[int] = []
+        for part in filter(None, re.split(f"([{re.escape(free + rest)}])", pattern)):
+            row += {free: [FREE], rest: [REST]}.get(part) or self.split([part])[0]
+        row += [self._ids[self.end]] if self.end in self._ids and row[-1] != REST else []
+        starred, shown = row.count(REST), f"the pattern {checks.shown(pattern)}"
+        left = length - len(row) + starred
+        if starred > 1:
+            raise ValueError(f"{shown} has {rest!r} more than once")
+        if left < 0:
+            raise ValueError(f"{shown} takes {length - left} tokens, more than length={length}")
+        if starred:
+            place = row.index(REST)
+            row[place : place + 1] = [FREE] * left
+        elif left and self.padding not in self._ids:
+            raise ValueError(f"{shown} leaves {left} places, and the vocabulary has no padding")
+        else:
+            row += [self._ids.get(self.padding, 0)] * left
+        if FREE not in row:
+            raise ValueError(f"{shown} fixes all {length} tokens: nothing is left to fill in")
+        return row
 
     @cached_property
     def _writing(self) -> dict[str, int]:

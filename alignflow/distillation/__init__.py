@@ -9,8 +9,8 @@ from .posterior import learn_posterior
 from .pretrain import pretrain
 from .rules import ESD, LSD, PSD, Learner
 from .student import student
-from .trajectory import Trajectory
 from .times import LogitNormalTimes, UniformTimes
+from .trajectory import Trajectory
 from .weight import LossWeight
 
 __all__ = [

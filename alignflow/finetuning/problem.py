@@ -8,7 +8,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import as_rows
-from alignflow.flow_map import FlowMap, Guided
+from alignflow.flow_map import FlowMap, Guided, GuidedLogits
 from alignflow.modules import set_unregistered
 from alignflow.predictions import AverageVelocity, MeanDenoiser
 from alignflow.tilt import Tilt
@@ -65,7 +65,7 @@ class GuidedPolicy(Guided, TrainablePolicy):
     def __init__(self, model: TrainablePolicy, scale: float):
         super().__init__(model, scale)
         self.parametrization, self.invertible = model.parametrization, model.invertible
-        # the guided field is predicted as average velocities, whatever the network predicts
+        # jumps are extrapolated as average velocities, whatever the network predicts
         defined = model.prediction.velocity_at_end
         self.prediction = AverageVelocity() if defined else MeanDenoiser()
         set_unregistered(self, module=model.module)  # which is the model's
@@ -83,10 +83,19 @@ class GuidedPolicy(Guided, TrainablePolicy):
         return free.lerp(self.model.denoiser(x, t, condition), self.scale)
 
 
+class GuidedLogitsPolicy(GuidedLogits, GuidedPolicy):
+    """The same of a policy on the simplex: it predicts logits, as the policy does."""
+
+    def __init__(self, model: TrainablePolicy, scale: float):
+        super().__init__(model, scale)
+        self.prediction = model.prediction
+
+
 def _guided(model: FlowMap, guidance: float) -> FlowMap:
     if guidance == 1.0 or isinstance(model, GuidedPolicy):
         return model
-    return GuidedPolicy(cast(TrainablePolicy, model), guidance)
+    kind = GuidedLogitsPolicy if model.prediction.is_logits else GuidedPolicy
+    return kind(cast(TrainablePolicy, model), guidance)
 
 
 def unguided(model: FlowMap) -> FlowMap:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from alignflow import checks
 from alignflow.conditions import check_rows, rows_of
@@ -26,7 +27,8 @@ __all__ = ["evaluate"]
 PAIRS = 2048
 """Samples in statistics over all pairs, whose cost is quadratic."""
 
-Chunks = list[tuple[Tensor, Any]]
+Samples = Tensor | list[str]
+Chunks = list[tuple[Any, Any]]
 
 
 @checks.refuse_seed
@@ -46,11 +48,12 @@ def evaluate(
     Modules run in evaluation mode, and are left in the mode they were in.
 
     Args:
-        samples: States (N, *E), as a tensor, an array or the `state` of a TensorDict.
+        samples: States (N, *E), as a tensor, an array or the `state` of a TensorDict; or N texts,
+            which need no decoding, and whose distances are those of their one-hot characters.
         reward: What was aligned to, or several by name: `reward`, `reward_<name>`.
-        reference: States (M, *E), or a model or another source with `sample(n, generator=...)`, of
-            which as many as the samples are drawn: `sliced_w2`, `mmd` (squared) and
-            `energy_distance` to it.
+        reference: States (M, *E) or M texts, or a model or another source with
+            `sample(n, generator=...)`, of which as many as the samples are drawn: `sliced_w2`,
+            `mmd` (squared) and `energy_distance` to it.
         judges: By name, from decoded samples to (N,) or (N, A) numbers whose means are reported as
             `<name>`, or `<name>_<a>` with a from the judge's `names` or `labels` where it has them.
         condition: Of the samples, one for all or N of them; rewards and the reference get it.
@@ -60,33 +63,49 @@ def evaluate(
         generator: Source of the reference's samples and of the random directions, or its seed.
 
     Raises:
-        ValueError: If the samples are no batch of finite states, a judge's name is another
+        ValueError: If the samples are no batch of finite states or texts, a judge's name is another
             measure's, or a judge does not answer with one finite number, or row, a sample.
         RewardError: If a reward fails; see `Reward`.
     """
-    states, generator = _states("samples", samples), checks.as_generator(generator)
+    given, generator = _given("samples", samples), checks.as_generator(generator)
     if decode is None:
         decode = reference.decode if isinstance(reference, FlowMap) else _identity
     checks.called("decode", decode, "(states) -> what rewards and judges see")
     if features is not None:
         checks.called("features", features, "(samples) -> features (N, F)")
     rewards, judges = _rewards(reward), check_judges(judges)
-    chunks = _chunks(states, condition, checks.count("batch_size", batch_size))
+    seen = decode if isinstance(given, Tensor) else _identity
+    chunks = _chunks(given, condition, checks.count("batch_size", batch_size))
     modules = [part for part in (reference, features, *judges.values()) if _is_module(part)]
     found: dict[str, Estimate] = {}
     with torch.no_grad(), frozen(*modules):
         for name, term in rewards.items():
-            found[name] = mean(torch.cat([term.score(x, its, decode) for x, its in chunks]))
+            found[name] = mean(torch.cat([term.score(x, its, seen) for x, its in chunks]))
         for name, judge in judges.items():
-            found |= judged(name, judge, _decoded(chunks, decode), found)
+            found |= judged(name, judge, _decoded(chunks, seen), found)
+        if reference is None:
+            found["diversity"] = diversity(_thinned(*_as_states(given)))
+            return Evaluation(found, len(given))
+        others = _reference(reference, chunks, generator)
+        if not isinstance(given, Tensor):
+            others = decode(others) if isinstance(others, Tensor) else others
+        states, others_states = _as_states(given, others)
         found["diversity"] = diversity(_thinned(states))
-        if reference is not None:
-            others = _reference(reference, chunks, generator).to(states)
-            found |= _distances(states, others, generator)
-            if features is not None:
-                seen = partial(_features, features, decode, batch_size)
-                found["frechet_distance"] = frechet_distance(seen(states), seen(others))
-    return Evaluation(found, len(states))
+        found |= _distances(states, others_states, generator)
+        if features is not None:
+            featured = partial(_features, features, seen, batch_size)
+            found["frechet_distance"] = frechet_distance(featured(given), featured(others))
+    return Evaluation(found, len(given))
+
+
+def _given(name: str, samples: Any) -> Samples:
+    """States, or texts."""
+    return list(samples) if _are_texts(samples) and len(samples) > 1 else _states(name, samples)
+
+
+def _are_texts(samples: Any) -> bool:
+    several = isinstance(samples, list | tuple) and len(samples) > 0
+    return several and all(isinstance(text, str) for text in samples)
 
 
 def _states(name: str, samples: Any) -> Tensor:
@@ -95,7 +114,9 @@ def _states(name: str, samples: Any) -> Tensor:
         states = samples.get("state", samples.get("data", None))
     states = torch.as_tensor(states) if isinstance(states, np.ndarray) else states
     if not isinstance(states, Tensor) or states.ndim < 2 or len(states) < 2:
-        raise ValueError(f"{name} must be states (N, *E), N >= 2, got {checks.shown(samples)}")
+        raise ValueError(
+            f"{name} must be states (N, *E) or N texts, N >= 2, got {checks.shown(samples)}"
+        )
     if not states.is_floating_point():
         raise ValueError(f"{name} must be floats, got {states.dtype}: images lie in [-1, 1]")
     if not torch.isfinite(states).all():
@@ -103,8 +124,27 @@ def _states(name: str, samples: Any) -> Tensor:
     return states.detach()
 
 
-def _chunks(states: Tensor, condition: Any, size: int) -> Chunks:
-    """The states so many at a time, each part with its rows of the condition."""
+def _as_states(*samples: Samples) -> list[Tensor]:
+    """States in the precision of the first; texts as one-hot characters, padded to one length."""
+    first, *others = samples
+    if isinstance(first, Tensor) and all(isinstance(other, Tensor) for other in others):
+        return [torch.as_tensor(each).to(first) for each in samples]
+    if not all(map(_are_texts, samples)):
+        kinds = " and ".join(checks.shown(each) for each in samples)
+        raise ValueError(f"samples and reference must be both states or both texts, got {kinds}")
+    texts: list[str] = [text for each in samples for text in each]  # pyright: ignore
+    length = max(1, *map(len, texts))
+    ids = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
+    return [_characters(each, ids, length) for each in samples]
+
+
+def _characters(texts: Any, ids: dict[str, int], length: int) -> Tensor:
+    rows = [[ids[c] for c in text] + [len(ids)] * (length - len(text)) for text in texts]
+    return one_hot(torch.tensor(rows), len(ids) + 1).float()
+
+
+def _chunks(states: Samples, condition: Any, size: int) -> Chunks:
+    """The samples so many at a time, each part with its rows of the condition."""
     n = len(states)
     check_rows(condition, n)
     rows = [slice(start, min(start + size, n)) for start in range(0, n, size)]
@@ -126,10 +166,11 @@ def _decoded(chunks: Chunks, decode: Callable[[Tensor], Any]) -> Iterator[tuple[
 
 
 def _features(
-    features: Callable[[Any], Tensor], decode: Callable[[Tensor], Any], size: int, states: Tensor
+    features: Callable[[Any], Tensor], decode: Callable[[Any], Any], size: int, samples: Samples
 ) -> Tensor:
-    """Features (N, F) of states, so many at a time."""
-    return torch.cat([features(copied(decode(part))) for part in states.split(size)])
+    """Features (N, F) of samples, so many at a time."""
+    parts = [samples[start : start + size] for start in range(0, len(samples), size)]
+    return torch.cat([features(copied(decode(part))) for part in parts])
 
 
 def _distances(states: Tensor, others: Tensor, generator: Any) -> dict[str, Estimate]:
@@ -141,9 +182,9 @@ def _distances(states: Tensor, others: Tensor, generator: Any) -> dict[str, Esti
     }
 
 
-def _reference(reference: Any, chunks: Chunks, generator) -> Tensor:
-    if isinstance(reference, Tensor | TensorDictBase | np.ndarray):
-        return _states("reference", reference)
+def _reference(reference: Any, chunks: Chunks, generator) -> Samples:
+    if isinstance(reference, Tensor | TensorDictBase | np.ndarray | list | tuple):
+        return _given("reference", reference)
     if isinstance(reference, FlowMap):
         draws = [
             reference.sample(len(part), condition=its, generator=generator) for part, its in chunks

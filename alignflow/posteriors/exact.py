@@ -20,7 +20,8 @@ class ExactPosterior(Posterior):
 
     Args:
         model: The frozen flow map.
-        target: What has `posterior_sample(x, t, k, generator)`.
+        target: What has `posterior_sample(x, t, k, generator)`, and takes `condition=` where
+            there is one.
         draws: K, endpoints of each row.
     """
 
@@ -39,7 +40,9 @@ class ExactPosterior(Posterior):
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         state, time = tensordict["state"], tensordict["time"]
-        endpoint = self.target.posterior_sample(state, time, self.draws, generator)
+        condition = self.read(tensordict, "condition")
+        given = {} if condition is None else {"condition": condition}
+        endpoint = self.target.posterior_sample(state, time, self.draws, generator, **given)
         self.write(tensordict, endpoint=endpoint.to(state))
 
     def forward(self, tensordict):

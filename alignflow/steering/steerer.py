@@ -14,7 +14,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import repeat_rows
 from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward, dry_run, metered
-from alignflow.flow_map import FlowMap, Guided
+from alignflow.flow_map import FlowMap, Guided, guided
 from alignflow.modes import frozen
 from alignflow.posteriors import Velocity
 from alignflow.tilt import Tilt
@@ -63,7 +63,7 @@ class Steerer:
         self.tilt = tilt
         model: FlowMap = MeteredFlowMap(policy)
         if checks.finite("guidance", guidance) != 1.0:
-            model = Guided(model, guidance)
+            model = guided(model, guidance)
         reward = MeteredReward(tilt.reward)
         self.nodes = build(model, tilt.with_reward(reward))
         self.velocity = Velocity(model)

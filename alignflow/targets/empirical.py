@@ -89,13 +89,14 @@ class Empirical(ExactFlowMap):
         """b_t(x) = E[x1 - x0 | x_t = x], (N, *E); at time 1, where x0 is any noise, the row."""
         time = self._time(x, t, condition)
         gap = expand_time(1 - time, x)
-        mean = self._posterior(x, time).mean().reshape(x.shape)
+        mean = self._posterior(x, time, condition).mean().reshape(x.shape)
         before = (mean - x) / torch.where(gap > 0, gap, 1.0)
         return torch.where(gap > 0, before, mean).to(x)
 
     def denoiser(self, x, t, condition=None):
         """E[x1 | x_t = x], (N, *E)."""
-        return self._posterior(x, self._time(x, t, condition)).mean().reshape(x.shape).to(x)
+        posterior = self._posterior(x, self._time(x, t, condition), condition)
+        return posterior.mean().reshape(x.shape).to(x)
 
     def flow_map(self, x, s, t, condition=None):
         """X_{s,t}(x), (N, *E), by the ODE, and along a straight line from time 0.999 on.
@@ -108,8 +109,8 @@ class Empirical(ExactFlowMap):
         if (late & (end < start)).any():
             raise ValueError(f"the flow of a data set cannot be inverted from times > {STRAIGHT}")
         bend = torch.where(late, start, end.clamp(max=STRAIGHT))
-        x = self._follow(x, start, bend)
-        return x + expand_time(end - bend, x) * self.velocity(x, bend)
+        x = self._follow(x, start, bend, condition)
+        return x + expand_time(end - bend, x) * self.velocity(x, bend, condition)
 
     def decode(self, x):
         if self.decoder is not None:
@@ -128,19 +129,28 @@ class Empirical(ExactFlowMap):
         return log_marginal(self.rows, x.flatten(1), time).to(x)
 
     def posterior_sample(
-        self, x: Tensor, t: float | Tensor, k: int, generator: torch.Generator | int | None = None
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        k: int,
+        generator: torch.Generator | int | None = None,
+        condition: Any = None,
     ) -> Tensor:
         """k independent exact draws of p(x1 | x_t) for each state, (N, k, *E)."""
         k, generator = checks.count("k", k), checks.as_generator(generator)
         with torch.no_grad():
-            drawn = self._posterior(x, self._time(x, t)).draw(k, generator)
+            time = self._time(x, t, condition)
+            drawn = self._posterior(x, time, condition).draw(k, generator)
         return self.rows.states(drawn).to(x)
 
-    def posterior_mean(self, x: Tensor, t: float | Tensor, values: Tensor) -> Tensor:
+    def posterior_mean(
+        self, x: Tensor, t: float | Tensor, values: Tensor, condition: Any = None
+    ) -> Tensor:
         """E[f(x1) | x_t = x], (N, *F), from the values (rows, *F) of f at the stored rows."""
         if len(values) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows need as many values, got {len(values)}")
-        return self._posterior(x, self._time(x, t)).expectation(values).to(x)
+        time = self._time(x, t, condition)
+        return self._posterior(x, time, condition).expectation(values).to(x)
 
     def rewards(self, reward: Reward | Callable[..., Any], condition=None) -> Tensor:
         """Rewards (rows,) of the stored rows, scored a chunk at a time.
@@ -178,7 +188,7 @@ class Empirical(ExactFlowMap):
         """The rows that the buffers hold."""
         return stored_rows(data, log_weight, chunk)
 
-    def _follow(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    def _follow(self, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
         """The flow from s to t, (N,), neither of them late, by its ODE."""
         return integrate(self.velocity, x, s, t)
 
@@ -204,7 +214,7 @@ class Empirical(ExactFlowMap):
         known = isinstance(reward, Tensor)
         return super()._as_tilt(_KnownRewards(reward) if known else reward, strength)
 
-    def _posterior(self, x: Tensor, time: Tensor) -> RowDistributions:
+    def _posterior(self, x: Tensor, time: Tensor, condition: Any = None) -> RowDistributions:
         return row_posterior(self.rows, x.flatten(1), time)
 
     def _base_and_tilted(

@@ -42,13 +42,22 @@ class ExactFlowMap(FlowMap):
         generator=None,
         grid=None,
         differentiable=False,
+        sampler=None,
     ):
-        """n independent exact draws, (n, *E).
+        """n independent exact draws, (n, *E), or those of a sampler.
 
-        Steps, guidance and grid are taken as every flow map takes them; none has an effect.
+        Steps, guidance and grid are taken as every flow map takes them; without a sampler none has
+        an effect.
         """
+        if sampler is not None:
+            steps = 4 if steps is None else steps
+            given = condition, guidance, generator, grid, differentiable, sampler
+            return super().sample(n, steps, *given)
         self._refuse_condition(condition)
-        return self._draws(checks.count("n", n), checks.as_generator(generator))
+        n, generator = checks.count("n", n), checks.as_generator(generator)
+        if condition is not None:
+            return self._conditional_draws(condition, n, generator)
+        return self._draws(n, generator)
 
     def tilted(self, reward: TiltLike, strength: float | None = None) -> Any:
         r"""The distribution proportional to exp(strength r(x)) rho_1(x).
@@ -87,6 +96,12 @@ class ExactFlowMap(FlowMap):
 
     def _draws(self, n: int, generator: torch.Generator | None) -> Tensor:
         """What `sample` returns."""
+        raise NotImplementedError
+
+    def _conditional_draws(
+        self, condition: Any, n: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """What `sample` returns of a target that takes conditions."""
         raise NotImplementedError
 
     def _tilted(self, tilt: Tilt) -> Any:

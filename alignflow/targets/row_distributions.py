@@ -29,11 +29,14 @@ class RowDistributions:
         rows: The rows, with w.
         key: k, (B, D).
         scale: a, (B,).
+        fixed: Zeros and ones f, (B, D): rows that are not 1 at all ones of f have probability 0.
+            None excludes no row.
     """
 
     rows: StoredRows
     key: Tensor
     scale: Tensor
+    fixed: Tensor | None = None
 
     def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Which rows, these rows (n, D), and their unnormalized log-probabilities (B, n)."""
@@ -41,7 +44,11 @@ class RowDistributions:
         for rows, states in self.rows.chunks(dtype):
             logits = self.key @ states.T
             logits.addr_(self.scale, self.rows.squares[rows].to(dtype), alpha=-1)
-            yield rows, states, logits.add_(self.rows.log_weight[rows].to(dtype))
+            logits.add_(self.rows.log_weight[rows].to(dtype))
+            if self.fixed is not None:
+                agree = self.fixed @ states.T
+                logits.masked_fill_(agree < self.fixed.sum(1, keepdim=True) - 0.5, -torch.inf)
+            yield rows, states, logits
 
     def log_normalizer(self) -> Tensor:
         """log sum_i exp(w_i + k x_i - a q_i), (B,)."""
@@ -80,7 +87,8 @@ class RowDistributions:
         return torch.minimum(drawn, last)
 
     def _moments(self, read: Callable[[slice, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        return _Moments.apply(self.key, self.scale, self.rows, read)  # pyright: ignore
+        moments = _Moments.apply(self.key, self.scale, self.rows, self.fixed, read)
+        return moments  # pyright: ignore
 
 
 class _Moments(Function):
@@ -91,15 +99,17 @@ class _Moments(Function):
     """
 
     @staticmethod
-    def forward(ctx, key, scale, rows, read):
+    def forward(ctx, key, scale, rows, fixed, read):
         total = key.new_full((len(key), 1), -torch.inf)
         mean = torch.zeros_like(total)
-        for part, states, logits in RowDistributions(rows, key, scale).chunks():
+        for part, states, logits in RowDistributions(rows, key, scale, fixed).chunks():
             weight, log_mass = _softmax(logits)
             total = total.logaddexp(log_mass)
             mean = mean.lerp(weight @ read(part, states), (log_mass - total).exp())
         log_normalizer = total.squeeze(1)
-        ctx.rows, ctx.read = rows, read
+        if fixed is not None:
+            _check_left(log_normalizer)
+        ctx.rows, ctx.read, ctx.fixed = rows, read, fixed
         ctx.save_for_backward(key, scale, log_normalizer, mean)
         return log_normalizer, mean
 
@@ -109,13 +119,23 @@ class _Moments(Function):
         key, scale, log_normalizer, mean = ctx.saved_tensors
         shift = (along_log_normalizer - (along_mean * mean).sum(1))[:, None]
         to_key, to_scale = torch.zeros_like(key), torch.zeros_like(scale)
-        for part, states, logits in RowDistributions(ctx.rows, key, scale).chunks():
+        for part, states, logits in RowDistributions(ctx.rows, key, scale, ctx.fixed).chunks():
             weight, log_mass = _softmax(logits)
             weight = weight * (log_mass - log_normalizer[:, None]).exp()
             adjoint = weight * torch.addmm(shift, along_mean, ctx.read(part, states).T)
             to_key = torch.addmm(to_key, adjoint, states)
             to_scale = to_scale - adjoint @ ctx.rows.squares[part].to(adjoint)
-        return to_key, to_scale, None, None
+        return to_key, to_scale, None, None, None
+
+
+def _check_left(log_normalizer: Tensor) -> None:
+    # excluded rows stand at the lowest number
+    none = log_normalizer < torch.finfo(log_normalizer.dtype).min / 2
+    if none.any():
+        raise ValueError(
+            "no stored row with a weight is left by the condition of sample "
+            f"{int(none.nonzero()[0])} of {len(none)}: it contradicts them all"
+        )
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

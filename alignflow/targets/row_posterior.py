@@ -29,7 +29,9 @@ def noise_level(rows: StoredRows, t: Tensor) -> Tensor:
     return torch.maximum(1 - t, FLOOR * (1 + rows.radius))
 
 
-def row_posterior(rows: StoredRows, x: Tensor, t: Tensor) -> RowDistributions:
+def row_posterior(
+    rows: StoredRows, x: Tensor, t: Tensor, fixed: Tensor | None = None
+) -> RowDistributions:
     """p(x1 = x_i | x_t = x) for each state, differentiable in x and t.
 
     At time 0 it is the rows' weights; at time 1 the nearest row, split by weight among equal ones.
@@ -38,6 +40,7 @@ def row_posterior(rows: StoredRows, x: Tensor, t: Tensor) -> RowDistributions:
         rows: The data.
         x: States at time t, (B, D).
         t: (B,), float64.
+        fixed: As in `RowDistributions`.
     """
     gap = noise_level(rows, t)
     key = (t / gap.square())[:, None] * (x.double() - t[:, None] * rows.center)
@@ -45,7 +48,8 @@ def row_posterior(rows: StoredRows, x: Tensor, t: Tensor) -> RowDistributions:
     dtype = torch.promote_types(rows.dtype, x.dtype)
     if (_rounding(rows, key.detach(), scale.detach()) > ROUNDING).any():
         dtype = torch.float64
-    return RowDistributions(rows, key.to(dtype), scale.to(dtype))
+    fixed = None if fixed is None else fixed.to(dtype)
+    return RowDistributions(rows, key.to(dtype), scale.to(dtype), fixed)
 
 
 def log_marginal(rows: StoredRows, x: Tensor, t: Tensor) -> Tensor:

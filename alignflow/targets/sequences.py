@@ -4,7 +4,8 @@ r"""A list of strings with known weights as an exact model of one-hot states, an
     + \frac{t}{(1-t)^2} \sum_l x_{t, l, k_{il}} \Big)
 
 The k_i are the tokens of string i. All one-hot states have one norm, so a posterior is a matrix
-product with the list, streamed as that of any stored data.
+product with the list, streamed as that of any stored data. A condition fixes tokens: strings that
+differ from it there have probability 0.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,13 @@ from alignflow import checks
 from alignflow.data.strings import Strings
 from alignflow.data.vocabulary import Vocabulary
 from alignflow.ode import integrate
+from alignflow.simplex import check_fixed_tokens
 from alignflow.tilt import Tilt
 
 from .empirical import STRAIGHT, Empirical
 from .exact import ExactFlowMap
+from .row_distributions import RowDistributions
+from .row_posterior import row_posterior
 from .stored_rows import StoredRows, check_log_weight
 
 __all__ = ["Sequences"]
@@ -32,7 +36,8 @@ __all__ = ["Sequences"]
 class Sequences(Empirical):
     """The distribution of a list of strings: all but its flow map is exact, as of `Empirical`.
 
-    The flow map follows its ODE in -log(1-t), where it is smooth to the end.
+    The flow map follows its ODE in -log(1-t), where it is smooth to the end. A condition is fixed
+    tokens (N, L), or one row for all, -1 where free, as `Vocabulary.template` writes them.
 
     Args:
         strings: N texts, their tokens (N, L), or a data set with its weights and vocabulary.
@@ -47,11 +52,6 @@ class Sequences(Empirical):
     Raises:
         ValueError: If the strings are none of the vocabulary, or the weights none of them.
     """
-
-    no_condition = (
-        "a list of strings takes no condition: build one of the strings that satisfy it, "
-        "Sequences([string for string in target.strings if ...])"
-    )
 
     def __init__(
         self,
@@ -82,35 +82,80 @@ class Sequences(Empirical):
         """Of the strings, (N,), float64; their sum is 1."""
         return self.log_weight.softmax(0)
 
-    def total_variation(self, x: Tensor) -> Tensor:
+    def given(self, condition: Any) -> Self:
+        """The distribution of the strings that agree with fixed tokens, (L,) or (1, L).
+
+        Raises:
+            ValueError: If none of them does.
+        """
+        row = checks.as_tensor("condition", condition).reshape(1, -1).to(self.data.device)
+        self.check_condition(row)
+        differ = ((row >= 0) & (self.data != row)).any(1)
+        log_weight = self.log_weight.masked_fill(differ, -torch.inf)
+        if log_weight.isneginf().all():
+            raise ValueError("no string with a weight agrees with the condition")
+        return self._reweighted(log_weight)
+
+    def check_condition(self, condition: Any) -> None:
+        if condition is not None:
+            check_fixed_tokens(condition, self.event_shape)
+
+    def total_variation(self, x: Tensor | Sequence[str]) -> Tensor:
         """Distance, in [0, 1], from the frequencies of drawn strings to the weights.
 
         Args:
-            x: Draws, as states (n, L, V); the likeliest tokens count.
+            x: Draws, as states (n, L, V), whose likeliest tokens count, or as n texts.
         """
-        self.check_state(x)
-        rows = torch.cat([self.data, x.argmax(-1).to(self.data)])
+        if isinstance(x, Tensor):
+            self.check_state(x)
+            rows = torch.cat([self.data, x.argmax(-1).to(self.data)])
+        else:
+            numbers: dict[Any, int] = {}
+            texts = [*self.strings, *x]
+            rows = self.data.new_tensor([[numbers.setdefault(q, len(numbers))] for q in texts])
         found, place = rows.unique(dim=0, return_inverse=True)
         weight = torch.cat([self.weights, self.weights.new_full((len(x),), -1 / len(x))])
         return weight.new_zeros(len(found)).index_add(0, place, weight).abs().sum() / 2
 
-    def decode(self, x: Tensor) -> Any:
-        return x.argmax(-1) if self.vocabulary is None else self.vocabulary(x)
+    def decode(self, x: Tensor, **options: Any) -> Any:
+        return x.argmax(-1) if self.vocabulary is None else self.vocabulary(x, **options)
 
-    def _follow(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    def _follow(self, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
         def change(x: Tensor, distance: Tensor) -> Tensor:
-            return self.denoiser(x, -torch.expm1(-distance)) - x
+            return self.denoiser(x, -torch.expm1(-distance), condition) - x
 
         # where s = t is later than that, nothing moves
         start, end = (-torch.log1p(-r.clamp(max=STRAIGHT)) for r in (s, t))
         return integrate(change, x, start, end)
 
     def _tilted(self, tilt: Tilt) -> Self:
-        given = self.event_shape[1] if self.vocabulary is None else self.vocabulary
-        tilted = type(self)(self.data, None, given, self.rows.chunk)
-        tilted.log_weight = self._tilted_log_weight(tilt)
-        tilted.rows = replace(tilted.rows, log_weight=tilted.log_weight)
-        return tilted
+        return self._reweighted(self._tilted_log_weight(tilt))
+
+    def _reweighted(self, log_weight: Tensor) -> Self:
+        """The same strings with other log-weights."""
+        check_log_weight(log_weight, len(self.data))
+        vocabulary = self.event_shape[1] if self.vocabulary is None else self.vocabulary
+        other = type(self)(self.data, None, vocabulary, self.rows.chunk)
+        other.log_weight = log_weight
+        other.rows = replace(other.rows, log_weight=log_weight)
+        return other
+
+    def _refuse_condition(self, condition: Any) -> None:
+        """None is refused here: what it must be, `check_condition` says."""
+
+    def _conditional_draws(
+        self, condition: Any, n: int, generator: torch.Generator | None
+    ) -> Tensor:
+        anywhere = self.log_weight.new_zeros((n, *self.event_shape), dtype=self.dtype)
+        return self.posterior_sample(anywhere, 0.0, 1, generator, condition)[:, 0]
+
+    def _posterior(self, x: Tensor, time: Tensor, condition: Any = None) -> RowDistributions:
+        if condition is None:
+            return super()._posterior(x, time)
+        rows = self.condition_rows(condition, len(x)).to(x.device)
+        # a free position has no token, as a row of zeros
+        fixed = one_hot(rows + 1, self.event_shape[1] + 1)[..., 1:]
+        return row_posterior(self.rows, x.flatten(1), time, fixed.flatten(1))
 
     def _stored(self, data: Tensor, log_weight: Tensor, chunk: int) -> StoredRows:
         chunk, size = checks.count("chunk", chunk), self.event_shape[1]

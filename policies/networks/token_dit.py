@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from alignflow import checks
 from alignflow.interpolants import expand_time
-from alignflow.simplex import check_fixed_tokens, one_hot_states, token_log_likelihood
+from alignflow.simplex import check_fixed_tokens, check_tokens, token_log_likelihood
 
 from .dit import Block, Head, zero
 from .embedding import TimePairEmbedding, check_labels
@@ -99,7 +99,7 @@ class TokenDiT(nn.Module):
             ValueError: It says what came and what was wanted.
         """
         if self.embed_fixed is not None:
-            check_fixed_tokens(condition, *self.log_prior.shape)
+            check_fixed_tokens(condition, self.log_prior.shape)
         elif classes := self.arguments["classes"]:
             check_labels(condition, classes)
 
@@ -117,9 +117,11 @@ class TokenDiT(nn.Module):
         length, vocabulary = self.log_prior.shape
         if tokens.ndim != 2 or tokens.shape[1] != length:
             raise ValueError(f"tokens must be (N, {length}), got {tuple(tokens.shape)}")
+        check_tokens(tokens, vocabulary)
         weight = torch.ones(len(tokens)) if weights is None else weights
-        rows = one_hot_states(tokens, vocabulary)
-        counts = torch.einsum("n,nlv->lv", (weight / weight.sum()).to(rows), rows)
+        weight = (weight / weight.sum()).double().expand(length, -1)
+        counts = torch.zeros(length, vocabulary, dtype=torch.float64)
+        counts.scatter_add_(1, tokens.T.long(), weight)
         # as if each token had been seen once more in a row that is split among them
         smooth = (len(tokens) * counts + 1 / vocabulary) / (len(tokens) + 1)
         self.log_prior.copy_(smooth.log())
@@ -150,7 +152,7 @@ class TokenDiT(nn.Module):
 
     def _with_fixed(self, fixed: Tensor, state: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
         """States and log-posteriors with fixed tokens as at time 1."""
-        check_fixed_tokens(fixed, *self.log_prior.shape)
+        check_fixed_tokens(fixed, self.log_prior.shape)
         known = (fixed >= 0)[..., None]
         token = F.one_hot(fixed.clamp(min=0), state.shape[-1]).to(state)
         root = state.shape[-1] ** 0.5  # of a one-hot state over its std at time 1

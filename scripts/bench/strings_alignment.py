@@ -175,8 +175,8 @@ def main() -> None:
         "Names and fragments, steered and tuned, against the exact tilt",
         f"The exact rates are those of the whole list, reweighted. {options.samples:,} samples of "
         f"each method at {STEPS} steps, {BASE:,} of the base (strength 0); ± is one standard "
-        "error, the gap is to the exact rate, in points. NFE and reward calls are of one sample. A tuning "
-        f"takes {options.steps} steps of batch {TRAINING['batch_size']} on a pool of "
+        "error, the gap is to the exact rate, in points. NFE and reward calls are of one sample. "
+        f"A tuning takes {options.steps} steps of batch {TRAINING['batch_size']} on a pool of "
         f"{POOL['pool']:,} samples of the base, each scored once.",
         *sections,
     )

@@ -194,6 +194,6 @@ def test_what_is_no_list_of_strings_is_refused(arguments, message):
         Sequences(*arguments)
 
 
-def test_a_condition_is_refused(target):
-    with pytest.raises(ValueError, match="takes no condition"):
+def test_a_condition_that_fixes_no_tokens_is_refused(target):
+    with pytest.raises(ValueError, match=r"tokens must be whole numbers \(N, 3\), -1 where"):
         target.sample(3, condition=1)
