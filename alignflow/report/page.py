@@ -54,7 +54,7 @@ def render(run: Run) -> str:
         cautions=words.cautions(run),
         portraits=pictures.same_noise_rows(run.samples) if is_image else [],
         pixelated=is_image and pictures.is_pixel_art(run.samples),
-        texts=texts.text_blocks(run.texts) if run.texts else None,
+        texts=texts.text_blocks(run.texts, run.tilt) if run.texts else None,
         clouds=_clouds(run, colors) if run.event == "points" and run.samples else [],
         episode_rows=_episode_rows(run) if is_image else [],
         episode_points=_episode_points(run) if run.event == "points" else None,

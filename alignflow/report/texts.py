@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from alignflow.results import ShownTexts, TextsResult
+from alignflow.results import ShownTexts, TextsResult, TiltResult
 
 from .molecules import Draw, drawer
 from .run_folder import REFERENCE
@@ -26,16 +26,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Texts:
-    """Blocks of noises, each a row of cells for each model; a remark on them."""
+    """Blocks of noises, each a row of cells for each model; what the reference is; a remark."""
 
     blocks: list[list[tuple[str, list[Cell]]]]
     columns: int
-    has_reference: bool
+    reference: str
     note: str
 
 
-def text_blocks(found: TextsResult) -> Texts:
-    """Texts of each model, a block for as many noises as there are columns."""
+def text_blocks(found: TextsResult, tilt: TiltResult | None) -> Texts:
+    """Texts of each model, a block for as many noises as there are columns.
+
+    Args:
+        found: The texts.
+        tilt: Of the run; the reference is this where it is known without an error.
+    """
     draw = drawer() if found.kind == "molecules" else None
     longest = max((len(text) for row in found.shown for text in row.texts), default=0)
     columns = next((n for length, n in COLUMNS.items() if longest <= length), 1)
@@ -47,7 +52,8 @@ def text_blocks(found: TextsResult) -> Texts:
         for start in range(0, count, columns)
     ]
     note = MISSING if found.kind == "molecules" and draw is None else ""
-    return Texts(blocks, columns, REFERENCE in rows, note)
+    reference = tilt.name if tilt and tilt.ess is None else REFERENCE
+    return Texts(blocks, columns, reference if REFERENCE in rows else "", note)
 
 
 def _cells(row: ShownTexts, draw: Draw | None) -> list[Cell]:
