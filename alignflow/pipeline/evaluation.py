@@ -122,7 +122,7 @@ def _exact_tilt(
     """
     if tilt is None:
         return None
-    if hasattr(context.reference, "weights"):
+    if hasattr(context.reference, "states"):
         return _of_a_list(context, tilt)
     return _reweighted(rewards, held, tilt)
 
