@@ -3,28 +3,33 @@
 from alignflow import checks
 from alignflow.data import Infilling, Strings
 
-from .networks import TokenDiT
+from .networks import TokenDiT, TokenMLP
 from .policy import FlowMapPolicy
 
 __all__ = ["text_policy"]
 
+NETWORKS = {"token_dit": TokenDiT, "token_mlp": TokenMLP}
+
 
 def text_policy(
-    strings: Strings | Infilling, width: int = 128, depth: int = 4, heads: int = 4
+    strings: Strings | Infilling, network: str = "token_dit", **options
 ) -> FlowMapPolicy:
-    """A `TokenDiT` of the data's length, vocabulary and prior, as a flow map on the simplex.
+    """A network of the data's length, vocabulary and prior, as a flow map on the simplex.
 
     Args:
         strings: What it will learn; of `Infilling` the network takes fixed tokens too.
-        width: Features of a position.
-        depth: Transformer blocks.
-        heads: Attention heads; twice their number divides `width`.
+        network: token_dit, or token_mlp, which suits short strings of a finite list.
+        **options: Of the network: width, depth, heads.
+
+    Raises:
+        ValueError: If the data are no strings, or there is no such network.
     """
     infill = isinstance(strings, Infilling)
     data = strings.strings if infill else strings
     checks.instance("strings", data, Strings, "a data set of strings, or an Infilling of one")
-    network = TokenDiT(data.length, data.vocabulary.size, width, depth, heads, infill=infill)
-    network.set_prior(data.tokens, data.weights)
+    build = NETWORKS[checks.choice("network", network, NETWORKS)]
+    module = build(data.length, data.vocabulary.size, infill=infill, **options)
+    module.set_prior(data.tokens, data.weights)
     return FlowMapPolicy(
-        network, data.event_shape, parametrization="simplex", decode=data.vocabulary
+        module, data.event_shape, parametrization="simplex", decode=data.vocabulary
     )

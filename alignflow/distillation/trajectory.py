@@ -38,7 +38,7 @@ class Trajectory:
         steps: Of the ODE, by the midpoint rule.
     """
 
-    def __init__(self, steps: int = 8):
+    def __init__(self, steps: int = 5):
         self.steps = checks.count("steps", steps)
 
     def check(self, prediction: Prediction) -> None:

@@ -7,8 +7,16 @@ from .dit import DiT
 from .egnn import EGNN
 from .mlp import MLP
 from .token_dit import TokenDiT
+from .token_mlp import TokenMLP
 from .unet import UNet
 
-__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "TokenDiT", "UNet"]
+__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "TokenDiT", "TokenMLP", "UNet"]
 
-NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT, "egnn": EGNN, "token_dit": TokenDiT}
+NETWORKS = {
+    "mlp": MLP,
+    "unet": UNet,
+    "dit": DiT,
+    "egnn": EGNN,
+    "token_dit": TokenDiT,
+    "token_mlp": TokenMLP,
+}
