@@ -28,6 +28,8 @@ METRICS = {
     "reward_error": Metric("reward error", True),
     "mode_error": Metric("mode error", True),
     "displacement": Metric("displacement", True),
+    "total_variation": Metric("total variation", True),
+    "off_list": Metric("off the list", True),
     # importance weights
     "ess": Metric("effective sample size", False),
     "ess_fraction": Metric("effective fraction", False),

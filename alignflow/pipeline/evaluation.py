@@ -123,23 +123,21 @@ def _exact_tilt(
     if tilt is None:
         return None
     if hasattr(context.reference, "states"):
-        return _of_a_list(context, tilt)
+        return _of_a_list(context)
     return _reweighted(rewards, held, tilt)
 
 
-def _of_a_list(context: Context, tilt: Tilt) -> TiltResult:
+def _of_a_list(context: Context) -> TiltResult:
     """By the weights (N,) of all there is: without an error."""
-    states, weights = context.reference.states, context.reference.weights.double()
-    means = {
-        label: float(weights @ values)
-        for label, values in judge_samples(context, states).held.items()
-    }
-    rewards = tilt.reward.score(states, None, context.policy.decode).double()
+    reference = context.reference
+    held = judge_samples(context, reference.states).held
+    rates = {label: float(reference.weights @ values) for label, values in held.items()}
+    rewards = torch.where(reference.weights > 0, reference.rewards, 0.0)  # dropped ones are -inf
     return TiltResult(
         name=EXACT,
-        mean_reward=Estimate(float(weights @ torch.where(weights > 0, rewards, 0.0)), 0.0),
+        mean_reward=Estimate(float(reference.weights @ rewards), 0.0),
         ess=None,
-        rates={label: Interval(rate, rate, rate) for label, rate in means.items()},
+        rates={label: Interval(rate, rate, rate) for label, rate in rates.items()},
     )
 
 

@@ -3,8 +3,8 @@
 A reference has `sample(n, generator)`, states (n, *E). It may have `log_density(states)` up to a
 constant, by which samples of an ODE are weighed, `observables`, callables by name from decoded
 samples to numbers (n, ...) whose distributions are compared, and `compare`, from decoded samples to
-further distances by name. One that is a list with known weights has `states` (N, *E) and `weights`
-(N,), so that means under it are exact.
+further distances by name. One that is a list under the run's tilt has all of its `states` (N, *E),
+their `rewards` and `weights` (N,), so that means under it are exact.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from alignflow.results import Histogram, ReferenceResult, WeighedResult
 from .context import Context
 from .judging import decoded, joined
 
-__all__ = ["against_reference"]
+__all__ = ["NAME", "against_reference"]
 
 NAME = "reference"
 BINS = 40

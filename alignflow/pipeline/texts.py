@@ -11,10 +11,9 @@ from alignflow.results import ShownTexts, TextsResult, encode
 
 from .context import Context
 from .judging import decoded, joined
+from .reference import NAME
 
 __all__ = ["save_texts"]
-
-REFERENCE = "reference"
 
 
 def save_texts(
@@ -30,7 +29,7 @@ def save_texts(
     if context.reference is not None:
         states = context.reference.sample(len(rows[0].texts), context.sample_generator(0))
         reward = context.reward.score(states, None, context.policy.decode)
-        rows.append(_row(REFERENCE, joined(decoded(context, states)), reward))
+        rows.append(_row(NAME, joined(decoded(context, states)), reward))
     molecules = all(isinstance(sample, Smiles) for samples in shown.values() for sample in samples)
     found = TextsResult(kind="molecules" if molecules else "text", shown=rows)
     write_atomically(context.folder.stage("evaluate") / "texts.json", encode(found))
