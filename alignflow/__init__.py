@@ -33,6 +33,7 @@ _FACE = {
     "pretrain": "distillation",
     "reward": "reward_module",
     "rewards": "rewards",
+    "samplers": "samplers",
     "steer": "steering",
     "targets": "targets",
 }
@@ -54,7 +55,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from alignflow import data, envs, policies, rewards, targets
+    from alignflow import data, envs, policies, rewards, samplers, targets
     from alignflow.checkpoint import CheckpointError
     from alignflow.data import Vocabulary
     from alignflow.distillation import learn_posterior, pretrain

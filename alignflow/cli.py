@@ -41,6 +41,7 @@ cost. A run that was cut is continued.
   alignflow benchmark suite=exact_tilt suite.seeds=4 folder=outputs/mine
   alignflow benchmark suite=finetune 'only=[ring, tilt]'    a part of it, and later the rest
 """
+_DEVICES = "a100, h100, h200, b200, l4, rtx4090, mi300x, epyc9654"
 _REWARD = "a name that `alignflow list rewards` shows, or module:function"
 _RUN_FOLDER = "outputs/ring/2026-01-01_12-00-00"
 # not through argparse: everything behind these is Hydra's
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check_reward(add)
     _add_resume(add)
     _add_report(add)
+    _add_roofline(add)
     return parser
 
 
@@ -152,6 +154,50 @@ def _add_report(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument("folder", help="of the run, or of a sweep, whose runs are compared")
 
 
+def _add_roofline(add: Callable[..., argparse.ArgumentParser]) -> None:
+    roofline = add(
+        commands.roofline,
+        "show what decoding costs, token by token and by a flow map",
+        "roofline --device h100 l4 --batch 1 64 --plot roofline.png",
+    )
+    model = roofline.add_argument_group("model (by default of seven billion weights)")
+    for name, meaning in {
+        "layers": "transformer blocks",
+        "width": "features of a position",
+        "heads": "attention heads",
+        "kv-heads": "heads of keys and values; as many by default",
+        "vocabulary": "tokens",
+    }.items():
+        model.add_argument(f"--{name}", type=int, metavar="N", help=meaning)
+    model.add_argument("--expansion", type=float, metavar="X", help="of the MLP, 4 by default")
+    model.add_argument("--dtype", help="float32, bfloat16 (the default), float16 or float8")
+    _add_decoding(roofline.add_argument_group("decoding"))
+    device = roofline.add_argument_group("device (h100 by default)")
+    device.add_argument("--device", nargs="+", metavar="NAME", help=f"of {_DEVICES}")
+    device.add_argument("--peak", type=float, metavar="TFLOP/S", help="of another device")
+    device.add_argument("--bandwidth", type=float, metavar="GB/S", help="of this device")
+    device.add_argument(
+        "--measure",
+        nargs="?",
+        const="cpu",
+        choices=("cpu", "cuda"),
+        help="time networks on this machine, by default small ones in float32",
+    )
+    roofline.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    roofline.add_argument("--plot", metavar="FILE.png", help="draw the roofs and the decoders")
+
+
+def _add_decoding(decoding: Any) -> None:
+    add = decoding.add_argument
+    add("--context", type=int, default=0, metavar="S", help="cached tokens before the new ones")
+    add("--length", type=int, default=128, metavar="L", help="new tokens of a sequence")
+    add("--batch", type=int, nargs="+", metavar="N", help="sequences; several are compared")
+    add("--steps", type=int, nargs="+", metavar="N", help="of flow maps; several are compared")
+    add("--block", type=int, default=4, help="tokens that speculation drafts at a time")
+    add("--acceptance", type=float, default=0.7, help="probability that one is accepted")
+    add("--draft", type=float, default=0.1, help="cost of a drafted token, in those of the model")
+
+
 def _add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument("policy", help="name of a shipped model, or a folder that holds one")
     command.add_argument("-n", type=int, default=64, help="number of samples")
@@ -159,7 +205,9 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
         "--condition", type=int, nargs="+", metavar="LABEL", help="one for all, or several in turn"
     )
     command.add_argument("--seed", type=int, default=0, help="of the noise")
-    command.add_argument("-o", "--output", default="grid.png", help="the picture, a PNG")
+    command.add_argument(
+        "-o", "--output", default="grid.png", help="the picture, a PNG; strings are printed"
+    )
 
 
 if __name__ == "__main__":

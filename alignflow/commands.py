@@ -26,6 +26,7 @@ __all__ = [
     "check_reward",
     "report",
     "resume",
+    "roofline",
     "run",
     "sample",
     "say_errors",
@@ -134,8 +135,8 @@ def report(options: Namespace) -> None:
 
 
 def sample(options: Namespace) -> None:
-    """Draw samples and write them as a picture."""
-    from alignflow.pictures import check_path, save_picture
+    """Draw samples and write them as a picture; strings are printed."""
+    from alignflow.pictures import check_path
 
     check_path(options.output)
     policy = af.load(options.policy)
@@ -146,12 +147,12 @@ def sample(options: Namespace) -> None:
         guidance=options.guidance,
         generator=_generator(options),
     )
-    print(save_picture(options.output, {options.policy: policy.decode(samples)}))
+    _show_samples(options, {options.policy: policy.decode(samples)})
 
 
 def steer(options: Namespace) -> None:
-    """Steer a frozen model and write its samples before and after."""
-    from alignflow.pictures import check_path, save_picture
+    """Steer a frozen model and write its samples before and after; strings are printed."""
+    from alignflow.pictures import check_path
     from alignflow.pipeline import find_reward
 
     check_path(options.output)
@@ -168,7 +169,7 @@ def steer(options: Namespace) -> None:
     for title, scored in zip(("before", "after"), rewards, strict=True):
         print(f"{title}: mean reward {scored.mean():.4g}")
     panels = {"before": policy.decode(before), "after": policy.decode(out["state"])}
-    print(save_picture(options.output, panels))
+    _show_samples(options, panels)
 
 
 def check_reward(options: Namespace) -> int:
@@ -180,6 +181,13 @@ def check_reward(options: Namespace) -> int:
     return 0 if verdict.ok else 1
 
 
+def roofline(options: Namespace) -> None:
+    """Print what decoding costs, by its arithmetic and on this machine."""
+    from alignflow.roofline.command import run
+
+    run(options, _decoding_networks)
+
+
 def show(options: Namespace) -> None:
     """Print what there is to choose from."""
     from alignflow.listing import KINDS, print_kind, print_options
@@ -188,6 +196,44 @@ def show(options: Namespace) -> None:
         return print_options(options.kind, options.name)
     for kind in [options.kind] if options.kind else KINDS:
         print_kind(kind)
+
+
+def _show_samples(options: Namespace, panels: dict[str, Any]) -> None:
+    """Samples by title: texts in columns, others as a picture."""
+    from alignflow.pictures import save_picture
+
+    if not all(isinstance(samples, list) for samples in panels.values()):
+        print(save_picture(options.output, panels))
+        return
+    for row in zip(*panels.values(), strict=True):
+        print("\t".join(row))
+
+
+def _decoding_networks(model: Any, length: int, device: Any) -> Callable[[Any, int], Any]:
+    """A causal transformer and a flow map of the same sizes, untrained, as draws of strings."""
+    import torch
+
+    from alignflow.roofline import FlowMap
+
+    sizes = {
+        "length": length,
+        "vocabulary": model.vocabulary,
+        "width": model.width,
+        "depth": model.layers,
+        "heads": model.heads,
+    }
+    place = {"device": device, "dtype": getattr(torch, model.dtype)}
+    causal = af.policies.CausalTransformer(**sizes).to(**place).eval()
+    network = af.policies.TokenDiT(**sizes, likelihood=False).to(**place).eval()
+    shape = length, model.vocabulary
+    flow_map = af.FlowMapPolicy(network, shape, parametrization="simplex")
+
+    def draw(decoder: Any, batch: int) -> Any:
+        if isinstance(decoder, FlowMap):
+            return flow_map.sample(batch, steps=decoder.steps).argmax(-1)
+        return causal.sample(batch)
+
+    return draw
 
 
 def _say_done(folder: Path) -> None:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 
+NEVER = -30.0  # log-probabilities below it count as this: what is certain stays so under guidance
 STEPS = "what steps from a time to the next: step(model, x, s, t, condition, generator)"
 
 
@@ -201,6 +202,9 @@ class FlowMap(TensorDictModuleBase):
     def check_condition(self, condition: Any) -> None:
         """Refuse a condition that the model does not know; by default any will do."""
 
+    def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
+        """Refuse a jump from s to t that the model cannot make; by default all can be made."""
+
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The TensorDict form: `state` at `time` becomes `state` at `target_time`."""
         state = self.flow_map(
@@ -258,6 +262,9 @@ class Wrapped(FlowMap):
     def check_condition(self, condition: Any) -> None:
         self.model.check_condition(condition)
 
+    def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
+        self.model.check_order(s, t)
+
 
 class Guided(Wrapped):
     """Classifier-free guidance: the field moved from the unconditional to the conditional and on.
@@ -314,9 +321,12 @@ class GuidedLogits(Guided):
     """
 
     def output(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        null = self._null(condition, x)
         model: Any = self.model
-        return model.output(x, s, t, null).lerp(model.output(x, s, t, condition), self.scale)
+        free, fixed = (
+            model.output(x, s, t, each).log_softmax(-1).clamp(min=NEVER)
+            for each in (self._null(condition, x), condition)
+        )
+        return free.lerp(fixed, self.scale)
 
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         return self.prediction.average_velocity(self.output(x, s, t, condition), x, s)
@@ -333,6 +343,7 @@ class GuidedLogits(Guided):
         return self.mean_denoiser(x, time, time, condition)
 
     def flow_map(self, x, s, t, condition=None):
+        self.check_order(s, t)
         start, end = as_time(s, x), as_time(t, x)
         return self.prediction.jump(self.output(x, start, end, condition), x, start, end)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import MISSING
 from importlib.metadata import entry_points
 from importlib.resources import files
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, get_args
+
+from alignflow.tables import print_table
 
 if TYPE_CHECKING:  # it brings torch, which a list does without
     from alignflow.settings import Option
@@ -59,7 +60,7 @@ def print_kind(kind: str) -> None:
     rows = {name: describe(group, name) for name in names(group)}
     if kind == "rewards":
         rows |= {name: f"installed: {path}" for name, path in installed_rewards().items()}
-    _print(kind, ("name", "what it is"), rows.items())
+    print_table(kind, ("name", "what it is"), rows.items())
 
 
 def print_options(kind: str, name: str) -> None:
@@ -78,7 +79,7 @@ def print_options(kind: str, name: str) -> None:
     call: Any = steer if kind == "steerers" else finetune
     found: dict[str, Option] = call.options(name)
     rows = [(key, _type(each), _default(each), each.meaning) for key, each in found.items()]
-    _print(name, ("option", "type", "default", "meaning"), rows)
+    print_table(name, ("option", "type", "default", "meaning"), rows)
 
 
 def _type(option: Option) -> str:
@@ -95,15 +96,3 @@ def _default(option: Option) -> str:
     # a class without a repr of its own is shown by its name
     plain = type(default).__repr__ is object.__repr__
     return f"{type(default).__name__}()" if plain else repr(default)
-
-
-def _print(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*head, title=title, title_justify="left", box=None)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console = Console()
-    console.print(table, soft_wrap=not console.is_terminal)

@@ -11,12 +11,13 @@ mean denoisers and logits on the simplex alike:
 Source: Boffi et al. 2025 (2505.18825) for the semigroup of average velocities.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from alignflow.interpolants import expand_time, flow_map_from_average_velocity
+from alignflow.interpolants import Interpolant, expand_time, flow_map_from_average_velocity
 from alignflow.regressions import Damped, Regression, SquaredError
 
 __all__ = ["AverageVelocity", "MeanDenoiser", "Prediction"]
@@ -58,6 +59,37 @@ class Prediction:
     def target(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """What a prediction on the diagonal is regressed on, of a velocity (N, *E) at x and t."""
         raise NotImplementedError
+
+    def state(self, path: Interpolant, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        """I_t, (N, *E), of noise and data (N, *E)."""
+        return path.state(x0, x1, t)
+
+    def anchor(self, path: Interpolant, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What a prediction on the diagonal is regressed on, of noise and data around x = I_t."""
+        return self.target(path.velocity(x0, x1, t), x, t)
+
+    def through(
+        self,
+        predict: Callable[[Tensor, Tensor, Tensor], Tensor],
+        x: Tensor,
+        fraction: Tensor,
+        s: Tensor,
+        u: Tensor,
+        t: Tensor,
+    ) -> Tensor:
+        """What a prediction for s to t is regressed on, of two jumps from x through u.
+
+        Args:
+            predict: A callable (x, s, t) -> prediction.
+            x: (N, *E).
+            fraction: (u-s) / (t-s), (N,).
+            s: (N,).
+            u: (N,).
+            t: (N,).
+        """
+        first = predict(x, s, u)
+        second = predict(self.jump(first, x, s, u), u, t)
+        return self.semigroup(first, second, fraction, s, u, t)
 
     def semigroup(
         self, first: Tensor, second: Tensor, fraction: Tensor, s: Tensor, u: Tensor, t: Tensor

@@ -15,13 +15,13 @@ lies in the simplex.
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
-from torch.nn.functional import huber_loss, log_softmax
+from torch.nn.functional import huber_loss
 
 from alignflow import checks
+from alignflow.cross_entropy import cross_entropy, soft_cross_entropy
 
-__all__ = ["CrossEntropy", "Damped", "Huber", "Regression", "SquaredError"]
+__all__ = ["CrossEntropy", "Damped", "FrugalCrossEntropy", "Huber", "Regression", "SquaredError"]
 
 
 @runtime_checkable
@@ -92,9 +92,31 @@ class Damped:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy of logits (N, ..., V) against targets that sum to 1 over the last axis."""
+    """Cross-entropy of logits (N, ..., V) against targets that sum to 1 over the last axis.
+
+    Targets may be tokens (N, ...) instead. Of large logits nothing of their size is held but their
+    gradient.
+    """
 
     def __call__(self, prediction, target, s, t, directions=None) -> Tensor:
-        dtype = torch.promote_types(prediction.dtype, torch.float32)
-        losses = -(target.to(dtype) * log_softmax(prediction.to(dtype), -1)).sum(-1)
-        return losses.reshape(len(losses), -1).mean(1)
+        logits = prediction.flatten(0, -2)
+        if target.is_floating_point():
+            losses = self._against(logits, target.flatten(0, -2))
+        else:
+            weights = logits.new_tensor([0.0, 0.0, 1.0]).expand(len(logits), 3)
+            losses = soft_cross_entropy(logits, None, None, target.flatten(), weights)
+        return losses.reshape(len(prediction), -1).mean(1)
+
+    def _against(self, logits: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(logits, target)
+
+
+@dataclass(frozen=True)
+class FrugalCrossEntropy(CrossEntropy):
+    """The same, for targets that nobody else uses: their memory is that of the gradient.
+
+    Of large logits a target is lost in the backward pass, of which there is one.
+    """
+
+    def _against(self, logits: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(logits, target, target if target.dtype == logits.dtype else None)

@@ -10,6 +10,7 @@ Both ask for the denoiser D alone, and so also sample a model that has learned n
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ __all__ = ["DenoiserODE", "TokenDraws"]
 LAST = 1e-2
 
 
+@dataclass(frozen=True)
 class DenoiserODE:
     """Steps of the probability-flow ODE, of second order in -log(1-t), by two denoisers each.
 
@@ -49,6 +51,7 @@ class DenoiserODE:
         return x.lerp(model.denoiser(ahead, middle, condition), (t - s) / (1 - s))
 
 
+@dataclass(frozen=True)
 class TokenDraws:
     """A token of each position drawn from the denoiser, and noised to the next time; one denoiser.
 
@@ -61,9 +64,12 @@ class TokenDraws:
             as in DDPM.
     """
 
-    def __init__(self, temperature: float = 1.0, noise: str = "fresh"):
-        self.temperature = checks.positive("temperature", temperature)
-        self.noise = checks.choice("noise", noise, ("fresh", "memoryless"))
+    temperature: float = 1.0
+    noise: str = "fresh"
+
+    def __post_init__(self):
+        checks.positive("temperature", self.temperature)
+        checks.choice("noise", self.noise, ("fresh", "memoryless"))
 
     def step(
         self,

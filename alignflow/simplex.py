@@ -13,7 +13,7 @@ tokens with coefficients that sum to 1.
 Source: Flow Map Language Models (2602.16813); Discrete Flow Maps (2604.09784).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,15 +21,18 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from alignflow import checks
+from alignflow.cross_entropy import mix_softmax_
 from alignflow.draws import choices
 from alignflow.interpolants import (
+    Interpolant,
+    Linear,
     average_velocity_from_mean_denoiser,
     denoiser_from_velocity,
     expand_time,
     flow_map_from_mean_denoiser,
 )
 from alignflow.predictions import Prediction
-from alignflow.regressions import CrossEntropy
+from alignflow.regressions import FrugalCrossEntropy
 
 __all__ = [
     "Logits",
@@ -47,9 +50,12 @@ SLACK = 1e-3  # rounding may push a probability this far below 0
 
 
 class Logits(Prediction):
-    """Logits z_{s,t}(x) of the mean denoiser softmax(z), learned by cross-entropy."""
+    """Logits z_{s,t}(x) of the mean denoiser softmax(z), learned by cross-entropy.
 
-    regression = robust = CrossEntropy()
+    Data may be tokens (N, ...) in place of one-hot states.
+    """
+
+    regression = robust = FrugalCrossEntropy()
     is_logits = True
 
     def predict(self, policy: Any, x: Tensor, s: Tensor, t: Tensor, condition: Any) -> Tensor:
@@ -64,7 +70,35 @@ class Logits(Prediction):
     def target(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
         # a gradient in a velocity may leave the plane of the simplex, where no logits can follow
         denoiser = denoiser_from_velocity(x, t, velocity)
-        return denoiser - (denoiser.sum(-1, keepdim=True) - 1) / denoiser.shape[-1]
+        return denoiser.sub_((denoiser.sum(-1, keepdim=True) - 1) / denoiser.shape[-1])
+
+    def state(self, path: Interpolant, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        if x1.is_floating_point():
+            return path.state(x0, x1, t)
+        if not isinstance(path, Linear):
+            raise ValueError("tokens are noised along the linear path: give one-hot states instead")
+        data = expand_time(t, x0).expand(*x1.shape, 1)
+        return ((1 - expand_time(t, x0)) * x0).scatter_add_(-1, x1[..., None], data)
+
+    def anchor(self, path: Interpolant, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return super().anchor(path, x0, x1, x, t) if x1.is_floating_point() else x1
+
+    def through(
+        self,
+        predict: Callable[[Tensor, Tensor, Tensor], Tensor],
+        x: Tensor,
+        fraction: Tensor,
+        s: Tensor,
+        u: Tensor,
+        t: Tensor,
+    ) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().through(predict, x, fraction, s, u, t)
+        # one distribution is held, and one prediction beside it
+        delta = predict(x, s, u).softmax(-1)
+        second = predict(flow_map_from_mean_denoiser(x, s, u, delta), u, t)
+        weight = expand_time(semigroup_weight(s, u, t), x).to(x)
+        return mix_softmax_(delta, second, weight)
 
     def semigroup(
         self, first: Tensor, second: Tensor, fraction: Tensor, s: Tensor, u: Tensor, t: Tensor
@@ -123,18 +157,23 @@ def draw_tokens(
         generator: Source of the draws.
 
     Raises:
-        ValueError: If they are no finite floats, below 0, or all 0 at a position.
+        ValueError: If they are of another shape, not finite, below 0, or all 0 at a position.
     """
     temperature = checks.positive("temperature", temperature)
-    floats = probabilities.is_floating_point()
-    if floats and not torch.isfinite(probabilities).all():
-        raise ValueError("probabilities of tokens must be finite, got NaN or infinity among them")
-    if not floats or probabilities.min() < -SLACK or probabilities.amax(-1).min() <= 0:
+    if not probabilities.is_floating_point() or probabilities.ndim != 3:
         raise ValueError(
-            f"probabilities must be floats of at least 0 with one above 0 at each position, "
-            f"got {probabilities.dtype} from {probabilities.min().item():.3g}"
+            "probabilities must be floats of positions and tokens, (N, L, V), got "
+            f"{probabilities.dtype} of shape {tuple(probabilities.shape)}"
         )
-    log = probabilities.double().clamp(min=0).log() / temperature
+    if not torch.isfinite(probabilities).all():
+        raise ValueError("probabilities of tokens must be finite, got NaN or infinity among them")
+    if probabilities.min() < -SLACK or probabilities.amax(-1).min() <= 0:
+        raise ValueError(
+            "probabilities must be floats of at least 0 with one above 0 at each position, "
+            f"got some of {probabilities.min().item():.3g}"
+        )
+    log = probabilities.double().clamp(min=0).log()
+    log = (log - log.amax(-1, keepdim=True)) / temperature
     return choices(log.softmax(-1).flatten(0, 1), 1, generator).view(probabilities.shape[:2])
 
 
@@ -149,7 +188,8 @@ def check_fixed_tokens(condition: Any, event_shape: Sequence[int]) -> None:
     length, size = event_shape
     wanted = f"a condition of fixed tokens must be whole numbers (N, {length}), -1 where free"
     if not isinstance(condition, Tensor) or condition.ndim != 2 or condition.shape[1] != length:
-        way = ": a vocabulary's template writes them" if isinstance(condition, str) else ""
+        texts = isinstance(condition, str | list)
+        way = ": a vocabulary's template writes them" if texts else ""
         raise ValueError(f"{wanted}, got {checks.shown(condition)}{way}")
     if condition.is_floating_point() or condition.is_complex() or condition.dtype == torch.bool:
         raise ValueError(f"{wanted}, got {condition.dtype}")

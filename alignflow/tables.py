@@ -1,10 +1,10 @@
-"""Tables: in HTML for notebooks, in Markdown for pages of the documentation."""
+"""Tables: in HTML for notebooks, in Markdown for the documentation, printed in a terminal."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["html_table", "markdown_table"]
+__all__ = ["html_table", "markdown_table", "print_table"]
 
 
 def html_table(
@@ -23,3 +23,16 @@ def markdown_table(head: Sequence[Any], rows: Iterable[Iterable[Any]]) -> str:
     """Rows under a head as a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def print_table(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print rows under a head, as wide as the terminal."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*head, title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)

@@ -3,7 +3,7 @@
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
 from .loading import load_policy
-from .networks import EGNN, MLP, DiT, TokenDiT, TokenMLP, UNet
+from .networks import EGNN, MLP, CausalTransformer, DiT, TokenDiT, TokenMLP, UNet
 from .policy import FlowMapPolicy
 from .text import text_policy
 from .zoo import load, shipped
@@ -11,6 +11,7 @@ from .zoo import load, shipped
 __all__ = [
     "EGNN",
     "MLP",
+    "CausalTransformer",
     "DiT",
     "FlowMapPolicy",
     "Judge",

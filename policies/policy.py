@@ -87,13 +87,16 @@ class FlowMapPolicy(TrainablePolicy):
         self.check_state(x)
         start, end = as_time(s, x), as_time(t, x)
         numbers = isinstance(s, float) and isinstance(t, float)
-        if not self.invertible and comes_before(*((t, s) if numbers else (end, start))):
+        self.check_order(*((s, t) if numbers else (start, end)))
+        output = self._call(x, start, end, condition)
+        return self._conversion.flow_map(x, start, end, output)
+
+    def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
+        if not self.invertible and comes_before(t, s):
             raise ValueError(
                 "this map was trained from noise to data only, and some target time lies before "
                 "its start: train it with both_directions=True to run it backwards"
             )
-        output = self._call(x, start, end, condition)
-        return self._conversion.flow_map(x, start, end, output)
 
     @property
     def has_posterior_flow(self) -> bool:

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 from alignflow import checks
+from alignflow.chemistry import molecule, rdkit
 from alignflow.reward_module import Reward
 
 from .texts import check_texts
 
-__all__ = ["MoleculeReward", "molecule", "property_of", "rdkit"]
+__all__ = ["MoleculeReward", "property_of"]
 
 
 def property_of(smiles: Sequence[str], function: Callable[[Any], float]) -> list[float]:
@@ -46,27 +47,3 @@ class MoleculeReward(Reward):
         checks.called("function", function, "(molecule) -> number")
         rdkit()
         super().__init__(partial(property_of, function=function), name, on_invalid=on_invalid)
-
-
-def molecule(smiles: str) -> Any:
-    """A molecule of RDKit; None if the text is empty, or no SMILES of a molecule."""
-    package = rdkit()
-    with package.rdBase.BlockLogs():  # which would print each mistake
-        return package.Chem.MolFromSmiles(smiles) if smiles else None
-
-
-def rdkit() -> Any:
-    """The package.
-
-    Raises:
-        ImportError: If it is not installed.
-    """
-    try:
-        import rdkit
-        import rdkit.Chem
-        import rdkit.rdBase
-    except ImportError as error:
-        raise ImportError(
-            "rewards of molecules need RDKit: pip install 'alignflow[molecules]'"
-        ) from error
-    return rdkit

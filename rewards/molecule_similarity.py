@@ -10,7 +10,9 @@ Source: Rogers and Hahn 2010, "Extended-connectivity fingerprints" (ECFP4), as R
 from functools import cache, partial
 from typing import Any
 
-from .molecule import MoleculeReward, molecule, rdkit
+from alignflow.chemistry import molecule, rdkit
+
+from .molecule import MoleculeReward
 from .texts import some_text
 
 __all__ = ["MoleculeSimilarity", "tanimoto"]

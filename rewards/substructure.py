@@ -6,7 +6,9 @@ r"""Substructure: whether a molecule has a given part.
 from functools import partial
 from typing import Any
 
-from .molecule import MoleculeReward, rdkit
+from alignflow.chemistry import rdkit
+
+from .molecule import MoleculeReward
 from .texts import some_text
 
 __all__ = ["Substructure", "has_part"]

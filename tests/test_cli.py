@@ -11,10 +11,11 @@ from PIL import Image
 import alignflow
 from alignflow.checkpoint import load_folder
 from alignflow.cli import main
+from alignflow.data import Vocabulary
 from alignflow.pictures import save_picture, tile
-from alignflow.policies import MLP, FlowMapPolicy, UNet
+from alignflow.policies import MLP, FlowMapPolicy, TokenDiT, UNet
 
-COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report"]
+COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report", "roofline"]
 REWARD = """
 import alignflow as af
 
@@ -24,6 +25,9 @@ def right(points):
 
 def broken(points):
     return points
+
+def count_a(strings):
+    return [float(string.count("a")) for string in strings]
 """
 TINY = [
     "policy=mlp",
@@ -161,6 +165,20 @@ def test_steer_shows_points_before_and_after(cwd, capsys):
     assert "Ascent(step_size=2)" in shown
     width, height = Image.open("points.png").size
     assert width > height
+
+
+def test_strings_are_printed(cwd, capsys):
+    vocabulary = Vocabulary("abc")
+    network = TokenDiT(4, 3, width=8, depth=1, heads=2)
+    FlowMapPolicy(network, (4, 3), "simplex", decode=vocabulary).save("strings")
+    assert main(["sample", "strings", "-n", "3", "--steps", "2"]) == 0
+    lines = capsys.readouterr().out.split()
+    assert len(lines) == 3 and all(len(line) == 4 and set(line) <= set("abc") for line in lines)
+    arguments = ["--reward", "my_module:count_a", "--method", "best_of_n", "--steps", "2"]
+    assert main(["steer", "strings", "-n", "3", *arguments, "--options", "particles=8"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert sum(after.count("a") for _, after in rows) > sum(b.count("a") for b, _ in rows)
+    assert not list(cwd.glob("*.png"))
 
 
 def test_check_reward_tells_sound_from_broken(cwd, capsys):

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from tensordict import TensorDict
 from torch import nn
 
 import alignflow as af
-from alignflow.distillation import CrossEntropy, FlowMapLoss
-from alignflow.interpolants import mean_denoiser_from_average_velocity
+from alignflow import cross_entropy
+from alignflow.distillation import PSD, CrossEntropy, FlowMapLoss
+from alignflow.interpolants import Trigonometric, mean_denoiser_from_average_velocity
+from alignflow.predictions import Prediction
 from alignflow.simplex import Logits, one_hot_states, semigroup_weight, token_log_likelihood
 
 L, V = 3, 5
@@ -143,6 +146,33 @@ def test_a_velocity_is_matched_as_its_denoiser(policy, jump):
     wanted = torch.autograd.grad(logits, list(policy.parameters()), residual / (63 * L))
     for one, other in zip(found, wanted, strict=True):
         close(one, other)
+
+
+def _losses_and_gradients(policy, data, **options):
+    loss = FlowMapLoss(policy, PSD(), diagonal_fraction=0.5, generator=0, **options)
+    losses = loss(TensorDict({"data": data}, batch_size=len(data)))
+    total = losses["loss_diagonal"] + losses["loss_map"]
+    return [*losses.values(), *torch.autograd.grad(total, list(policy.parameters()))]
+
+
+@pytest.mark.parametrize("small", [0, 2**20], ids=["by rows", "plain"])
+def test_tokens_are_learned_like_their_one_hot_states(small, policy, generator, monkeypatch):
+    tokens = torch.randint(V, (64, L), generator=generator)
+    wanted = _losses_and_gradients(policy, one_hot_states(tokens, V, torch.float64))
+    monkeypatch.setattr(cross_entropy, "SMALL", small)
+    for one, other in zip(_losses_and_gradients(policy, tokens), wanted, strict=True):
+        close(one, other)
+    with pytest.raises(ValueError, match="tokens are noised along the linear path"):
+        _losses_and_gradients(policy, tokens, path=Trigonometric())
+
+
+def test_two_jumps_are_regressed_on_as_their_semigroup(policy, jump):
+    x, s, u, t = jump
+    fraction = (u - s) / (t - s)
+    with torch.no_grad():
+        found = Logits().through(policy.output, x, fraction, s, u, t)
+        wanted = Prediction.through(Logits(), policy.output, x, fraction, s, u, t)
+    close(found, wanted)
 
 
 def test_the_likelihood_of_a_token_is_that_of_its_noised_one_hot(jump):

@@ -25,13 +25,13 @@ def curves(rows: Iterable[Row]) -> dict[tuple[str, str], Curve]:
     }
 
 
-def slope(curve: Curve, distance: str = "sliced_w2") -> Estimate:
+def slope(curve: Curve) -> Estimate:
     """Slope of log distance against log samples, by least squares; -1/2 is the Monte Carlo rate."""
     x = [math.log(row.samples) for row in curve]
     center = sum(x) / len(x)
     scatter = sum((value - center) ** 2 for value in x)
     coefficients = [(value - center) / scatter for value in x]
-    values = [row.values[distance] for row in curve]
+    values = [row.values[row.distance] for row in curve]
     pairs = list(zip(coefficients, values, strict=True))
     rise = sum(c * math.log(v.value) for c, v in pairs)
     variance = sum((c * v.standard_error / v.value) ** 2 for c, v in pairs)

@@ -12,13 +12,14 @@ from torch import Tensor
 from alignflow.metrics import energy_distance, mmd, mode_weights_error, sliced_wasserstein
 from alignflow.resampling import systematic
 from alignflow.steering import steer
-from alignflow.targets import Empirical, GaussianMixture
+from alignflow.targets import Empirical, GaussianMixture, Sequences
 
 from .suite import Case
 
 __all__ = ["COSTS", "DISTANCES", "Truth", "measure", "reference_seed"]
 
-DISTANCES = ("sliced_w2", "mmd", "energy_distance", "reward_error", "mode_error")
+STATES = ("sliced_w2", "mmd", "energy_distance")
+DISTANCES = ("total_variation", *STATES, "reward_error", "mode_error")
 """To the exact tilt; beside them the samples' mean `reward` is measured."""
 COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds", "megabytes")
 DRAWS = 100_000  # of the exact tilt, for its mean reward
@@ -54,26 +55,31 @@ class Truth:
     @property
     def diverged(self) -> dict[str, float]:
         """The distances of a method that diverged and has no samples."""
-        has_modes = isinstance(self.tilted, GaussianMixture)
-        names = DISTANCES if has_modes else tuple(n for n in DISTANCES if n != "mode_error")
-        return dict.fromkeys((*names, "reward"), math.nan)
+        names = ("total_variation",) if isinstance(self.tilted, Sequences) else STATES
+        if isinstance(self.tilted, GaussianMixture):
+            names = (*names, "mode_error")
+        return dict.fromkeys((*names, "reward", "reward_error"), math.nan)
 
     def distances(self, states: Tensor, seed: int) -> dict[str, float]:
-        """Distances of samples to as many draws of the exact tilt, and their mean reward."""
+        """Distances of samples to the exact tilt, and their mean reward.
+
+        That of strings is to their probabilities, those of other states to as many exact draws.
+        """
         if not states.isfinite().all():
             return self.diverged
         try:
             reward = self.score(states).mean().item()
         except FloatingPointError:
             return self.diverged  # too far out for the reward to be a number
+        found = {"reward": reward, "reward_error": abs(reward - self.mean_reward)}
+        if isinstance(self.tilted, Sequences):
+            return {"total_variation": float(self.tilted.total_variation(states)), **found}
         exact = self.sample(len(states), seed)
         generator = torch.Generator().manual_seed(seed)  # of the projections
-        found = {
+        found |= {
             "sliced_w2": float(sliced_wasserstein(states, exact, generator=generator)),
             "mmd": float(mmd(states, exact)),
             "energy_distance": float(energy_distance(states, exact)),
-            "reward": reward,
-            "reward_error": abs(reward - self.mean_reward),
         }
         if isinstance(self.tilted, GaussianMixture):
             found["mode_error"] = float(mode_weights_error(states, self.tilted))

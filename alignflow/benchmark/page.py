@@ -7,12 +7,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from alignflow.metrics.names import label
 from alignflow.report.drawing import INK, MODELS, MUTED, frame, log_scale, plot
 from alignflow.report.template import template, write
 
 from .convergence import Curve, curves
 from .results import FLOOR, Row
-from .tables import SLOPES_HEAD, SUMMARY_HEAD, cells, floor_line, slopes, summary, tables
+from .tables import cells, floor_line, slopes, slopes_head, summary, summary_head, tables
 
 __all__ = ["write_page"]
 
@@ -50,13 +51,13 @@ def write_page(path: Path, title: str, about: str, rows: Sequence[Row]) -> Path:
         title=title,
         about=about,
         cases=cases,
-        summary_head=SUMMARY_HEAD,
+        summary_head=summary_head(rows),
         summary=summary(rows),
         convergence=[
             plot(case, "", _error_against_samples(of), f"Error against samples: {case}")
             for case, of in found.items()
         ],
-        slopes_head=SLOPES_HEAD,
+        slopes_head=slopes_head(rows),
         slopes=slopes(rows),
     )
     return write(path, html)
@@ -69,7 +70,7 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
         for row in rows:
             if math.isnan(row.cost):
                 continue
-            ratio, cost = row.ratio("sliced_w2"), max(row.cost, 1.0)
+            ratio, cost = row.ratio(row.distance), max(row.cost, 1.0)
             axes.errorbar(cost, ratio.value, yerr=ratio.standard_error, fmt="o", markersize=4,
                           color=MODELS[1])  # fmt: skip
             axes.annotate(row.method, (cost, ratio.value), xytext=(5, 3), fontsize=7.5,
@@ -79,7 +80,10 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
                       xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=MUTED)  # fmt: skip
         log_scale(axes, "x", "y")
-        axes.set(xlabel="forwards a sample (a gradient counts as two)", ylabel="sliced W2 / floor")
+        axes.set(
+            xlabel="forwards a sample (a gradient counts as two)",
+            ylabel=f"{label(rows[0].distance)} / floor",
+        )
         axes.grid()
     return figure
 
@@ -90,7 +94,7 @@ def _error_against_samples(found: dict[str, Curve]) -> Figure:
         axes = figure.subplots()
         methods = [method for method in found if method != FLOOR]
         for method, curve in found.items():
-            values = [row.values["sliced_w2"] for row in curve]
+            values = [row.values[row.distance] for row in curve]
             style: dict[str, Any] = {"color": INK, "linestyle": DASHES}
             if method != FLOOR:
                 style = {"color": MODELS[1 + methods.index(method) % (len(MODELS) - 1)]}
@@ -98,7 +102,7 @@ def _error_against_samples(found: dict[str, Curve]) -> Figure:
                           yerr=[v.standard_error for v in values], marker="o", markersize=4,
                           label=method, **style)  # fmt: skip
         log_scale(axes, "x", "y")
-        axes.set(xlabel="samples", ylabel="sliced W2")
+        axes.set(xlabel="samples", ylabel=label(curve[0].distance))
         figure.legend(loc="outside right upper", frameon=False)
         axes.grid()
     return figure

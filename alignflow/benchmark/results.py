@@ -47,6 +47,11 @@ class Row:
         """Of the table that the row is in."""
         return f"{self.case}, {self.samples:,} samples"
 
+    @property
+    def distance(self) -> str:
+        """The one that plots and summaries show: of strings or, for states, in space."""
+        return "total_variation" if "total_variation" in self.values else "sliced_w2"
+
     def ratio(self, distance: str) -> Estimate:
         """Distance divided by the sampling floor."""
         floor = self.floors.get(distance, math.nan)

@@ -75,7 +75,7 @@ def _work(suite: Suite) -> Iterator[tuple[Case, int, str]]:
     for case in suite.cases:
         for seed in range(max(suite.seeds, suite.floors)):
             methods = (*suite.methods, *suite.tuners) if seed < suite.seeds else ()
-            for name in (FLOOR, *methods):
+            for name in (FLOOR, *filter(case.measures, methods)):
                 yield case, seed, name
 
 

@@ -26,6 +26,7 @@ class Case:
         target: What has the exact tilt; the policy itself in a closed form.
         tilt: What methods aim at.
         samples: Of each method, and of the exact tilt beside it.
+        rows: Names of the methods and tuners that are measured on it; all if there are none.
     """
 
     name: str
@@ -33,10 +34,15 @@ class Case:
     target: Any
     tilt: Tilt
     samples: int
+    rows: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         return f"{self.name}, strength {self.tilt.strength:g}"
+
+    def measures(self, name: str) -> bool:
+        """Whether a method or tuner of the suite is measured on it."""
+        return not self.rows or name in self.rows
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Suite:
 def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
     """A suite from its config; `samples` is a number, or a list to see how errors fall with it.
 
+    A case may name in `rows` the methods and tuners that are measured on it.
+
     Args:
         config: Of `configs/suite`.
         only: Names of cases, or of methods and tuners, to keep; all where none is named.
@@ -88,11 +96,15 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
             f"{', '.join(sorted(known))}"
         )
     cases = _named(found["cases"], only)
-    rows = _named(found["methods"] | found["tuners"], only)
+    everything = found["methods"] | found["tuners"]
+    rows = _named(everything, only)
     methods, tuners = (
         {name: build(node) for name, node in rows.items() if name in found[kind]}
         for kind in ("methods", "tuners")
     )
+    for name, node in cases.items():
+        for row in node.get("rows", ()):
+            checks.choice(f"each of the rows of {name}", row, everything)
     built = [case for name, node in cases.items() for case in _cases(name, node, sizes)]
     return Suite(
         config.name,
@@ -129,6 +141,6 @@ def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         policy = build(node.policy) if "policy" in node else target
-    reward = build_reward(node.reward)
+    reward, rows = build_reward(node.reward), tuple(node.get("rows", ()))
     for strength, samples in product(node.strengths, sizes):
-        yield Case(name, policy, target, Tilt(reward, strength), samples)
+        yield Case(name, policy, target, Tilt(reward, strength), samples, rows)

@@ -18,19 +18,26 @@ from .convergence import curves, slope
 from .results import FLOOR, Row
 
 __all__ = [
-    "SLOPES_HEAD",
-    "SUMMARY_HEAD",
     "cells",
     "floor_line",
     "markdown",
     "rich_tables",
     "slopes",
+    "slopes_head",
     "summary",
+    "summary_head",
     "tables",
 ]
 
 # of these distances to their floors, to so many digits
-RATIOS = {"sliced_w2": 2, "energy_distance": 1, "mmd": 1, "reward_error": 1, "mode_error": 1}
+RATIOS = {
+    "total_variation": 2,
+    "sliced_w2": 2,
+    "energy_distance": 1,
+    "mmd": 1,
+    "reward_error": 1,
+    "mode_error": 1,
+}
 # a unit to show in, where it is another one, with its heading; and digits
 PLAIN = {
     "nfe": (label("nfe"), 1.0, 0),
@@ -44,9 +51,7 @@ PLAIN = {
     "tuning_seconds": (label("tuning_seconds"), 1.0, 0),
 }
 # what 80 columns have room for; the page and results.md have all
-TERMINAL = ("sliced_w2", "nfe", "reward_calls", "seconds", "tuning_seconds")
-SLOPES_HEAD = ("case", "method", "slope of sliced W2")
-SUMMARY_HEAD = ("method", "cases", "median of sliced W2 / floor", "worst", "diverged")
+TERMINAL = ("total_variation", "sliced_w2", "nfe", "reward_calls", "seconds", "tuning_seconds")
 MANY = 8  # cases, from which on a summary says what tables no longer do
 
 
@@ -89,17 +94,27 @@ def floor_line(rows: Sequence[Row]) -> str:
     return f"Floor, two sets of exact samples: {', '.join(shown)}."
 
 
+def slopes_head(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of the table of `slopes`."""
+    return "case", "method", f"slope of {label(rows[0].distance)}"
+
+
 def slopes(rows: Iterable[Row]) -> list[list[str]]:
     """How errors fall with samples, where several numbers were measured."""
     found = curves(rows).items()
     return [[case, method, _shown(slope(curve), 2)] for (case, method), curve in found]
 
 
+def summary_head(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of the table of `summary`."""
+    return "method", "cases", f"median of {label(rows[0].distance)} / floor", "worst", "diverged"
+
+
 def summary(rows: Iterable[Row]) -> list[list[str]]:
     """Median and worst distance of each method where there are many cases; else nothing."""
     found: dict[str, list[float]] = {}
     for row in rows:
-        ratio = row.ratio("sliced_w2").value
+        ratio = row.ratio(row.distance).value
         found.setdefault(row.method, []).append(math.inf if math.isnan(ratio) else ratio)
     if len(found.get(FLOOR, [])) < MANY:
         return []
@@ -121,9 +136,9 @@ def rich_tables(rows: Sequence[Row]) -> Iterator[Table]:
     for title, group in tables(rows):
         yield _rich(title, *cells(group, TERMINAL))
     if found := slopes(rows):
-        yield _rich("Convergence", SLOPES_HEAD, found)
+        yield _rich("Convergence", slopes_head(rows), found)
     if found := summary(rows):
-        yield _rich("All cases", SUMMARY_HEAD, found)
+        yield _rich("All cases", summary_head(rows), found)
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -133,9 +148,9 @@ def markdown(rows: Sequence[Row]) -> str:
         for title, group in tables(rows)
     ]
     if found := slopes(rows):
-        parts.insert(0, f"## Convergence\n\n{markdown_table(SLOPES_HEAD, found)}")
+        parts.insert(0, f"## Convergence\n\n{markdown_table(slopes_head(rows), found)}")
     if found := summary(rows):
-        parts.insert(0, f"## All cases\n\n{markdown_table(SUMMARY_HEAD, found)}")
+        parts.insert(0, f"## All cases\n\n{markdown_table(summary_head(rows), found)}")
     return "\n\n".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from .augmentation import AugmentedImages, deform
 from .avatars import ATTRIBUTES, avatars, avatars_sample
-from .batches import batches
+from .batches import batches, token_batches
 from .bpe_vocabulary import BPEVocabulary
 from .digits import DIGIT_SPLITS, digits
 from .folder import eight_bit, image_folder
@@ -35,6 +35,7 @@ __all__ = [
     "avatars",
     "avatars_sample",
     "batches",
+    "token_batches",
     "cache_folder",
     "deform",
     "digits",

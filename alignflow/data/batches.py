@@ -14,11 +14,11 @@ from alignflow.conditions import as_given
 from alignflow.decoding import Decoder
 from alignflow.draws import integers
 from alignflow.flow_map import FlowMap
-from alignflow.simplex import one_hot_states
+from alignflow.simplex import check_tokens, one_hot_states
 
 from .items import as_batch, stacked
 
-__all__ = ["batches"]
+__all__ = ["batches", "token_batches"]
 
 KINDS = (
     "data must be a tensor or array (N, *E), a data set of states or of pairs (state, label), a "
@@ -43,11 +43,21 @@ def batches(
         ValueError: If the data is empty, does not fit the policy, or is of another vocabulary.
         TypeError: If it is of another kind.
     """
+    if policy is None:
+        return _source(data, n)
+    draw = token_batches(data, n, policy)
+    return lambda generator: _as_states(draw(generator), policy)
+
+
+def token_batches(
+    data: Any, n: int, policy: FlowMap
+) -> Callable[[torch.Generator], TensorDictBase]:
+    """The same, but states on the simplex that are given as tokens (N, L) stay tokens."""
     draw = _source(data, n)
     written, read = getattr(data, "vocabulary", None), getattr(policy, "decoder", None)
     if isinstance(written, Decoder) and isinstance(read, Decoder):
         written.check_same(read)
-    return draw if policy is None else lambda generator: _fitted(draw(generator), n, policy)
+    return lambda generator: _fitted(draw(generator), n, policy)
 
 
 def _source(data: Any, n: int) -> Callable[[torch.Generator], TensorDictBase]:
@@ -87,15 +97,15 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
         raise ValueError(f"a batch must hold `data`, got only {', '.join(map(str, batch.keys()))}")
     if len(states) != n:
         raise ValueError(f"the data must give {n} rows when {n} are asked for, got {len(states)}")
+    event, dtype = tuple(states.shape[1:]), policy.dtype
     if policy.prediction.is_logits and not states.is_floating_point():
-        states = one_hot_states(states, policy.event_shape[-1], policy.dtype)
-        batch = batch.set("data", states)
-    if not states.is_floating_point():
+        check_tokens(states, policy.event_shape[-1])
+        event, dtype = (*event, policy.event_shape[-1]), torch.int64
+    elif not states.is_floating_point():
         raise ValueError(
             f"states must be floats, got data of {states.dtype}: images lie in [-1, 1], "
             "pixels.float() / 127.5 - 1, or come as af.data.Images(pixels)"
         )
-    event = tuple(states.shape[1:])
     if event != policy.event_shape:
         raise ValueError(
             f"data must fit the policy, whose states are of shape {tuple(policy.event_shape)}, "
@@ -104,7 +114,14 @@ def _fitted(batch: TensorDictBase, n: int, policy: FlowMap) -> TensorDictBase:
     if states.device.type == "cpu" and not torch.isfinite(states).all():
         raise ValueError("the data must be finite, got NaN or infinity among the states")
     policy.check_condition(as_given(batch.get("condition", None)))
-    return batch if states.dtype == policy.dtype else batch.set("data", states.to(policy.dtype))
+    return batch if states.dtype == dtype else batch.set("data", states.to(dtype))
+
+
+def _as_states(batch: TensorDictBase, policy: FlowMap) -> TensorDictBase:
+    tokens = batch["data"]
+    if tokens.is_floating_point():
+        return batch
+    return batch.set("data", one_hot_states(tokens, policy.event_shape[-1], policy.dtype))
 
 
 def _way(event: tuple[int, ...], wanted: tuple[int, ...]) -> str:

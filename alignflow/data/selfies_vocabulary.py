@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from alignflow import checks
+from alignflow.chemistry import canonical
 from alignflow.decoding import register_decoder
 
 from .vocabulary import END, PADDING, Vocabulary, check_strings
@@ -68,8 +69,8 @@ class SelfiesVocabulary(Vocabulary):
         return [Smiles(decoder(selfies)) for selfies in super().decode(tokens, *args, **options)]
 
     def canonical(self, strings: Sequence[str]) -> list[str]:
-        """Canonical SMILES, the same for all SMILES of a molecule; what is none stays as it is."""
-        return list(map(_canonical, strings))
+        """Canonical SMILES, the same for all SMILES of a molecule; "" for what is none."""
+        return canonical(strings)
 
 
 def _written(smiles: Sequence[str]) -> list[str]:
@@ -85,16 +86,6 @@ def _written(smiles: Sequence[str]) -> list[str]:
                 f"{reason}"
             ) from error
     return written
-
-
-def _canonical(smiles: str) -> str:
-    try:
-        from rdkit import Chem, rdBase
-    except ImportError as error:
-        raise ImportError("molecules need RDKit: pip install 'alignflow[molecules]'") from error
-    with rdBase.BlockLogs():  # which would print each mistake
-        molecule = Chem.MolFromSmiles(smiles)
-    return smiles if molecule is None else Chem.MolToSmiles(molecule)
 
 
 def _selfies() -> Any:

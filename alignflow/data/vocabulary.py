@@ -130,6 +130,8 @@ class Vocabulary(Decoder):
                 raise ValueError(
                     f"{name} must be a character that is no symbol, got {checks.shown(character)}"
                 )
+        if free == rest:
+            raise ValueError(f"free and rest must differ, got {free!r} for both")
         patterns = [patterns] if isinstance(patterns, str) else patterns
         return torch.tensor(
             [self._template(pattern, length, free, rest) for pattern in check_strings(patterns)]

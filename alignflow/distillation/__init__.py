@@ -2,6 +2,7 @@
 
 from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
 
+from .cross_entropy_times import CrossEntropyTimes, cross_entropy
 from .decoding_times import DecodingTimes
 from .logit_rules import LogitESD, LogitLSD
 from .loss import FlowMapLoss, build_loss
@@ -18,6 +19,7 @@ __all__ = [
     "LSD",
     "PSD",
     "CrossEntropy",
+    "CrossEntropyTimes",
     "Damped",
     "DecodingTimes",
     "FlowMapLoss",
@@ -31,6 +33,7 @@ __all__ = [
     "Trajectory",
     "UniformTimes",
     "build_loss",
+    "cross_entropy",
     "learn_posterior",
     "pretrain",
     "student",

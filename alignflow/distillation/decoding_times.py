@@ -18,7 +18,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.draws import uniform
 
-__all__ = ["DecodingTimes", "decoded_fraction"]
+__all__ = ["DecodingTimes", "WarpedTimes", "decoded_fraction"]
 
 NODES = 100  # of the quadrature
 GRID = 10_000
@@ -40,22 +40,22 @@ def decoded_fraction(t: Tensor, vocabulary: int) -> Tensor:
     return ((vocabulary * right / math.sqrt(2 * math.pi) - 1) / (vocabulary - 1)).clamp(0, 1)
 
 
-class DecodingTimes:
-    """Stratified times uniform in tau, mixed with some uniform in t; pairs are two of them, sorted.
-
-    Context tells a token before its own position does, so that some times must be early.
+class WarpedTimes:
+    """Stratified times uniform in a tau(t), mixed with some uniform in t; pairs are two, sorted.
 
     Args:
-        vocabulary: V.
+        grid: Times from 0, increasing, (n,), float64.
+        decoded: tau there, (n,), not decreasing.
         uniform_fraction: Fraction of rows whose times are uniform in t.
         boundary: Fraction of pairs set to the whole path (0, 1), which one-step sampling jumps.
     """
 
-    def __init__(self, vocabulary: int, uniform_fraction: float = 0.1, boundary: float = 0.0):
+    def __init__(
+        self, grid: Tensor, decoded: Tensor, uniform_fraction: float = 0.1, boundary: float = 0.0
+    ):
         self.uniform_fraction = checks.fraction("uniform_fraction", uniform_fraction)
         self.boundary = checks.fraction("boundary", boundary)
-        self.grid = torch.arange(GRID, dtype=torch.float64) / GRID
-        self.decoded = decoded_fraction(self.grid, vocabulary).cummax(0).values
+        self.grid, self.decoded = grid, decoded
 
     def time(self, decoded: Tensor) -> Tensor:
         """The time t in [0, 1), float64, at which tau is what is given, in [0, 1)."""
@@ -82,6 +82,23 @@ class DecodingTimes:
         plain = uniform((drawn.shape[1],), generator) < self.uniform_fraction
         time = torch.where(plain, drawn, self.time(drawn)).to(torch.get_default_dtype())
         return time.clamp_max(1 - torch.finfo(time.dtype).eps)
+
+
+class DecodingTimes(WarpedTimes):
+    """Times uniform in the fraction of tokens that their own position tells.
+
+    Context tells a token before its own position does, so that some times must be early.
+
+    Args:
+        vocabulary: V.
+        uniform_fraction: As in `WarpedTimes`.
+        boundary: As in `WarpedTimes`.
+    """
+
+    def __init__(self, vocabulary: int, uniform_fraction: float = 0.1, boundary: float = 0.0):
+        grid = torch.arange(GRID, dtype=torch.float64) / GRID
+        decoded = decoded_fraction(grid, vocabulary).cummax(0).values
+        super().__init__(grid, decoded, uniform_fraction, boundary)
 
 
 def _stratified(n: int, generator: torch.Generator | None) -> Tensor:

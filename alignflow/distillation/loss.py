@@ -99,7 +99,10 @@ class FlowMapLoss(nn.Module):
         self.generator = checks.as_generator(generator)
 
     def forward(self, batch: TensorDictBase) -> TensorDict:
-        """Losses of a batch with `data` (N, *E) and optionally `condition`, of N rows."""
+        """Losses of a batch with `data` (N, *E) and optionally `condition`, of N rows.
+
+        Data may be the tokens of one-hot states.
+        """
         x1, condition = batch.get("data"), as_given(batch.get("condition", None))
         if condition is not None:
             dropped = uniform((len(x1),), self.generator) < self.condition_dropout
@@ -146,20 +149,24 @@ class FlowMapLoss(nn.Module):
         return self.prediction.predict(self.policy, x, s, t, condition)
 
     def _diagonal(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
-        t = self.times.diagonal(len(x1), self.generator).to(x1)
-        x = self.path.state(x0, x1, t)
+        t = self.times.diagonal(len(x1), self.generator).to(x0)
+        x = self.prediction.state(self.path, x0, x1, t)
         if self.teacher is None:
-            return self.match(x, t, self.path.velocity(x0, x1, t), condition)
+            target = self.prediction.anchor(self.path, x0, x1, x, t)
+            return self._mean(self._predict(x, t, t, condition), target, t, t)
         with torch.no_grad():
             target = self.teacher.velocity(x, t, condition)
         return self.match(x, t, target, condition)
 
     def _map(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
         assert self.rule is not None
-        s, t = (time.to(x1) for time in self.times.pairs(len(x1), self.generator))
-        learner = self._learner(x0, x1, condition)
-        predicted, target = self.rule(learner, self.path.state(x0, x1, s), s, t, self.generator)
-        return self._mean(predicted, target, s, t, self.path.velocity(x0, x1, s))
+        s, t = (time.to(x0) for time in self.times.pairs(len(x1), self.generator))
+        learner, directions = self._learner(x0, x1, condition), None
+        if x1.is_floating_point():
+            directions = self.path.velocity(x0, x1, s)
+        x = self.prediction.state(self.path, x0, x1, s)
+        predicted, target = self.rule(learner, x, s, t, self.generator)
+        return self._mean(predicted, target, s, t, directions)
 
     def _learner(self, x0: Tensor, x1: Tensor, condition: Any) -> Learner:
         """What the rule is given, under the conditions of its rows."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from alignflow import checks
-from alignflow.data import batches
+from alignflow.data import token_batches
 from alignflow.flow_map import FlowMap
 from alignflow.trainable import check_trainable
 from alignflow.training import Trainer, TrainingOptions, Trains
@@ -61,7 +61,7 @@ def pretrain(
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
     if getattr(objective.times, "both_directions", False):
         policy.invertible = True
-    draw = batches(data, batch_size, policy)
+    draw = token_batches(data, batch_size, policy)
     return Trainer(
         objective,
         policy,

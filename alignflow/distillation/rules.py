@@ -102,14 +102,12 @@ class PSD:
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The prediction for s to t, and the semigroup's of two jumps, (N, *E) each."""
-        kind, fraction = learner.prediction, torch.full_like(s, 0.5)
+        fraction = torch.full_like(s, 0.5)
         if self.split == "uniform":
             fraction = uniform(s.shape, generator).to(s)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.stop_gradient == "none"):
             u = torch.lerp(s, t, fraction)
-            first = learner.predict(x, s, u)
-            second = learner.predict(kind.jump(first, x, s, u), u, t)
-            target = kind.semigroup(first, second, fraction, s, u, t)
+            target = learner.prediction.through(learner.predict, x, fraction, s, u, t)
         return learner.predict(x, s, t), target
 
 

@@ -10,7 +10,13 @@ from alignflow.draws import normal
 
 from .estimate import Estimate, check_samples, jackknife, mean
 
-__all__ = ["frechet_distance", "histogram_kl", "sampling_floor", "sliced_wasserstein"]
+__all__ = [
+    "frechet_distance",
+    "histogram_kl",
+    "sampling_floor",
+    "sliced_wasserstein",
+    "wasserstein",
+]
 
 
 def sliced_wasserstein(
@@ -37,6 +43,21 @@ def sliced_wasserstein(
         return (x - y).square().mean().sqrt().item()
 
     return jackknife(distance, x @ directions, y @ directions)
+
+
+def wasserstein(x: Tensor, y: Tensor) -> Estimate:
+    """Wasserstein-1 distance of numbers (N,) and (M,), in their unit.
+
+    It falls as the samples grow: compare it at equal numbers, or with its `sampling_floor`.
+    """
+    x, y = _rows(*(checks.as_tensor("samples", side).reshape(-1, 1) for side in (x, y)))
+
+    def distance(x: Tensor, y: Tensor) -> float:
+        count = max(len(x), len(y))
+        x, y = (_quantiles(side.sort(dim=0).values, count) for side in (x, y))
+        return (x - y).abs().mean().item()
+
+    return jackknife(distance, x, y)
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> Estimate:

@@ -21,6 +21,7 @@ METRICS = {
     "diversity": Metric("diversity", False),
     # distances: to a reference, to the base, to the exact tilt
     "sliced_w2": Metric("sliced W2", True),
+    "total_variation": Metric("total variation", True),
     "cluster_w2": Metric("cluster W2", True),
     "mmd": Metric("MMD²", True),
     "energy_distance": Metric("energy distance", True),
@@ -28,7 +29,6 @@ METRICS = {
     "reward_error": Metric("reward error", True),
     "mode_error": Metric("mode error", True),
     "displacement": Metric("displacement", True),
-    "total_variation": Metric("total variation", True),
     "off_list": Metric("off the list", True),
     # importance weights
     "ess": Metric("effective sample size", False),

@@ -3,6 +3,8 @@
 import base64
 from collections.abc import Callable
 
+from alignflow.chemistry import molecule, rdkit
+
 __all__ = ["Draw", "drawer"]
 
 SIZE = 160, 120  # px
@@ -14,22 +16,20 @@ Draw = Callable[[str], str | None]
 def drawer() -> Draw | None:
     """What draws molecules; None where RDKit is not installed."""
     try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem.Draw import rdMolDraw2D
+        rdkit()
     except ImportError:
         return None
+    from rdkit.Chem.Draw import rdMolDraw2D
 
     def draw(smiles: str) -> str | None:
-        with rdBase.BlockLogs():  # which would print each mistake
-            molecule = Chem.MolFromSmiles(smiles) if smiles else None
-        if molecule is None:
+        found = molecule(smiles)
+        if found is None:
             return None
         page = rdMolDraw2D.MolDraw2DSVG(*SIZE)
         page.drawOptions().clearBackground = False
-        rdMolDraw2D.PrepareAndDrawMolecule(page, molecule)
+        rdMolDraw2D.PrepareAndDrawMolecule(page, found)
         page.FinishDrawing()
-        return (
-            "data:image/svg+xml;base64," + base64.b64encode(page.GetDrawingText().encode()).decode()
-        )
+        encoded = base64.b64encode(page.GetDrawingText().encode()).decode()
+        return f"data:image/svg+xml;base64,{encoded}"
 
     return draw

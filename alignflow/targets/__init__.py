@@ -30,6 +30,7 @@ from .particles import (
 )
 from .rewards import Linear, Quadratic
 from .sequences import Sequences
+from .string_judge import StringJudge
 
 __all__ = [
     "CLUSTERS",
@@ -46,6 +47,7 @@ __all__ = [
     "Quadratic",
     "Sequences",
     "TiltedStrings",
+    "StringJudge",
     "boltzmann",
     "build_cluster",
     "bump_reward",

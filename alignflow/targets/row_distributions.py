@@ -108,7 +108,7 @@ class _Moments(Function):
             mean = mean.lerp(weight @ read(part, states), (log_mass - total).exp())
         log_normalizer = total.squeeze(1)
         if fixed is not None:
-            _check_left(log_normalizer)
+            mean = _where_left(log_normalizer, mean)
         ctx.rows, ctx.read, ctx.fixed = rows, read, fixed
         ctx.save_for_backward(key, scale, log_normalizer, mean)
         return log_normalizer, mean
@@ -128,14 +128,16 @@ class _Moments(Function):
         return to_key, to_scale, None, None, None
 
 
-def _check_left(log_normalizer: Tensor) -> None:
+def _where_left(log_normalizer: Tensor, mean: Tensor) -> Tensor:
+    """The means (B, F); an error where no row is left, or NaN on a GPU, which is not waited for."""
     # excluded rows stand at the lowest number
     none = log_normalizer < torch.finfo(log_normalizer.dtype).min / 2
-    if none.any():
+    if none.device.type == "cpu" and none.any():
         raise ValueError(
             "no stored row with a weight is left by the condition of sample "
             f"{int(none.nonzero()[0])} of {len(none)}: it contradicts them all"
         )
+    return mean.masked_fill(none[:, None], torch.nan)
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

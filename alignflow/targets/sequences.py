@@ -72,6 +72,26 @@ class Sequences(Empirical):
         self.register_buffer("data", tokens)
         self.register_buffer("log_weight", self.rows.log_weight)
 
+    @classmethod
+    def random(
+        cls, length: int, vocabulary: Vocabulary | int, seed: int = 0, std: float = 1.0
+    ) -> Self:
+        """All strings of a length, weighted by the soft-max of independent Gaussian logits.
+
+        Args:
+            length: L, in tokens.
+            vocabulary: What the V^L strings are written in, or the number V of its tokens.
+            seed: Which member of the family.
+            std: Of the logits; at 0 all strings have one weight.
+        """
+        length, std = checks.count("length", length), checks.nonnegative("std", std)
+        known = isinstance(vocabulary, Vocabulary)
+        size = vocabulary.size if known else checks.count("vocabulary", vocabulary)
+        tokens = torch.cartesian_prod(*[torch.arange(size)] * length).reshape(-1, length)
+        generator = torch.Generator().manual_seed(checks.count("seed", seed, least=0))
+        logits = std * torch.randn(len(tokens), generator=generator, dtype=torch.float64)
+        return cls(tokens, logits.softmax(0), vocabulary)
+
     @property
     def strings(self) -> Any:
         """The N strings; their tokens (N, L) where there is no vocabulary."""

@@ -4,8 +4,8 @@ r"""Muon: momentum whose matrices are orthogonalized; AdamW for all other parame
     \qquad U S V^\top = \text{momentum}
 
 The factor gives updates the size of AdamW's, so that learning rates of one serve the other. Unlike
-`torch.optim.Muon` it takes all parameters of a network at once, computes in float32 where bf16 is
-emulated, and orthogonalizes all matrices of a shape together.
+`torch.optim.Muon` it takes all parameters of a network at once, computes in bf16 only where that is
+fast, and orthogonalizes all matrices of a shape together.
 
 Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu et al.
 2025 (2502.16982) for the factor.
@@ -66,51 +66,48 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            with_gradient = [p for p in group["params"] if p.grad is not None]
-            matrices = [p for p in with_gradient if _is_matrix(p, group["least"])]
-            chosen = set(map(id, matrices))
-            others = [p for p in with_gradient if id(p) not in chosen]
-            self._step_of_matrices(matrices, group)
-            self._step_of_others(others, group)
+            by_shape: dict[Any, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if _is_matrix(parameter, group["least"]):
+                    by_shape[parameter.shape, parameter.device, parameter.dtype].append(parameter)
+                else:
+                    self._adamw(parameter, group)
+            for parameters in by_shape.values():
+                self._muon(parameters, group)
         return loss
 
-    def _step_of_matrices(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        by_shape: dict[Any, list[Tensor]] = defaultdict(list)
-        for parameter in matrices:
-            by_shape[parameter.shape, parameter.device, parameter.dtype].append(parameter)
-        for (shape, *_), parameters in by_shape.items():
-            gradients = [p.grad for p in parameters]
-            averages = [self._buffer(p, "momentum") for p in parameters]
-            torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+    def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Of matrices of one shape."""
+        ahead = []
+        for parameter in parameters:
+            average, new = self._buffer(parameter, "momentum"), 1 - group["momentum"]
+            average.lerp_(_gradient(parameter), new)
             # Nesterov: what the average will be if the gradient stays
-            ahead = torch._foreach_lerp(averages, gradients, 1 - group["momentum"])
-            directions = orthogonalized(torch.stack(ahead)).unbind()
-            length = 0.2 * max(shape) ** 0.5
-            torch._foreach_add_(parameters, directions, alpha=-group["lr"] * length)
+            ahead.append(average.lerp(_gradient(parameter), new))
+        length = 0.2 * max(ahead[0].shape) ** 0.5
+        for parameter, direction in zip(
+            parameters, orthogonalized(torch.stack(ahead)), strict=True
+        ):
+            parameter.add_(direction, alpha=-group["lr"] * length)
 
-    def _step_of_others(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        if not parameters:
-            return
-        (first, second), gradients = group["betas"], [p.grad for p in parameters]
-        means = [self._buffer(p, "mean") for p in parameters]
-        squares = [self._buffer(p, "square") for p in parameters]
-        steps = [self._count(p) for p in parameters]
-        torch._foreach_lerp_(means, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, [(1 - second**step) ** 0.5 for step in steps])
-        torch._foreach_add_(roots, group["eps"])
-        sizes = [-group["lr"] / (1 - first**step) for step in steps]
-        torch._foreach_addcdiv_(parameters, means, roots, sizes)
+    def _adamw(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        (first, second), gradient = group["betas"], _gradient(parameter)
+        mean, square = self._buffer(parameter, "mean"), self._buffer(parameter, "square")
+        mean.lerp_(gradient, 1 - first)
+        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        step = self._count(parameter)
+        root = (square / (1 - second**step)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(mean, root, value=-group["lr"] / (1 - first**step))
 
-    def _buffer(self, parameter: Tensor, name: str) -> Tensor:
+    def _buffer(self, parameter: nn.Parameter, name: str) -> Tensor:
         state = self.state[parameter]
         if name not in state:
             state[name] = torch.zeros_like(parameter)
         return state[name]
 
-    def _count(self, parameter: Tensor) -> float:
+    def _count(self, parameter: nn.Parameter) -> float:
         state = self.state[parameter]
         # on the CPU, as torch's optimizers have it, so that no GPU is waited for
         state["step"] = state.get("step", torch.zeros(())) + 1
@@ -119,8 +116,8 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalized(matrices: Tensor) -> Tensor:
     """U V^T of matrices U S V^T, (B, m, n), up to about 30 % in its singular values."""
-    dtype = matrices.dtype if bf16_is_slow(matrices.device) else torch.bfloat16
-    found = matrices.to(dtype)
+    fast = matrices.dtype == torch.float32 and not bf16_is_slow(matrices.device)
+    found = matrices.bfloat16() if fast else matrices
     wide = found.shape[-2] <= found.shape[-1]
     found = found if wide else found.mT
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -129,6 +126,11 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         square = found @ found.mT
         found = a * found + (b * square + c * square @ square) @ found
     return (found if wide else found.mT).to(matrices.dtype)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def _is_matrix(parameter: Tensor, least: int) -> bool:

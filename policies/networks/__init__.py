@@ -3,6 +3,7 @@
 The table names those that a saved folder may ask for; nothing else is ever built from a file. Each
 keeps its constructor's `arguments`, from which it is built again."""
 
+from .causal import CausalTransformer
 from .dit import DiT
 from .egnn import EGNN
 from .mlp import MLP
@@ -10,7 +11,7 @@ from .token_dit import TokenDiT
 from .token_mlp import TokenMLP
 from .unet import UNet
 
-__all__ = ["EGNN", "MLP", "NETWORKS", "DiT", "TokenDiT", "TokenMLP", "UNet"]
+__all__ = ["EGNN", "MLP", "NETWORKS", "CausalTransformer", "DiT", "TokenDiT", "TokenMLP", "UNet"]
 
 NETWORKS = {
     "mlp": MLP,

@@ -85,7 +85,7 @@ class TokenDiT(TokenNetwork):
         tokens = self.embed_state(state) + self.position
         if self.embed_posterior is not None:
             tokens = tokens + self.embed_posterior(alone.softmax(-1))
-        if fixed is not None:
+        if self.embed_fixed is not None and fixed is not None:
             tokens = tokens + (fixed >= 0)[..., None] * self.embed_fixed
         embedding = F.silu(self.embed_times(s, t, label))
         modulation = self.modulation(embedding)

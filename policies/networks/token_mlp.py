@@ -5,6 +5,8 @@ thousand strings it learns more a second than a transformer of as many parameter
 less.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,7 +56,7 @@ class TokenMLP(TokenNetwork):
         self.embed = nn.Linear(2 * size, width)
         self.embed_fixed = nn.Linear(length, width, bias=False) if infill else None
         self.embed_times = TimePairEmbedding(TIMES)
-        zero(self.embed_times.length.mlp[-1])
+        zero(cast(nn.Linear, self.embed_times.length.mlp[-1]))
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.out = zero(nn.Linear(width, size))

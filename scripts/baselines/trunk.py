@@ -1,7 +1,6 @@
 """The trunk of the baselines: the transformer of `TokenDiT` on token ids, without times.
 
-A block is attention with rotary embeddings and an MLP, 12 width^2 numbers where one of `TokenDiT`
-is 18, of which 6 are modulation: the same parameters are one and a half times as many blocks.
+At the same width and depth it has about as many parameters.
 """
 
 import torch

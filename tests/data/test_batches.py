@@ -6,9 +6,9 @@ import torch
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from alignflow.data import Images, batches
+from alignflow.data import Images, batches, token_batches
 from alignflow.distillation import pretrain
-from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.policies import MLP, FlowMapPolicy, TokenDiT
 
 POINTS = torch.arange(10.0).view(5, 2)
 POLICY = FlowMapPolicy(MLP(2, 8, 1, classes=3), (2,))
@@ -111,3 +111,17 @@ def test_pretraining_refuses_data_of_another_shape_than_the_policy_s():
         pretrain(POLICY, torch.zeros(5, 3), steps=1, batch_size=4)
     with pytest.raises(ValueError, match="pretrain takes no seed: say generator=3"):
         pretrain(POLICY, POINTS, steps=1, seed=3)
+
+
+def test_tokens_are_states_of_a_simplex_and_stay_tokens_where_asked():
+    policy = FlowMapPolicy(TokenDiT(2, 4, 16, 1, 2), (2, 4), parametrization="simplex")
+    tokens = torch.tensor([[0, 3]] * 5).int()
+    (states,) = batches(tokens, 1, policy)(torch.Generator())["data"]
+    assert states.dtype == policy.dtype and states.argmax(-1).tolist() == [0, 3]
+    stayed = token_batches(tokens, 1, policy)(torch.Generator())["data"]
+    assert stayed.dtype == torch.int64 and stayed.tolist() == [[0, 3]]
+    for draw in (batches, token_batches):
+        with pytest.raises(ValueError, match=r"shape \(2, 4\), the data's of shape \(1, 4\)"):
+            draw(tokens[:, 1:], 1, policy)(torch.Generator())
+        with pytest.raises(ValueError, match="tokens must be whole numbers from 0 to 3, got some"):
+            draw(tokens + 1, 1, policy)(torch.Generator())

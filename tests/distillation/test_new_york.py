@@ -50,7 +50,10 @@ def test_tokens_and_their_states_are_the_same_data():
     for data in (tokens, WORDS.one_hot(tokens), WORDS.one_hot(tokens).numpy(), list(tokens)):
         trained = af.pretrain(policy, data, steps=2, batch_size=8, generator=0)
         reference = af.pretrain(policy, tokens, steps=2, batch_size=8, generator=0)
-        assert torch.equal(trained.sample(3, generator=0), reference.sample(3, generator=0))
+        # up to rounding: of tokens no one-hot states are made
+        torch.testing.assert_close(
+            trained.sample(3, generator=0), reference.sample(3, generator=0), rtol=0, atol=1e-5
+        )
 
 
 def test_an_exact_teacher_is_distilled():

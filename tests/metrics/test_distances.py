@@ -15,6 +15,7 @@ from alignflow.metrics import (
     sampling_floor,
     sliced_wasserstein,
     total_variation,
+    wasserstein,
 )
 from alignflow.targets import Checkerboard, ring
 
@@ -106,3 +107,13 @@ def test_sampling_floor_is_what_two_exact_samples_are_apart(generator):
 def test_samples_that_do_not_fit_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_wasserstein_of_numbers_is_the_area_between_their_distributions(generator):
+    x = torch.randn(500, generator=generator, dtype=torch.float64)
+    assert wasserstein(x, x + 2).value == pytest.approx(2)
+    assert wasserstein(x, x[torch.randperm(500, generator=generator)]).value == 0
+    assert wasserstein(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 1.0])).value == 0.5
+    # of unequal numbers, by quantiles
+    found = wasserstein(x, torch.randn(2000, generator=generator, dtype=torch.float64) + 1)
+    assert abs(found.value - 1) < 5 * found.standard_error

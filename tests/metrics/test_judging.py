@@ -266,3 +266,42 @@ def test_a_notebook_shows_an_evaluation_and_a_check_as_tables():
     assert "<td>sound</td>" in sound
     wrong = af.check_reward(lambda x: x, ring())._repr_html_()
     assert "black box" in wrong and "must return" in wrong and "<td>- " not in wrong
+
+
+TEXTS = af.targets.Sequences(["bad", "dab", "ad", "a"], [1, 2, 3, 4])
+
+
+def length(endpoint):
+    return torch.tensor([float(len(text)) for text in endpoint])
+
+
+def test_texts_are_judged_as_their_states_are(generator):
+    states = TEXTS.sample(300, generator=generator)
+    judges = {"letters": length}
+    options = {"reward": length, "judges": judges, "reference": TEXTS}
+    ours = af.evaluate(TEXTS.decode(states), **options, generator=1)
+    theirs = af.evaluate(states, **options, generator=1)
+    assert list(ours) == list(theirs)
+    # characters are this vocabulary's tokens, in another order
+    for name in ("reward", "letters", "diversity", "energy_distance", "mmd"):
+        assert ours[name].value == pytest.approx(theirs[name].value, abs=1e-4)
+    texts = TEXTS.decode(TEXTS.sample(300, generator=generator))
+    assert abs(ours["energy_distance"].value) < 5 * ours["energy_distance"].standard_error
+    far = af.evaluate(["bad"] * 100, reference=texts, features=lambda t: length(t)[:, None])
+    assert far["energy_distance"].value > 0.5 and far["frechet_distance"].value > 1
+    assert af.evaluate(["", "a", "ab"], reward=length)["reward"].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("samples", "reference", "message"),
+    [
+        (["a"], None, "samples must be states .* or N texts, N >= 2"),
+        (["a", 3], None, "samples must be states .* or N texts"),
+        (["a", "b"], torch.zeros(4, 2), "must be both states or both texts"),
+        (["a", "b"], ring(), "must be both states or both texts"),
+        (torch.zeros(4, 2), ["a", "b"], "must be both states or both texts"),
+    ],
+)
+def test_texts_that_cannot_be_compared_are_refused(samples, reference, message):
+    with pytest.raises(ValueError, match=message):
+        af.evaluate(samples, reference=reference)

@@ -146,6 +146,26 @@ def test_tokens_stand_for_themselves_where_only_their_number_is_known(generator)
     torch.testing.assert_close(tilted.weights, wanted / wanted.sum())
 
 
+@TIMES
+@pytest.mark.parametrize(("length", "vocabulary"), [(1, 5), (2, 4), (3, 3)])
+def test_a_random_table_is_that_by_enumeration(length, vocabulary, t, generator):
+    target = Sequences.random(length, vocabulary, seed=3, std=1.5)
+    strings = torch.tensor(list(itertools.product(range(vocabulary), repeat=length)))
+    assert torch.equal(target.strings, strings)
+    x = states_at(target, t, 7, generator)
+    wanted = torch.einsum("bn,nlv->blv", *enumerated(target, x, t))
+    torch.testing.assert_close(target.denoiser(x, t), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_random_table_is_of_its_seed_and_uniform_without_logits():
+    weights = Sequences.random(2, 3, seed=1).weights
+    assert torch.equal(weights, Sequences.random(2, 3, seed=1).weights)
+    assert not torch.equal(weights, Sequences.random(2, 3, seed=2).weights)
+    letters = Vocabulary(["a", "b"])
+    flat = Sequences.random(2, letters, std=0.0)
+    assert flat.strings == ["aa", "ab", "ba", "bb"] and flat.weights.tolist() == [0.25] * 4
+
+
 def test_the_exact_steerer_reaches_the_tilt(target, generator):
     n = 1000
     steerer = af.steer(target, letters_d, "exact", strength=1.0, steps=16, draws=32, target=target)
@@ -197,3 +217,113 @@ def test_what_is_no_list_of_strings_is_refused(arguments, message):
 def test_a_condition_that_fixes_no_tokens_is_refused(target):
     with pytest.raises(ValueError, match=r"tokens must be whole numbers \(N, 3\), -1 where"):
         target.sample(3, condition=1)
+
+
+def conditional(target, x, t, rows):
+    """p(string | x_t) among the strings that agree with each row, by enumeration."""
+    posterior, states = enumerated(target, x, t)
+    agree = ((rows[:, None] < 0) | (rows[:, None] == target.data)).all(2)
+    posterior = posterior * agree
+    return posterior / posterior.sum(1, keepdim=True), states
+
+
+@pytest.fixture
+def rows(target):
+    return target.vocabulary.template(["_a_", "*b", "*"], 3)
+
+
+@TIMES
+def test_a_condition_leaves_the_strings_that_agree_with_it(target, rows, t, generator):
+    x = states_at(target, t, 3, generator).requires_grad_()
+    posterior, states = conditional(target, x, t, rows)
+    mean = torch.einsum("bn,nlv->blv", posterior, states)
+    torch.testing.assert_close(target.denoiser(x, t, rows), mean, rtol=0, atol=1e-10)
+    velocity = (mean - x) / (1 - t)
+    torch.testing.assert_close(target.velocity(x, t, rows), velocity, rtol=0, atol=1e-8)
+    number = torch.eye(len(WORDS), dtype=torch.float64)
+    found = target.posterior_mean(x, t, number, rows)
+    torch.testing.assert_close(found, posterior, rtol=0, atol=1e-10)
+    # its gradient in the state, and that of no string that is left out
+    (ours,) = torch.autograd.grad(target.denoiser(x, t, rows).square().sum(), x)
+    (theirs,) = torch.autograd.grad(mean.square().sum(), x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
+
+
+def test_conditional_draws_have_the_conditional_weights(target, rows, generator):
+    n = 3000
+    condition = rows.repeat_interleave(n, 0)
+    drawn = target.sample(3 * n, condition=condition, generator=generator)
+    for row, part in zip(rows, drawn.split(n), strict=True):
+        given = target.given(row)
+        assert torch.equal(part.argmax(-1)[:, row >= 0], row[row >= 0].expand(n, -1))
+        floor = (given.weights * (1 - given.weights) / n).sqrt().sum()
+        assert given.total_variation(part) < floor + 1e-9
+    x = states_at(target, 0.4, 3, generator)
+    drawn = target.posterior_sample(x, 0.4, n, generator, rows)
+    wanted = torch.einsum("bn,nlv->blv", *conditional(target, x, 0.4, rows))
+    torch.testing.assert_close(drawn.mean(1), wanted, rtol=0, atol=5 * (0.25 / n) ** 0.5)
+
+
+def test_the_conditional_flow_ends_in_strings_that_agree(target, rows, generator):
+    n = 200
+    noise = target.noise(3 * n, generator)
+    ends = target.flow_map(noise, 0.0, 1.0, rows.repeat_interleave(n, 0))
+    for row, part in zip(rows, ends.split(n), strict=True):
+        assert torch.equal(part.argmax(-1)[:, row >= 0], row[row >= 0].expand(n, -1))
+        given = target.given(row)
+        floor = (given.weights * (1 - given.weights) / n).sqrt().sum()
+        assert given.total_variation(part) < 2 * floor + 1e-9
+        alone = given.flow_map(noise[:5], 0.0, 0.8)
+        with_row = target.flow_map(noise[:5], 0.0, 0.8, row[None])
+        torch.testing.assert_close(with_row, alone, rtol=0, atol=1e-4)
+
+
+def test_conditioning_and_tilting_commute(target, rows, generator):
+    tilted = target.tilted(letters_d, 1.3).given(rows[0])
+    torch.testing.assert_close(tilted.weights, target.given(rows[0]).tilted(letters_d, 1.3).weights)
+    n = 3000
+    drawn = target.tilted(letters_d, 1.3).sample(n, condition=rows[:1], generator=generator)
+    assert tilted.total_variation(drawn) < (tilted.weights * (1 - tilted.weights) / n).sqrt().sum()
+
+
+@pytest.mark.parametrize("method", ["exact", "importance"])
+def test_steerers_reach_the_exact_conditional_tilt(target, rows, method, generator):
+    n = 600
+    options = {"draws": 16, "target": target} if method == "exact" else {"particles": 32}
+    steerer = af.steer(target, letters_d, method, strength=1.0, steps=8, **options)
+    drawn = steerer.sample(n, condition=rows[:1], generator=generator)["state"]
+    tilted = target.tilted(letters_d, 1.0).given(rows[0])
+    floor = (tilted.weights * (1 - tilted.weights) / n).sqrt().sum()
+    assert tilted.total_variation(drawn) < 2 * floor
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (torch.tensor([[5, -1, -1]]), "below 5, got some from -1 to 5"),
+        (torch.tensor([[-2, -1, -1]]), "below 5, got some from -2 to -1"),
+        (torch.tensor([[-1.0, 1.0, -1.0]]), "-1 where free, got torch.float32"),
+        (torch.tensor([[1, -1]]), r"\(N, 3\), -1 where free, got Tensor of shape \(4, 2\)"),
+        ("ba*", "a vocabulary's template writes them"),
+        (torch.tensor([[2, 2, 2]]), "no stored row with a weight is left by the condition"),
+        # a string without a weight
+        (torch.tensor([[3, 1, 2]]), "no stored row with a weight is left by the condition"),
+    ],
+)
+def test_conditions_that_no_string_can_have_are_refused(target, condition, message):
+    with pytest.raises(ValueError, match=message):
+        target.sample(4, condition=condition)
+    with pytest.raises(ValueError, match=message):
+        target.denoiser(target.noise(4, 0), 0.3, condition)
+
+
+def test_a_row_that_no_string_agrees_with_is_refused(target):
+    with pytest.raises(ValueError, match="no string with a weight agrees with the condition"):
+        target.given([2, 2, 2])
+
+
+def test_draws_may_be_texts(target):
+    texts = target.decode(target.sample(500, generator=0))
+    assert torch.equal(
+        target.total_variation(texts), target.total_variation(target.sample(500, generator=0))
+    )

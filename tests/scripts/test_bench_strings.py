@@ -1,0 +1,92 @@
+"""The pages of strings: written from small models that have learned nothing."""
+
+import sys
+
+import page
+import pytest
+import strings as bench
+import torch
+from models import KINDS, save
+from string_draws import STEPS, data_rows, drawn, methods
+
+from alignflow.policies import text_policy
+
+SMALL = {"width": 8, "depth": 1, "heads": 2}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "FOLDER", tmp_path / "drawn")
+    monkeypatch.setattr(page, "DOCS", tmp_path / "docs" / "benchmarks")
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder, data, monkeypatch, n=20):
+    strings = bench.DATA[data]()
+    torch.manual_seed(0)
+    text_policy(strings, **SMALL).save(folder / "model")
+    for name in ("autoregressive", "masked", "judge"):
+        model = KINDS.get(name, KINDS["autoregressive"])(*strings.event_shape, **SMALL)
+        about = {"step": 3, "seconds": 60.0}
+        save(model, folder / f"{data}_{name}.safetensors", about)
+    script = folder / "scripts" / "bench" / "strings.py"
+    options = ["--samples", str(n), "--model", str(folder / "model"), "--baselines", str(folder)]
+    monkeypatch.setattr(sys, "argv", [str(script), data, *options])
+    bench.main()
+    return (folder / "docs" / "benchmarks" / f"{data}.md").read_text()
+
+
+def row(page, start):
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| {start} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_page_of_names_has_all_methods_beside_the_exact_rates(folder, monkeypatch):
+    written = write(folder, "names", monkeypatch)
+    samples, properties = written.split("## Properties")
+    assert row(samples, "data")[2].startswith("1.000")
+    for steps in STEPS:
+        plural = "s" if steps > 1 else ""
+        assert row(samples, f"flow map, {steps} step{plural}")[1] == str(steps)
+    assert row(samples, "autoregressive")[1] == "12"
+    assert row(properties, "exact")[1] == "10.2"  # end in son
+    assert float(row(written, "the list")[2]) == pytest.approx(6.349, abs=1e-3)
+
+
+def test_the_page_of_molecules_has_scores_and_distances(folder, monkeypatch):
+    pytest.importorskip("rdkit")
+    pytest.importorskip("selfies")
+    few = bench.DATA["molecules"]().select(slice(200))
+    monkeypatch.setitem(bench.DATA, "molecules", lambda: few)
+    written = write(folder, "molecules", monkeypatch)
+    samples, properties = written.split("## Properties")
+    # nats of an untrained judge are those of uniform tokens
+    assert 50 < float(row(samples, "data")[2].split()[0]) < 44 * 3.3
+    assert float(row(samples, "data")[6]) == 1.0  # valid
+    assert 0.3 < float(row(properties, "data")[2]) < 6
+    assert (folder / "drawn" / "molecules" / "known.txt").exists()
+
+
+def test_stored_draws_are_taken_as_they_are(folder):
+    strings = bench.DATA["names"]().select(slice(5))
+    models = {kind: KINDS[kind](*strings.event_shape, **SMALL) for kind in KINDS}
+    compared = methods(text_policy(strings, **SMALL), models, strings)
+    first = drawn(folder / "some.pt", compared["autoregressive"], 7)
+    assert first.shape == (7, 12)
+    assert first.equal(drawn(folder / "some.pt", compared["data"], 7))
+
+
+def test_rows_of_the_data_are_drawn_by_weight(generator):
+    strings = bench.DATA["names"]()
+    rows = data_rows(strings, 2_000, generator)
+    found = (rows == strings.tokens[0]).all(1).double().mean().item()
+    assert found == pytest.approx(strings.weights[0].item(), abs=0.017)
+
+
+def test_frequencies_are_those_of_each_position():
+    strings = bench.DATA["names"]()
+    found = bench.frequencies(strings)
+    exact = (strings.weights[:, None, None] * strings.states()).sum(0)
+    torch.testing.assert_close(found, exact.double(), rtol=0, atol=1e-6)
