@@ -185,8 +185,8 @@ def main() -> None:
         "Names and fragments, steered and tuned, against the exact tilt",
         f"The exact rates are those of the whole list, reweighted. {options.samples:,} samples of "
         f"each tuned model at {STEPS} steps, {BASE:,} of the base (strength 0), and "
-        f"{options.systems:,} systems of particles of each steerer, which count by their weights, as "
-        "the samples drawn among them do on average. ± is one standard error, the gap is to the "
+        f"{options.systems:,} systems of particles of each steerer, which count by their weights, "
+        "as the samples drawn among them do on average. ± is one standard error, the gap is to the "
         "exact rate, in points. NFE and reward calls are of one sample. A tuning takes "
         f"{options.steps} steps of batch {TRAINING['batch_size']} on a pool of {POOL['pool']:,} "
         "samples of the base, each scored once.",
