@@ -38,7 +38,7 @@ STEERED: dict[Any, dict[str, Any]] = {
     "fk": {"steps": STEPS, "particles": 64, "transition": "flow_map"},
 }
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
-TRAINING = {"batch_size": 128, "learning_rate": 1e-3}
+TRAINING = {"batch_size": 128, "learning_rate": 3e-4}
 TUNED: dict[Any, dict[str, Any]] = {"weighted": POOL, "tilt": POOL}
 DATA = {"names": af.data.names, "fragments": af.data.fragments}
 REWARDS: dict[str, dict[str, Callable[[], Reward]]] = {
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("lists", nargs="*", metavar="LIST", help=f"of {', '.join(REWARDS)}")
     parser.add_argument("--samples", type=int, default=2000, help="of each tuned model")
     parser.add_argument("--systems", type=int, default=200, help="of particles, of each steerer")
-    parser.add_argument("--steps", type=int, default=150, help="of a tuning")
+    parser.add_argument("--steps", type=int, default=200, help="of a tuning")
     parser.add_argument("--models", default="", help="before the names of other models: a folder/")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
