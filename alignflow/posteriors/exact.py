@@ -20,8 +20,8 @@ class ExactPosterior(Posterior):
 
     Args:
         model: The frozen flow map.
-        target: What has `posterior_sample(x, t, k, generator)`, and takes `condition=` where
-            there is one.
+        target: What has `posterior_sample(x, t, k, generator)`, with `condition=` too where it says
+            `conditional` of itself; any other is asked without a condition.
         draws: K, endpoints of each row.
     """
 
@@ -41,7 +41,8 @@ class ExactPosterior(Posterior):
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         state, time = tensordict["state"], tensordict["time"]
         condition = self.read(tensordict, "condition")
-        given = {} if condition is None else {"condition": condition}
+        asked = condition is not None and getattr(self.target, "conditional", False)
+        given = {"condition": condition} if asked else {}
         endpoint = self.target.posterior_sample(state, time, self.draws, generator, **given)
         self.write(tensordict, endpoint=endpoint.to(state))
 

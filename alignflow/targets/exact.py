@@ -28,9 +28,11 @@ class ExactFlowMap(FlowMap):
 
     Attributes:
         no_condition: Why it takes no condition, for errors.
+        conditional: Whether it takes one, and draws of its posterior do.
     """
 
     no_condition = "this target takes no condition"
+    conditional = False
 
     @checks.refuse_seed
     def sample(
@@ -123,6 +125,6 @@ class ExactFlowMap(FlowMap):
         return as_time(t, x)
 
     def _refuse_condition(self, condition: Any) -> None:
-        """Refuse any condition but None."""
-        if condition is not None:
+        """Refuse any condition but None, of a target that takes none."""
+        if condition is not None and not self.conditional:
             raise ValueError(self.no_condition)

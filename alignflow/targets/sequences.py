@@ -53,6 +53,8 @@ class Sequences(Empirical):
         ValueError: If the strings are none of the vocabulary, or the weights none of them.
     """
 
+    conditional = True
+
     def __init__(
         self,
         strings: Sequence[str] | Tensor | Strings,
@@ -159,9 +161,6 @@ class Sequences(Empirical):
         other.log_weight = log_weight
         other.rows = replace(other.rows, log_weight=log_weight)
         return other
-
-    def _refuse_condition(self, condition: Any) -> None:
-        """None is refused here: what it must be, `check_condition` says."""
 
     def _conditional_draws(
         self, condition: Any, n: int, generator: torch.Generator | None
