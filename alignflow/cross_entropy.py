@@ -19,8 +19,8 @@ from torch.autograd import forward_ad
 
 __all__ = ["cross_entropy", "mix_softmax_", "soft_cross_entropy"]
 
-# up to so many logits copies are small, and plain torch is as fast
-SMALL = 2**20
+# up to so many logits copies are small, and plain torch is faster
+SMALL = 2**22
 # rows that are worked on at a time hold so many logits at least, and else this fraction of all
 CHUNK, FRACTION = 2**17, 1 / 256
 

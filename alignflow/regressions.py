@@ -103,7 +103,8 @@ class CrossEntropy:
         if target.is_floating_point():
             losses = self._against(logits, target.flatten(0, -2))
         else:
-            weights = logits.new_tensor([0.0, 0.0, 1.0]).expand(len(logits), 3)
+            weights = logits.new_zeros(len(logits), 3)
+            weights[:, 2] = 1
             losses = soft_cross_entropy(logits, None, None, target.flatten(), weights)
         return losses.reshape(len(prediction), -1).mean(1)
 

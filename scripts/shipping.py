@@ -68,6 +68,17 @@ def train_and_ship(
     config = pipeline.compose(*overrides)
     command = shlex.join(["alignflow", "run", *overrides])
     run = pipeline.run(config, Path("outputs") / f"train_{name}", command)
+    ship(run, name, what, quality, stage)
+
+
+def ship(
+    run: Path,
+    name: str,
+    what: str,
+    quality: Callable[[FlowMapPolicy], dict[str, str]] | None = None,
+    stage: str = "pretrain",
+) -> None:
+    """Write policies/shipped/<name> from a run that has ended; arguments as in `train_and_ship`."""
     policy = load(run / "stages" / stage / "model")
     # a model is saved over nothing but a model, and its card is written anew
     (SHIPPED / name / "README.md").unlink(missing_ok=True)

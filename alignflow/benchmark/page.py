@@ -76,7 +76,7 @@ def _quality_against_cost(rows: list[Row]) -> Figure:
             axes.annotate(row.method, (cost, ratio.value), xytext=(5, 3), fontsize=7.5,
                           textcoords="offset points")  # fmt: skip
         axes.axhline(1.0, color=INK, linestyle=DASHES, linewidth=1.2)
-        axes.annotate("floor: two exact samples", (0.01, 1.0), xytext=(0, 3), fontsize=7.5,
+        axes.annotate("floor: exact samples", (0.01, 1.0), xytext=(0, 3), fontsize=7.5,
                       xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=MUTED)  # fmt: skip
         log_scale(axes, "x", "y")
@@ -102,7 +102,8 @@ def _error_against_samples(found: dict[str, Curve]) -> Figure:
                           yerr=[v.standard_error for v in values], marker="o", markersize=4,
                           label=method, **style)  # fmt: skip
         log_scale(axes, "x", "y")
-        axes.set(xlabel="samples", ylabel=label(curve[0].distance))
+        rows = [row for curve in found.values() for row in curve]
+        axes.set(xlabel="samples", ylabel=label(rows[0].distance))
         figure.legend(loc="outside right upper", frameon=False)
         axes.grid()
     return figure

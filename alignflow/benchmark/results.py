@@ -49,7 +49,7 @@ class Row:
 
     @property
     def distance(self) -> str:
-        """The one that plots and summaries show: of strings or, for states, in space."""
+        """The one in plots and summaries: total variation of strings, sliced W2 of other states."""
         return "total_variation" if "total_variation" in self.values else "sliced_w2"
 
     def ratio(self, distance: str) -> Estimate:

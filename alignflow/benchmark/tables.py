@@ -91,7 +91,7 @@ def floor_line(rows: Sequence[Row]) -> str:
     """What the ratios of a table are to."""
     floors = rows[0].floors
     shown = (f"{label(name)} {floors[name]:.3g}" for name in RATIOS if name in floors)
-    return f"Floor, two sets of exact samples: {', '.join(shown)}."
+    return f"Floor, exact samples: {', '.join(shown)}."
 
 
 def slopes_head(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -66,12 +66,21 @@ def _model(options: Namespace) -> Transformer:
     sizes = asdict(STATED if options.measure is None else MEASURED)
     given = {name: getattr(options, name) for name in sizes}
     model = Transformer(**sizes | {name: v for name, v in given.items() if v is not None})
-    if options.measure is not None and (model.kv_heads or model.expansion != 4 or options.context):
+    if options.measure is not None:
+        _check_measurable(options, model)
+    return model
+
+
+def _check_measurable(options: Namespace, model: Transformer) -> None:
+    if model.kv_heads or model.expansion != 4 or options.context:
         raise ValueError(
             "--measure times networks without a context, with as many heads of keys as of "
             "queries and an expansion of 4: leave out --context, --kv-heads and --expansion"
         )
-    return model
+    if model.dtype == "float8":
+        raise ValueError("--measure times networks in float32, bfloat16 or float16, got float8")
+    if options.measure == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--measure cuda needs a GPU, and torch finds none")
 
 
 def _cases(options: Namespace) -> list[Case]:

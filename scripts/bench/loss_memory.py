@@ -10,6 +10,7 @@ logits) is not counted, the weights of the networks neither.
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from page import table, write_page
@@ -35,7 +36,8 @@ def peak(call: Callable[[], object]) -> int:
     """The most bytes that torch holds at a time during a call, beyond what it held before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         call()
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    profiler: Any = recorded.profiler
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     held = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
@@ -120,7 +122,10 @@ def step(tokens: int, vocabulary: int) -> Calls:
 
     def loss_of(prediction: Prediction, regression: Regression | None):
         policy.prediction = prediction
-        return FlowMapLoss(policy, PSD(), diagonal_fraction=0.5, regression=regression, generator=0)
+        generator = torch.Generator().manual_seed(0)
+        return FlowMapLoss(
+            policy, PSD(), diagonal_fraction=0.5, regression=regression, generator=generator
+        )
 
     def run(loss: FlowMapLoss, data: Tensor):
         losses = loss(TensorDict({"data": data}, batch_size=STRINGS))

@@ -66,7 +66,7 @@ def learn(name: str, target: Sequences, config: Any) -> FlowMap:
     options["times"] = DecodingTimes(size, boundary=options["times"].boundary)
     torch.manual_seed(0)
     module = TokenDiT(length, size, **network)
-    policy = af.FlowMapPolicy(module, (length, size), "simplex", decode=target.decode)
+    policy = af.FlowMapPolicy(module, (length, size), "simplex")
     folder = FOLDER / name.replace(" ", "_")
     return af.pretrain(policy, target, **options, generator=0, folder=folder)
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from alignflow.cli import main
@@ -69,6 +70,12 @@ def test_this_machine_is_measured(capsys):
         assert 0 < rate["least"] <= rate["median"] <= rate["most"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_gpu_that_is_not_there_is_told(capsys):
+    assert main(["roofline", "--measure", "cuda"]) == 1
+    assert "--measure cuda needs a GPU, and torch finds none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -82,6 +89,7 @@ def test_this_machine_is_measured(capsys):
         (["--heads", "3"], "heads must divide width"),
         (["--plot", "roofline.txt"], "a picture must end in .png"),
         (["--measure", "--context", "5"], "leave out --context"),
+        (["--measure", "--dtype", "float8"], "got float8"),
     ],
     ids=lambda words: words[0] if isinstance(words, list) else "",
 )

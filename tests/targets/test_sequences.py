@@ -166,6 +166,20 @@ def test_a_random_table_is_of_its_seed_and_uniform_without_logits():
     assert flat.strings == ["aa", "ab", "ba", "bb"] and flat.weights.tolist() == [0.25] * 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 3), "length must be"),
+        ((2, 0), "vocabulary must be"),
+        ((2, 3, -1), "seed must be"),
+        ((2, 3, 0, -1.0), "std must be"),
+    ],
+)
+def test_what_is_no_random_table_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Sequences.random(*arguments)
+
+
 def test_the_exact_steerer_reaches_the_tilt(target, generator):
     n = 1000
     steerer = af.steer(target, letters_d, "exact", strength=1.0, steps=16, draws=32, target=target)
