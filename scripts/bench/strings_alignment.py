@@ -105,7 +105,7 @@ class Aim:
         def sample(count: int, seed: int) -> Tensor:
             out = steerer.sample(count, generator=torch.Generator().manual_seed(seed))
             costs.update(nfe=float(out["nfe"]), reward_calls=float(out["reward_calls"]))
-            particles = out["particles"]
+            particles: Any = out["particles"]
             weight = particles["log_weight"].double().softmax(1)
             rewards.append((weight * particles["reward"]).sum(1))
             return out["state"]
