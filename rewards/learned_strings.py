@@ -15,6 +15,8 @@ from .string_network import PropertyNetwork, StringLabelNetwork, StringNetwork
 
 __all__ = ["LearnedProperty", "StringClassifier"]
 
+LIKE = "a module with labels that takes soft tokens (N, L, V)"
+
 
 class Output(nn.Module):
     """One of a network's numbers (N, A), (N,), of soft tokens (N, L, V) of any precision."""
@@ -69,9 +71,6 @@ class StringClassifier(Reward):
         output = Probability(label, _loaded(network, StringLabelNetwork))
         named = str(label) if name is None else name
         super().__init__(output, named, differentiable=True, space="state")
-
-
-LIKE = "a module with labels that takes soft tokens (N, L, V)"
 
 
 def _loaded(network: str | nn.Module, kind: type[StringNetwork]) -> nn.Module:

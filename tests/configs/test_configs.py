@@ -138,7 +138,8 @@ def test_an_experiment_runs(name, tmp_path):
         overrides += TINY[part] if whole.get(part) else []
     if "n" in (whole.get("data") or {}):
         overrides.append("data.n=8")
-    if whole.get("finetuner") and whole.finetuner.method == "weighted":
+    tuner = whole.get("finetuner") or {}
+    if "pool" in tuner or tuner.get("method") == "weighted":
         overrides.append("++finetuner.pool=8")
     if (whole.get("steerer") or {}).get("particles", 0) > 2:
         overrides.append("steerer.particles=2")
