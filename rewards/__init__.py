@@ -1,17 +1,20 @@
 """The reward zoo: one reward a file, all maximized, all called on decoded samples.
 
 Differentiable: `Attribute`, `AttributeLogProbability`, `Brightness`, `ClassMixture`, `Color`,
-`Similarity`, `Symmetry`, `TokenCount`. Black boxes: `AttributeIndicator`, `Compressibility`, `OCR`,
-`Tesseract`; of texts `Length`, `Letters`, `Pattern`, `Prefix`, `Sentiment`; of molecules `LogP`,
-`MoleculeSimilarity`, `QED`, `Substructure`, `Synthesizability`.
+`Similarity`, `Symmetry`; on soft tokens `LearnedProperty`, `StringClassifier`, `TokenCount`. Black
+boxes: `AttributeIndicator`, `Compressibility`, `OCR`, `Tesseract`; of texts `Length`, `Letters`,
+`Pattern`, `Prefix`, `Sentiment`; of molecules `LogP`, `MoleculeSimilarity`, `QED`, `Substructure`,
+`Synthesizability`; of another reward `AtLeast`.
 """
 
+from .at_least import AtLeast
 from .attribute import Attribute, AttributeIndicator, AttributeLogProbability
 from .brightness import Brightness
 from .class_mixture import ClassMixture
 from .classifier import load_classifier
 from .color import Color
 from .compressibility import Compressibility
+from .learned_strings import LearnedProperty, StringClassifier
 from .length import Length
 from .letters import Letters
 from .molecule import MoleculeReward
@@ -30,6 +33,7 @@ from .token_count import TokenCount
 __all__ = [
     "OCR",
     "QED",
+    "AtLeast",
     "Attribute",
     "AttributeIndicator",
     "AttributeLogProbability",
@@ -37,6 +41,7 @@ __all__ = [
     "ClassMixture",
     "Color",
     "Compressibility",
+    "LearnedProperty",
     "Length",
     "Letters",
     "LogP",
@@ -46,6 +51,7 @@ __all__ = [
     "Prefix",
     "Sentiment",
     "Similarity",
+    "StringClassifier",
     "Substructure",
     "Symmetry",
     "Synthesizability",

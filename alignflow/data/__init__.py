@@ -13,7 +13,7 @@ from .infilling import Infilling
 from .loader import Loader, memory_mapped
 from .molecules import MOLECULE_SPLITS, molecules
 from .names import names
-from .selfies_vocabulary import SelfiesVocabulary
+from .selfies_vocabulary import SelfiesVocabulary, Smiles
 from .strings import Strings
 from .text_file import text_file
 from .vocabulary import Vocabulary
@@ -29,6 +29,7 @@ __all__ = [
     "Infilling",
     "Loader",
     "SelfiesVocabulary",
+    "Smiles",
     "Strings",
     "Vocabulary",
     "avatars",

@@ -7,11 +7,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from alignflow import checks
+from alignflow.chemistry import canonical
 from alignflow.decoding import register_decoder
 
 from .vocabulary import END, PADDING, Vocabulary, check_strings
 
-__all__ = ["SelfiesVocabulary"]
+__all__ = ["SelfiesVocabulary", "Smiles"]
+
+
+class Smiles(str):
+    """A molecule as SMILES: a text that reports draw."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
 
 @register_decoder("selfies")
@@ -55,7 +65,12 @@ class SelfiesVocabulary(Vocabulary):
 
     def decode(self, tokens: Any, *args: Any, **options: Any) -> list[str]:
         """The molecules of tokens (N, L), or of soft tokens (N, L, V), as SMILES."""
-        return list(map(_selfies().decoder, super().decode(tokens, *args, **options)))
+        decoder = _selfies().decoder
+        return [Smiles(decoder(selfies)) for selfies in super().decode(tokens, *args, **options)]
+
+    def canonical(self, strings: Sequence[str]) -> list[str]:
+        """Canonical SMILES, the same for all SMILES of a molecule; "" for what is none."""
+        return canonical(strings)
 
 
 def _written(smiles: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from alignflow import checks
 
+from .bpe_vocabulary import BPEVocabulary
 from .strings import Strings
 from .vocabulary import Vocabulary
 
@@ -14,7 +15,7 @@ __all__ = ["text_file"]
 
 
 def text_file(
-    path: str | Path, length: int | None = None, vocabulary: Vocabulary | None = None
+    path: str | Path, length: int | None = None, vocabulary: Vocabulary | int | None = None
 ) -> Strings:
     """The distinct lines of a file in UTF-8, weighted by how often each is there.
 
@@ -23,7 +24,8 @@ def text_file(
     Args:
         path: The file.
         length: Tokens L of a string; by default that of the longest line.
-        vocabulary: By default padding and the characters found.
+        vocabulary: By default padding and the characters found; a number for as many pieces,
+            merged from these (needs alignflow[text]).
 
     Raises:
         ValueError: If there is no such file, it is no text or has no line, or a line does not fit
@@ -32,6 +34,8 @@ def text_file(
     lines = Counter(filter(None, map(str.strip, _read(path).splitlines())))
     if not lines:
         raise ValueError(f"the file {path} has no line of text")
+    if isinstance(vocabulary, int):
+        vocabulary = BPEVocabulary.of(lines, vocabulary)
     return Strings.of(list(lines), list(lines.values()), vocabulary, length)
 
 

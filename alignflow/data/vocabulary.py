@@ -186,6 +186,10 @@ class Vocabulary(Decoder):
             f"{next(differ, 'they split strings differently')}"
         )
 
+    def canonical(self, strings: Sequence[str]) -> list[str]:
+        """Of each text the one that stands for all that mean the same; here itself."""
+        return list(strings)
+
     def tokens(self, tokens: Any) -> Tensor:
         """Tokens (N, L) as they are, checked, or of soft tokens (N, L, V) the likeliest ones.
 

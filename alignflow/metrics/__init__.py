@@ -16,6 +16,7 @@ from .fractions import mode_weights_error, novelty, total_variation, wilson_inte
 from .judging import evaluate
 from .molecules import canonical, odd_rings
 from .pairwise import default_bandwidths, diversity, energy_distance, gaussian_kernel, mmd
+from .property_judge import PropertyJudge
 from .reweighting import reweighted_mean
 from .strings import distinct, entropy, listed, rates
 
@@ -23,6 +24,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Interval",
+    "PropertyJudge",
     "canonical",
     "cluster_wasserstein",
     "default_bandwidths",

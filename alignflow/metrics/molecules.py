@@ -5,21 +5,13 @@ from collections.abc import Sequence
 
 import torch
 
-from alignflow.chemistry import molecule, rdkit
+from alignflow.chemistry import canonical, molecule
 
 from .estimate import Estimate, jackknife
 
 __all__ = ["canonical", "odd_rings"]
 
 COMMON = (5, 6)  # atoms of a ring of most drugs
-
-
-def canonical(smiles: Sequence[str]) -> list[str]:
-    """Each molecule in the one SMILES that RDKit gives it; "" for a text that is no molecule."""
-    write = rdkit().Chem.MolToSmiles
-    parsed = {text: molecule(text) for text in set(smiles)}
-    written = {text: "" if found is None else write(found) for text, found in parsed.items()}
-    return [written[text] for text in smiles]
 
 
 def odd_rings(smiles: Sequence[str]) -> Estimate:

@@ -29,6 +29,7 @@ METRICS = {
     "reward_error": Metric("reward error", True),
     "mode_error": Metric("mode error", True),
     "displacement": Metric("displacement", True),
+    "off_list": Metric("off the list", True),
     # importance weights
     "ess": Metric("effective sample size", False),
     "ess_fraction": Metric("effective fraction", False),

@@ -1,7 +1,7 @@
 """What the stages of a run share: its folder, its config, and the parts that it describes."""
 
 import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -115,9 +115,13 @@ class Context:
 
     @cached_property
     def reference(self) -> Any:
-        """The distribution that is aimed at, by samples; None if the run has none."""
+        """The distribution that is aimed at, by samples; None if the run has none.
+
+        A callable is given the run's tilt, and makes it.
+        """
         node = self.config.get("reference")
-        return build(node) if node else None
+        found = build(node) if node else None
+        return found(tilt=self.tilt) if isinstance(found, partial) else found
 
     @cached_property
     def held_out(self) -> dict[str, Reward]:

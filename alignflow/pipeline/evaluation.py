@@ -21,13 +21,14 @@ from alignflow.tilt import Tilt
 
 from .context import Context
 from .episodes import save_episodes
-from .judging import Verdict, decoded, judge_samples
+from .judging import Verdict, decoded, joined, judge_samples
 from .reference import against_reference
 from .sampling import COSTS, build_steerer, sample_model, sample_steered, valid_rewards
+from .texts import save_texts
 
 __all__ = ["evaluate_stage"]
 
-BASE = "base"
+BASE, EXACT = "base", "exact tilt"
 SHOWN = 64  # samples saved to be looked at
 PAIRED = 2048  # samples whose pairs are compared, at a cost that is quadratic
 
@@ -44,7 +45,7 @@ def evaluate_stage(context: Context) -> EvaluationResult:
     tilt = context.tilt if has_method else None
     return EvaluationResult(
         models=[_model(context, name, samples, verdicts) for name in samples],
-        tilt=_reweighted(samples[BASE]["reward"], verdicts[BASE].held, tilt) if tilt else None,
+        tilt=_exact_tilt(context, tilt, samples[BASE]["reward"], verdicts[BASE].held),
         reference=against_reference(context, samples, models),
         reward_name=context.reward.name,
         strength=tilt.strength if tilt else 0.0,
@@ -108,12 +109,44 @@ def _distances(
     return found
 
 
+def _exact_tilt(
+    context: Context, tilt: Tilt | None, rewards: Tensor, held: dict[str, Tensor]
+) -> TiltResult | None:
+    """What an exact method would give: by a known list, or else by the base's samples.
+
+    Args:
+        context: Of the run.
+        tilt: What its methods aim at; None if it has none.
+        rewards: Of the base's samples, (n,).
+        held: Which labels these hold, (n,) each.
+    """
+    if tilt is None:
+        return None
+    if hasattr(context.reference, "states"):
+        return _of_a_list(context)
+    return _reweighted(rewards, held, tilt)
+
+
+def _of_a_list(context: Context) -> TiltResult:
+    """By the weights (N,) of all there is: without an error."""
+    reference = context.reference
+    held = judge_samples(context, reference.states).held
+    rates = {label: float(reference.weights @ values) for label, values in held.items()}
+    rewards = torch.where(reference.weights > 0, reference.rewards, 0.0)  # dropped ones are -inf
+    return TiltResult(
+        name=EXACT,
+        mean_reward=Estimate(float(reference.weights @ rewards), 0.0),
+        ess=None,
+        rates={label: Interval(rate, rate, rate) for label, rate in rates.items()},
+    )
+
+
 def _reweighted(rewards: Tensor, held: dict[str, Tensor], tilt: Tilt) -> TiltResult:
-    """The exact tilt, by the base's samples of these rewards (n,) and labels (n,)."""
+    """By the base's samples of these rewards (n,) and labels (n,)."""
     log_weight = tilt.log_weight(rewards.double())
     rates = {label: reweighted_mean(values, log_weight) for label, values in held.items()}
     return TiltResult(
-        name="exact tilt",
+        name=EXACT,
         mean_reward=reweighted_mean(rewards, log_weight),
         ess=effective_sample_size(log_weight).item(),
         rates={label: _rate(estimate) for label, estimate in rates.items()},
@@ -130,15 +163,15 @@ def _save_some(context: Context, samples: dict[str, Drawn]) -> Event:
     """Save a few decoded samples of each model; what kind of thing they are."""
     count = min(SHOWN, *(len(drawn["state"]) for drawn in samples.values()))
     shown = {
-        name: [part for part in decoded(context, drawn["state"][:count])]
-        for name, drawn in samples.items()
+        name: joined(decoded(context, drawn["state"][:count])) for name, drawn in samples.items()
     }
-    first = shown[BASE][0]
+    first, folder = shown[BASE], context.folder.stage("evaluate")
     if not isinstance(first, Tensor):
+        rewards = {name: drawn["reward"][:count] for name, drawn in samples.items()}
+        save_texts(context, shown, rewards)
         return "other"
-    saved = {name: torch.cat(parts) for name, parts in shown.items()}
     # what a model makes is shown, whatever it is
-    save_folder(context.folder.stage("evaluate") / "samples", saved, {}, allow_nonfinite=True)
+    save_folder(folder / "samples", shown, {}, allow_nonfinite=True)
     if first.ndim == 4 and first.shape[1] in (1, 3):
         return "image"
     return "points" if first.shape[1:] == (2,) else "other"

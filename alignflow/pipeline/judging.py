@@ -4,7 +4,7 @@ A judge is a module with `labels`, whether they are `exclusive`, `features` of d
 (N, F), and a call from decoded samples to logits (N, A).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from alignflow.metrics import Estimate, mean
 from .context import Context
 from .settings import ConfigError
 
-__all__ = ["Verdict", "decoded", "judge_samples"]
+__all__ = ["Verdict", "decoded", "joined", "judge_samples"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ def decoded(context: Context, states: Tensor) -> Iterator[Any]:
     """What people and rewards see of states, a batch at a time."""
     for part in states.split(context.config.evaluation.batch_size):
         yield context.policy.decode(part.to(context.config.device))
+
+
+def joined(parts: Iterable[Any]) -> Any:
+    """Batches of decoded samples as one, a tensor on the CPU or a list."""
+    parts = list(parts)
+    if isinstance(parts[0], Tensor):
+        return torch.cat([part.cpu() for part in parts])
+    return [sample for part in parts for sample in part]
 
 
 def _held_out(context: Context, states: Tensor) -> dict[str, Estimate]:

@@ -1,8 +1,10 @@
 """How near each model comes to the distribution that a run aims at, where it can be sampled.
 
 A reference has `sample(n, generator)`, states (n, *E). It may have `log_density(states)` up to a
-constant, by which samples of an ODE are weighed, and `observables`, callables by name from decoded
-samples to numbers (n, ...) whose distributions are compared.
+constant, by which samples of an ODE are weighed, `observables`, callables by name from decoded
+samples to numbers (n, ...) whose distributions are compared, and `compare`, from decoded samples to
+further distances by name. One that is a list under the run's tilt has all of its `states` (N, *E),
+their `rewards` and `weights` (N,), so that means under it are exact.
 """
 
 from collections.abc import Callable
@@ -25,9 +27,9 @@ from alignflow.metrics import (
 from alignflow.results import Histogram, ReferenceResult, WeighedResult
 
 from .context import Context
-from .judging import decoded
+from .judging import decoded, joined
 
-__all__ = ["against_reference"]
+__all__ = ["NAME", "against_reference"]
 
 NAME = "reference"
 BINS = 40
@@ -58,10 +60,14 @@ def against_reference(
     seen = {NAME: _seen(context, drawn[count:])}
     for name, found in samples.items():
         seen[name] = _seen(context, found["state"][:count], found["reward"][:count])
+    drawings = [drawn[count:], *(found["state"][:count] for found in samples.values())]
     weighs = models if context.config.evaluation.weighed else {}
     return ReferenceResult(
         mean_reward=mean(judge["reward"][:, 0]),
-        distances={name: _distances(context, found, judge) for name, found in seen.items()},
+        distances={
+            name: _distances(context, found, judge) | _further(context, states)
+            for (name, found), states in zip(seen.items(), drawings, strict=True)
+        },
         histograms={
             what: _histogram({name: found[what] for name, found in seen.items()})
             for what in judge
@@ -75,11 +81,11 @@ def _seen(context: Context, states: Tensor, reward: Tensor | None = None) -> dic
     """What is compared of states: themselves, or the clusters (n, N, D) they are, their rewards and
     observables (n, 1)."""
     calls: dict[str, Callable[[Any], Tensor]] = getattr(context.reference, "observables", {})
-    shown = [part.cpu() for part in decoded(context, states)]
+    whole = joined(decoded(context, states))
     if reward is None:
         reward = context.reward.score(states, None, context.policy.decode)
-    whole = torch.cat(shown)
-    first = {"cluster": whole} if whole.ndim == 3 else {"state": states.flatten(1)}
+    is_cluster = isinstance(whole, Tensor) and whole.ndim == 3
+    first = {"cluster": whole} if is_cluster else {"state": states.flatten(1)}
     observed = {name: call(whole).reshape(-1, 1) for name, call in calls.items()}
     return first | {"reward": reward[:, None].cpu()} | observed
 
@@ -98,6 +104,12 @@ def _distances(
             distance = sliced_wasserstein(values, judge[what], projections, generator)
         measured[what] = distance
     return measured
+
+
+def _further(context: Context, states: Tensor) -> dict[str, Estimate]:
+    """Distances by the reference's own `compare`."""
+    compare = getattr(context.reference, "compare", None)
+    return {} if compare is None else compare(joined(decoded(context, states)))
 
 
 def _histogram(found: dict[str, Tensor]) -> Histogram:

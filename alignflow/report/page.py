@@ -11,14 +11,13 @@ from alignflow.metrics.estimate import Z
 from alignflow.metrics.names import label, lower_is_better
 from alignflow.results import ModelResult, ReportError, TiltResult
 
-from . import figures, graph, pictures, words
+from . import figures, graph, pictures, texts, words
 from .drawing import MODELS, Plot, plot
-from .run_folder import Run, read_run
+from .run_folder import REFERENCE, Run, read_run
 from .template import template, write
 
 __all__ = ["build_report"]
 
-REFERENCE = "reference"
 EPISODES = 4  # shown of images
 COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds")
 
@@ -55,6 +54,7 @@ def render(run: Run) -> str:
         cautions=words.cautions(run),
         portraits=pictures.same_noise_rows(run.samples) if is_image else [],
         pixelated=is_image and pictures.is_pixel_art(run.samples),
+        texts=texts.text_blocks(run.texts, run.tilt) if run.texts else None,
         clouds=_clouds(run, colors) if run.event == "points" and run.samples else [],
         episode_rows=_episode_rows(run) if is_image else [],
         episode_points=_episode_points(run) if run.event == "points" else None,
@@ -63,6 +63,7 @@ def render(run: Run) -> str:
         distances=_distances(run),
         costs={name: label(name) for name in COSTS if any(name in m.cost for m in run.models)},
         gaps={model.name: _rate_gap(model, run.tilt) for model in run.models},
+        labels=_names(model.rates for model in run.models),
         held_out=_names(model.held_out for model in run.models),
         tuned=words.use_of_tuned(run),
         curves=_curves(run),
@@ -82,13 +83,18 @@ def _distribution(run: Run) -> list[Plot]:
         targets = words.targets(run)
         caption = "What the judge sees, with 95% intervals."
         if run.tilt:
-            caption += f" {words.plain(run.tilt.name).capitalize()}: the base's samples"
-            caption += f" reweighted (effective sample {run.tilt.ess:,.0f})."
+            caption += f" {words.plain(run.tilt.name).capitalize()}: {_source(run.tilt)}."
         if targets:
             caption += f" The reward asks for {words.listed([words.plain(t) for t in targets])}."
         drawing = figures.attribute_rates(run.models, run.tilt, targets)
         plots.append(plot("Rates of the attributes", caption, drawing))
     return plots
+
+
+def _source(tilt: TiltResult) -> str:
+    if tilt.ess is None:
+        return "of the whole list, without an error"
+    return f"the base's samples reweighted (effective sample {tilt.ess:,.0f})"
 
 
 def _reference(run: Run) -> list[Plot]:

@@ -7,6 +7,7 @@ stages/finetune/model/                          the tuned model
 stages/<name>/graph.json, graph.txt             the graph of nodes, as data and as text
 stages/evaluate/result.json                     the outcome; the one part that must be there
 stages/evaluate/samples/                        samples by model, all from the same noise
+stages/evaluate/texts.json                      where they are texts, likewise
 stages/evaluate/episodes/                       states of episodes by model, likewise
 """
 
@@ -27,6 +28,7 @@ from alignflow.results import (
     ModelResult,
     ReferenceResult,
     ReportError,
+    TextsResult,
     TiltResult,
     convert,
     read,
@@ -36,7 +38,7 @@ from alignflow.results import (
 
 __all__ = ["RESULT", "Curve", "Drawing", "Episodes", "Run", "Tuned", "read_run"]
 
-BASE = "base"
+BASE, REFERENCE = "base", "reference"
 RESULT = Path("stages/evaluate/result.json")
 
 
@@ -93,6 +95,7 @@ class Run:
     strength: float
     event: str
     samples: dict[str, Tensor]
+    texts: TextsResult | None
     episodes: Episodes | None
     curves: dict[str, dict[str, Curve]]
     durations: dict[str, float]
@@ -139,6 +142,7 @@ def read_run(folder: str | Path) -> Run:
         strength=result.strength,
         event=result.event,
         samples=_samples(folder / "stages/evaluate/samples", names),
+        texts=_texts(folder / "stages/evaluate/texts.json", names),
         episodes=_episodes(folder / "stages/evaluate/episodes", names),
         curves=_curves(folder),
         durations=_durations(folder / "metrics.jsonl"),
@@ -179,6 +183,20 @@ def _samples(folder: Path, names: list[str]) -> dict[str, Tensor]:
     return {
         name: tensors[name] for name in sorted(tensors, key=lambda n: (n != BASE, names.index(n)))
     }
+
+
+def _texts(file: Path, names: list[str]) -> TextsResult | None:
+    if not file.exists():
+        return None
+    found = read(file, TextsResult)
+    for row in found.shown:
+        if row.name not in (*names, REFERENCE):
+            raise ReportError(f"{file} holds texts of {row.name!r}, of which {RESULT} says nothing")
+        if len(row.texts) != len(row.rewards):
+            raise ReportError(
+                f"{file}: {row.name!r} has {len(row.texts)} texts and {len(row.rewards)} rewards"
+            )
+    return found
 
 
 def _curves(folder: Path) -> dict[str, dict[str, Curve]]:

@@ -33,6 +33,7 @@ def template(name: str, package: str = "alignflow.report") -> Template:
         "label": label,
         "percent": words.percent,
         "plain": words.plain,
+        "rate_with_error": words.rate_with_error,
         "sections": _sections,
         "with_error": words.with_error,
     }

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignflow.metrics import Estimate, Interval
+from alignflow.metrics.estimate import Z
 from alignflow.results import ModelResult
 
 from .run_folder import Run
@@ -23,6 +24,7 @@ __all__ = [
     "outcomes",
     "percent",
     "plain",
+    "rate_with_error",
     "short_name",
     "subject",
     "targets",
@@ -72,7 +74,7 @@ def cautions(run: Run) -> list[str]:
             if change := _fall(run.base.held_out.get(held_out), after):
                 found.append(f"The held-out reward {plain(held_out)} fell {change} under {name}.")
         found += _side_effect(run, model)
-    if run.tilt is not None and run.tilt.ess < FEW_SAMPLES:
+    if run.tilt is not None and (run.tilt.ess or FEW_SAMPLES) < FEW_SAMPLES:
         found.append(
             f"The exact tilt is estimated from an effective sample of {run.tilt.ess:.0f}, "
             "so its numbers are rough."
@@ -113,6 +115,13 @@ def use_of_tuned(run: Run) -> str | None:
 def percent(value: float) -> str:
     """A fraction as a percentage, with one decimal."""
     return f"{100 * value:.1f}%"
+
+
+def rate_with_error(rate: Interval) -> str:
+    """A rate in percent and its standard error, by the half of its 95% interval."""
+    error = 100 * rate.half_width / Z
+    value = f"{100 * rate.value:.1f}"
+    return f"{value} ± {error:.1f}" if error else value
 
 
 def with_error(estimate: Estimate) -> str:

@@ -20,8 +20,10 @@ __all__ = [
     "ModelResult",
     "ReferenceResult",
     "ReportResult",
+    "ShownTexts",
     "StageResult",
     "SteerResult",
+    "TextsResult",
     "TiltResult",
     "TrainingResult",
     "WeighedResult",
@@ -51,11 +53,14 @@ class ModelResult(msgspec.Struct, frozen=True):
 
 
 class TiltResult(msgspec.Struct, frozen=True):
-    """What the exact tilt would give, by reweighting base samples; `ess` of their weights."""
+    """What the exact tilt would give, by reweighting base samples, `ess` of their weights.
+
+    The tilt of a known list is exact without samples, and then `ess` is None.
+    """
 
     name: Text
     mean_reward: Estimate
-    ess: Finite
+    ess: Finite | None
     rates: dict[str, Interval] = {}
 
 
@@ -64,6 +69,14 @@ class Histogram(msgspec.Struct, frozen=True):
 
     edges: list[Finite]
     fractions: dict[str, list[Finite]]
+
+
+class ShownTexts(msgspec.Struct, frozen=True):
+    """Texts that a model drew, in the order drawn, with the rewards of those that have one."""
+
+    name: Text
+    texts: list[str]
+    rewards: list[Finite | None]
 
 
 class WeighedResult(msgspec.Struct, frozen=True):
@@ -123,6 +136,13 @@ class EvaluationResult(StageResult, frozen=True, kw_only=True):
     reward_name: Text
     strength: Finite
     event: Event
+
+
+class TextsResult(StageResult, frozen=True, kw_only=True):
+    """Texts of each model, from the same noise, and of the exact tilt where it can be drawn."""
+
+    kind: Literal["text", "molecules"]
+    shown: list[ShownTexts]
 
 
 class ReportResult(StageResult, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from .empirical import Empirical
 from .gaussian_mixture import GaussianMixture
 from .gaussians import Gaussians
 from .grid import GridDensity
+from .listed_strings import ListedStrings, TiltedStrings
 from .modes import ModeJudge, ring_judge
 from .named import (
     bump_reward,
@@ -41,9 +42,11 @@ __all__ = [
     "Gaussians",
     "GridDensity",
     "Linear",
+    "ListedStrings",
     "ModeJudge",
     "Quadratic",
     "Sequences",
+    "TiltedStrings",
     "StringJudge",
     "boltzmann",
     "build_cluster",

@@ -53,6 +53,8 @@ def require(config):
     judge = OmegaConf.select(config, "judge.name")
     if judge and not (CONFIGS.parent / "policies/shipped/judges" / judge).exists():
         pytest.skip(f"the judge {judge} is not shipped yet")
+    if (path := OmegaConf.select(config, "data.path")) and not Path(path).exists():
+        pytest.skip(f"the text {path} is made by a script")
     if OmegaConf.select(config, "reward._target_") == "alignflow.rewards.OCR":
         pytest.importorskip("rapidocr_onnxruntime")
 
@@ -91,8 +93,14 @@ def test_a_policy_config_makes_a_policy_that_samples(name):
 def test_a_judge_config_makes_a_judge(name):
     config = composed(f"judge={name}")
     require(config)
+    if name == "molecules":
+        pytest.importorskip("rdkit")
     judge = pipeline.build(config.judge)
-    samples = ring().sample(3) if name == "ring" else torch.rand(3, *judge.event_shape)
+    samples = {"ring": ring().sample(3), "names": list("abc"), "molecules": ["C", "CO", "CN"]}.get(
+        name
+    )
+    if samples is None:
+        samples = torch.rand(3, *judge.event_shape)
     assert judge(samples).shape == (3, len(judge.labels))
     assert judge.features(samples).ndim == 2
 
@@ -130,7 +138,8 @@ def test_an_experiment_runs(name, tmp_path):
         overrides += TINY[part] if whole.get(part) else []
     if "n" in (whole.get("data") or {}):
         overrides.append("data.n=8")
-    if whole.get("finetuner") and whole.finetuner.method == "weighted":
+    tuner = whole.get("finetuner") or {}
+    if "pool" in tuner or tuner.get("method") == "weighted":
         overrides.append("++finetuner.pool=8")
     if (whole.get("steerer") or {}).get("particles", 0) > 2:
         overrides.append("steerer.particles=2")

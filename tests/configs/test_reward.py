@@ -22,7 +22,17 @@ NEEDS = {
 MOLECULES = {"logp", "molecule_similarity", "qed", "substructure", "synthesizability"}
 NEEDS |= dict.fromkeys(MOLECULES, find_spec("rdkit"))
 TEXTS = {"length", "letters", "pattern", "prefix", "sentiment"}
-BLACK_BOXES = {"has_glasses", "jpeg", "ocr", "png", "sum", "tesseract", *TEXTS, *MOLECULES}
+BLACK_BOXES = {
+    "at_least",
+    "has_glasses",
+    "jpeg",
+    "ocr",
+    "png",
+    "sum",
+    "tesseract",
+    *TEXTS,
+    *MOLECULES,
+}
 
 
 def made(name, *overrides):

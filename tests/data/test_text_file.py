@@ -26,6 +26,15 @@ def test_a_vocabulary_of_ones_own_is_used(tmp_path):
         text_file(path, length=1)
 
 
+def test_a_number_of_pieces_is_merged_from_the_lines(tmp_path):
+    pytest.importorskip("tokenizers")
+    path = tmp_path / "words.txt"
+    path.write_text("abab\nab\nabc\n")
+    data = text_file(path, vocabulary=5)
+    assert data.vocabulary.symbols[1:] == ("a", "b", "c", "ab") and data.length == 2
+    assert data.strings == ["abab", "ab", "abc"]
+
+
 def test_what_is_no_text_is_refused(tmp_path):
     path = tmp_path / "file"
     with pytest.raises(ValueError, match="file cannot be read as a text in UTF-8"):
