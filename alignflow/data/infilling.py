@@ -10,6 +10,7 @@ from alignflow import checks
 from alignflow.draws import uniform
 
 from .strings import Strings
+from .vocabulary import Vocabulary
 
 __all__ = ["Infilling", "fixed_tokens"]
 
@@ -32,6 +33,11 @@ class Infilling:
     def __post_init__(self):
         checks.instance("strings", self.strings, Strings, "a data set of strings")
         checks.fraction("fraction", self.fraction)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the strings are written in."""
+        return self.strings.vocabulary
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> TensorDict:
         """n rows: one-hot `data` (n, L, V), and `condition` (n, L), -1 where a token is free."""

@@ -10,12 +10,14 @@ Source: Flow Map Language Models (2602.16813), section on time reparametrization
 """
 
 import math
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.data import Infilling, Strings
 from alignflow.draws import uniform
 
 __all__ = ["DecodingTimes", "WarpedTimes", "decoded_fraction"]
@@ -99,6 +101,12 @@ class DecodingTimes(WarpedTimes):
         grid = torch.arange(GRID, dtype=torch.float64) / GRID
         decoded = decoded_fraction(grid, vocabulary).cummax(0).values
         super().__init__(grid, decoded, uniform_fraction, boundary)
+
+    @classmethod
+    def of(cls, data: Strings | Infilling, **options) -> Self:
+        """Those of a data set of strings, by its vocabulary."""
+        checks.instance("data", data, Strings | Infilling, "a data set of strings")
+        return cls(data.vocabulary.size, **options)
 
 
 def _stratified(n: int, generator: torch.Generator | None) -> Tensor:

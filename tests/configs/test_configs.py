@@ -17,6 +17,8 @@ CONFIGS = Path(alignflow.configs.__file__).parent
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 GROUPED = [str(path.with_suffix("")) for path in FILES if len(path.parts) == 2]
 SHIPPED_POLICIES = {"avatars", "avatars_posterior", "digits", "glyphs", "ring"}
+# what is made for the data of a run
+OF_DATA = {"policy/token_dit", "policy/token_mlp", "training/text"}
 # what every experiment shrinks to
 TINY = {
     "training": ["training.steps=1", "training.batch_size=4"],
@@ -39,6 +41,11 @@ def composed(*overrides, base="config"):
 def base_of(name):
     """The config that a group belongs to."""
     return "benchmark" if name.startswith("suite/") else "config"
+
+
+def data_of(name):
+    """What it is composed with."""
+    return ["data=names"] if name in OF_DATA else []
 
 
 def names(group):
@@ -75,14 +82,14 @@ def test_there_are_configs_of_every_kind():
 
 @pytest.mark.parametrize("name", GROUPED)
 def test_a_config_composes(name):
-    config = composed(name.replace("/", "="), base=base_of(name))
+    config = composed(name.replace("/", "="), *data_of(name), base=base_of(name))
     assert OmegaConf.to_container(config, resolve=True)
 
 
 # what a user fills in makes nothing before
 @pytest.mark.parametrize("name", [name for name in names("policy") if name != "custom"])
 def test_a_policy_config_makes_a_policy_that_samples(name):
-    config = composed(f"policy={name}")
+    config = composed(f"policy={name}", *data_of(f"policy/{name}"))
     require(config)
     with torch.random.fork_rng(), torch.no_grad():
         policy = pipeline.build(config.policy)
@@ -123,7 +130,7 @@ def test_a_finetuner_config_takes_a_step(name, generator):
 
 @pytest.mark.parametrize("name", names("training"))
 def test_a_training_config_takes_a_step(name, generator):
-    config = composed(f"training={name}", *TINY["training"])
+    config = composed(f"training={name}", *data_of(f"training/{name}"), *TINY["training"])
     policy = FlowMapPolicy(MLP(2, width=8), (2,))
     trained = af.pretrain(policy, ring(), generator=generator, **pipeline.build(config.training))
     assert moved(policy, trained)
