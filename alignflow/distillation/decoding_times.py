@@ -105,7 +105,7 @@ class DecodingTimes(WarpedTimes):
     @classmethod
     def of(cls, data: Strings | Infilling, **options) -> Self:
         """Those of a data set of strings, by its vocabulary."""
-        checks.instance("data", data, Strings | Infilling, "a data set of strings")
+        checks.offers("data", data, ("vocabulary",), "a data set of strings")
         return cls(data.vocabulary.size, **options)
 
 
