@@ -14,7 +14,10 @@ WRONG = {
         [3, "x", [], {}, torch.zeros(2), object()],
         r"a sampler of times, such as UniformTimes\(\)",
     ),
-    "rule": ([3, "x", [], {}, torch.zeros(2), object()], r"PSD\(\), LSD\(\) or ESD\(\)"),
+    "rule": (
+        [3, "x", [], {}, torch.zeros(2), object()],
+        r"PSD\(\), LSD\(\), ESD\(\) or Trajectory\(\)",
+    ),
     "evaluate": ([3, "x", [], {}, object()], r"a callable \(step, model\)"),
     "progress": ([3, "x", [], {}, object()], r"a callable \(step, steps, metrics\)"),
     "optimizer": ([3, "x", [], {}, object()], r"a callable \(parameters\)"),
