@@ -174,7 +174,6 @@ class FlowMapPolicy(TrainablePolicy):
             return
         if (check := getattr(self.module, "check_condition", None)) is not None:
             check(condition)
-            return
         classes = getattr(self.module, "arguments", {}).get("classes", 0)
         if classes and type(self.module) in NETWORKS.values():
             check_labels(condition, classes)

@@ -20,7 +20,7 @@ SAMPLED = (1, 2, 4, 0)
 """Steps of the samples that are judged; 0 stands for the tuned model's ODE."""
 TUNING_COSTS = ("tuning_reward_calls", "tuning_reward_vjps", "tuning_seconds")
 TOLERANCE = 1e-4  # of the ODE
-LATE = 0.999  # where the ODE ends and the denoiser is taken, if the velocity is 0/0 at time 1
+LATE = 0.999  # end of the ODE, and then the denoiser, where the velocity is 0/0 at time 1
 
 
 def sampled_name(tuner: str, steps: int) -> str:

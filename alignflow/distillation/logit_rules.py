@@ -16,7 +16,7 @@ Source: Discrete Flow Maps (2604.09784).
 import torch
 from torch import Tensor
 
-from alignflow.interpolants import denoiser_from_velocity, expand_time
+from alignflow.interpolants import expand_time
 from alignflow.predictions import Prediction
 
 from .rules import Learner, jvp
@@ -54,7 +54,7 @@ class LogitLSD(_OfLogits):
         with torch.no_grad():
             one = torch.ones_like(t)
             logits, change = jvp(lambda t: learner.predict(x, s, t), (t,), (one,))
-            taught = _denoiser(learner, learner.prediction.jump(logits, x, s, t), t)
+            taught = learner.denoise(learner.prediction.jump(logits, x, s, t), t)
             factor = expand_time((t - s) * (1 - t) / (1 - s), x)
             denominator = (1 + factor * _centered(logits, change)).clamp(min=LEAST)
             target = _normalized(taught / denominator)
@@ -74,7 +74,7 @@ class LogitESD(_OfLogits):
     ) -> tuple[Tensor, Tensor]:
         """The logits for s to t, and their target, (N, *E) each."""
         with torch.no_grad():
-            taught, left = _denoiser(learner, x, s), expand_time(1 - t, x)
+            taught, left = learner.denoise(x, s), expand_time(1 - t, x)
             velocity = (taught - x) / (1 - expand_time(s, x))
             along = velocity, torch.ones_like(s)
             logits, change = jvp(lambda x, s: learner.predict(x, s, t), (x, s), along)
@@ -83,12 +83,6 @@ class LogitESD(_OfLogits):
             least = LEAST * left.clamp(min=torch.finfo(x.dtype).eps)
             target = _normalized(taught / torch.maximum(denominator, least))
         return learner.predict(x, s, t), target
-
-
-def _denoiser(learner: Learner, x: Tensor, t: Tensor) -> Tensor:
-    if learner.denoiser is not None:
-        return learner.denoiser(x, t)
-    return denoiser_from_velocity(x, t, learner.velocity(x, t))
 
 
 def _centered(logits: Tensor, change: Tensor) -> Tensor:

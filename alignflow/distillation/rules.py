@@ -56,6 +56,12 @@ class Learner:
     denoiser: Field | None = None
     prediction: Prediction = AverageVelocity()
 
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """D_t(x), (N, *E), by the denoiser if there is one, or else by the velocity."""
+        if self.denoiser is not None:
+            return self.denoiser(x, t)
+        return denoiser_from_velocity(x, t, self.velocity(x, t))
+
 
 class Rule(Protocol):
     """A characterization of the flow map: `PSD`, `LSD` or `ESD`."""

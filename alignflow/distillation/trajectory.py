@@ -14,11 +14,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.interpolants import (
-    denoiser_from_velocity,
-    expand_time,
-    flow_map_from_mean_denoiser,
-)
+from alignflow.interpolants import expand_time, flow_map_from_mean_denoiser
 from alignflow.predictions import Prediction
 from alignflow.simplex import semigroup_weight
 
@@ -65,16 +61,10 @@ class Trajectory:
         for step in range(self.steps):
             end = torch.lerp(s, t, (step + 1) / self.steps)
             middle = (start + end) / 2
-            first = _denoiser(learner, state, start)
+            first = learner.denoise(state, start)
             halfway = flow_map_from_mean_denoiser(state, start, middle, first)
-            along = _denoiser(learner, halfway, middle)
+            along = learner.denoise(halfway, middle)
             mean = torch.lerp(along, mean, expand_time(semigroup_weight(s, start, end), x).to(x))
             state = flow_map_from_mean_denoiser(state, start, end, along)
             start = end
         return mean
-
-
-def _denoiser(learner: Learner, x: Tensor, t: Tensor) -> Tensor:
-    if learner.denoiser is not None:
-        return learner.denoiser(x, t)
-    return denoiser_from_velocity(x, t, learner.velocity(x, t))

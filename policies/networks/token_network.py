@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from alignflow.interpolants import expand_time
 from alignflow.simplex import check_fixed_tokens, check_tokens, token_log_likelihood
 
-from .embedding import check_labels
-
 __all__ = ["TokenNetwork"]
 
 CERTAIN = 30.0  # logit of a fixed token above all others: e^-30 is 0 beside 1 in float32
@@ -50,15 +48,13 @@ class TokenNetwork(nn.Module):
         return tuple(event_shape) == tuple(self.log_prior.shape)
 
     def check_condition(self, condition: Tensor) -> None:
-        """Refuse what is no condition of this network.
+        """Refuse what are no fixed tokens, if the network takes them.
 
         Raises:
             ValueError: It says what came and what was wanted.
         """
         if self.infill:
             check_fixed_tokens(condition, self.log_prior.shape)
-        elif classes := self.arguments.get("classes"):
-            check_labels(condition, classes)
 
     def set_prior(self, tokens: Tensor, weights: Tensor | None = None) -> "TokenNetwork":
         """The network itself, with the frequencies of the tokens at each position as its prior.
