@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from alignflow.draws import uniform
+from alignflow.precision import full_precision
 
 from .stored_rows import StoredRows
 
@@ -24,6 +25,8 @@ __all__ = ["RowDistributions"]
 @dataclass(frozen=True)
 class RowDistributions:
     """B distributions over the same rows. Results have the dtype of `key`, and gradients in it.
+
+    Autocast does not apply to them: a product in bf16 would not tell rows apart.
 
     Args:
         rows: The rows, with w.
@@ -74,20 +77,22 @@ class RowDistributions:
         drawn = torch.zeros(shape, dtype=torch.int64, device=device)
         below = torch.zeros(len(drawn), 1, dtype=torch.float64, device=device)
         last = torch.zeros_like(drawn[:, :1])
-        for rows, _, logits in self.chunks():
-            weight, log_mass = _softmax(logits)
-            mass = (log_mass - log_normalizer).double().exp()
-            edges = below + mass * weight.double().cumsum(1)
-            top = edges[:, -1:].contiguous()
-            # a draw is the row whose number is how many edges lie at or below its mass
-            drawn += torch.searchsorted(edges, drawn_mass, right=True)
-            last = torch.where(top > below, rows.start + torch.searchsorted(edges, top), last)
-            below = top
+        with full_precision(device):
+            for rows, _, logits in self.chunks():
+                weight, log_mass = _softmax(logits)
+                mass = (log_mass - log_normalizer).double().exp()
+                edges = below + mass * weight.double().cumsum(1)
+                top = edges[:, -1:].contiguous()
+                # a draw is the row whose number is how many edges lie at or below its mass
+                drawn += torch.searchsorted(edges, drawn_mass, right=True)
+                last = torch.where(top > below, rows.start + torch.searchsorted(edges, top), last)
+                below = top
         # by rounding the last edge may lie below 1: what is above it is of the last row with weight
         return torch.minimum(drawn, last)
 
     def _moments(self, read: Callable[[slice, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        moments = _Moments.apply(self.key, self.scale, self.rows, self.fixed, read)
+        with full_precision(self.key.device):
+            moments = _Moments.apply(self.key, self.scale, self.rows, self.fixed, read)
         return moments  # pyright: ignore
 
 
