@@ -138,7 +138,8 @@ def timed(found: dict[str, Call], rounds: int, device: str, title: str) -> dict[
 
 
 def peak(call: Call, device: str) -> float:
-    """MiB that a call takes at most, beside what there was before it."""
+    """MiB that a call takes at most, beside what there was before it; on a CPU right only where
+    the process has held no more before."""
     if device == "cuda":
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

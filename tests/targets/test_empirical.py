@@ -57,6 +57,16 @@ def test_denoiser_is_the_softmax_mean_of_the_rows(target, t, generator):
 
 
 @TIMES
+def test_autocast_changes_neither_means_nor_draws(rows, t, generator):
+    target = Empirical(rows.float(), chunk=7)
+    x = states_at(target, t, 5, generator)
+    mean, drawn = target.denoiser(x, t), target.posterior_sample(x, t, 3, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert target.denoiser(x, t).equal(mean)
+        assert target.posterior_sample(x, t, 3, 0).equal(drawn)
+
+
+@TIMES
 def test_denoiser_is_the_state_moved_along_the_velocity(target, t, generator):
     x = states_at(target, t, 5, generator)
     moved = x + (1 - t) * target.velocity(x, t)
