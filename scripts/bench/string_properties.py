@@ -1,14 +1,20 @@
-"""Ten properties of the names and of the fragments, whose rates under the list are known."""
+"""Properties of strings: ten of the names and fragments with known rates, four of molecules."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from alignflow.chemistry import rdkit
+from alignflow.metrics import Estimate, mean, wasserstein
 from alignflow.rewards import Pattern
 from alignflow.rewards.molecule import property_of
+from alignflow.rewards.molecule_properties import logp, qed, synthesizability
 from alignflow.rewards.substructure import has_part
 
-__all__ = ["PROPERTIES", "Property"]
+__all__ = ["MOLECULE_PROPERTIES", "PAIRS", "PROPERTIES", "HeldOut", "Property"]
 
 Property = Callable[[list[str]], Sequence[float]]
 
@@ -36,6 +42,13 @@ FRAGMENTS = {
     "nitrile": "C#N",
     "ring of 5": "[r5]",
 }
+MOLECULE_PROPERTIES: dict[str, Callable[[Any], float]] = {
+    "QED": qed,
+    "SA": lambda molecule: -synthesizability(molecule),
+    "logP": logp,
+    "atoms": lambda molecule: molecule.GetNumHeavyAtoms(),
+}
+PAIRS = 2  # of sets of held-out molecules, whose distance is the floor
 
 
 def _has(smarts: str) -> Property:
@@ -49,3 +62,36 @@ PROPERTIES: dict[str, Callable[[], dict[str, Property]]] = {
     "names": lambda: {label: Pattern(pattern) for label, pattern in NAMES.items()},
     "fragments": lambda: {label: _has(smarts) for label, smarts in FRAGMENTS.items()},
 }
+
+
+class HeldOut:
+    """Held-out molecules, and how far others are from n of them by each property.
+
+    Args:
+        smiles: 2 PAIRS n of them.
+        n: Of a set.
+    """
+
+    def __init__(self, smiles: Sequence[str], n: int):
+        values = {k: _values(smiles, call) for k, call in MOLECULE_PROPERTIES.items()}
+        self.values = {label: each[:n] for label, each in values.items()}
+        self.floors = {label: _floor(each.split(n)) for label, each in values.items()}
+
+    def distances(self, smiles: Sequence[str]) -> dict[str, tuple[Estimate, float]]:
+        """Means of valid molecules, and Wasserstein distances over their floors, by property."""
+        found = {}
+        for label, call in MOLECULE_PROPERTIES.items():
+            values = _values(smiles, call)
+            distance = wasserstein(values, self.values[label]).value
+            found[label] = mean(values), distance / self.floors[label]
+        return found
+
+
+def _values(smiles: Sequence[str], call: Callable[[Any], float]) -> Tensor:
+    return torch.tensor(property_of(smiles, call))
+
+
+def _floor(sets: Sequence[Tensor]) -> float:
+    """The mean distance of independent sets of held-out molecules."""
+    pairs = [wasserstein(a, b).value for a, b in zip(sets[::2], sets[1::2], strict=True)]
+    return sum(pairs) / len(pairs)

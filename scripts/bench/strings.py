@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from page import shown, table, write_page
 from string_draws import Method, data_rows, drawn, methods
-from string_properties import PROPERTIES
+from string_properties import MOLECULE_PROPERTIES, PAIRS, PROPERTIES, HeldOut
 from torch import Tensor
 
 import alignflow as af
@@ -34,11 +34,7 @@ from alignflow.metrics import (
     mean,
     odd_rings,
     rates,
-    sampling_floor,
-    wasserstein,
 )
-from alignflow.rewards.molecule import property_of
-from alignflow.rewards.molecule_properties import logp, qed, synthesizability
 
 sys.path.append(str(Path(__file__).parents[1] / "baselines"))
 from models import KINDS, Baseline, facts, load
@@ -51,13 +47,6 @@ DATA: dict[str, Callable[[], Strings]] = {
 FOLDER = Path("outputs/strings")
 BOUNDS = 4  # times, or sets of masked tokens, of a string's bound
 ROWS = 500  # evaluated at a time
-PAIRS = 2  # of sets of held-out molecules, whose distance is the floor
-MOLECULE_PROPERTIES: dict[str, Callable[[Any], float]] = {
-    "QED": qed,
-    "SA": lambda molecule: -synthesizability(molecule),
-    "logP": logp,
-    "atoms": lambda molecule: molecule.GetNumHeavyAtoms(),
-}
 ABOUT = """\
 {n:,} samples of each, ± standard errors; forwards are those of the network for a string. The
 baselines have the tokens, about the parameters and the training time of the flow map (table of
@@ -157,10 +146,7 @@ def molecule_tables(
 ) -> tuple[str, str]:
     """Tables of samples and of properties, of molecules."""
     n = len(texts["data"])
-    others, exact, floors = held_out.select(slice(2 * PAIRS * n)).strings, {}, {}
-    for label, call in MOLECULE_PROPERTIES.items():
-        exact[label] = torch.tensor(property_of(others, call))
-        floors[label] = float(sampling_floor(_Rows(exact[label]), n, wasserstein, PAIRS))
+    others = HeldOut(held_out.select(slice(2 * PAIRS * n)).strings, n)
     known = trained_on(strings)
     samples, properties = [], []
     for key, smiles in texts.items():
@@ -175,10 +161,8 @@ def molecule_tables(
             ]
         )
         line = [key]
-        for label, call in MOLECULE_PROPERTIES.items():
-            values = torch.tensor(property_of(valid, call))
-            distance = wasserstein(values, exact[label][:n])
-            line += [f"{mean(values)}", f"{distance.value / floors[label]:.1f}"]
+        for value, distance in others.distances(valid).values():
+            line += [f"{value}", f"{distance:.1f}"]
         properties.append(line)
     head = ["", "forwards", "score", "odd rings", "distinct", "valid", "unique", "novel"]
     columns = [c for label in MOLECULE_PROPERTIES for c in (label, f"distance of {label}")]
@@ -193,17 +177,6 @@ def trained_on(strings: Strings) -> set[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(written))
     return set(path.read_text().splitlines())
-
-
-class _Rows:
-    """Numbers that are stored, each given once."""
-
-    def __init__(self, values: Tensor):
-        self.parts = iter(values.split(len(values) // (2 * PAIRS)))
-
-    def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        del n, generator
-        return next(self.parts)
 
 
 def likelihoods(

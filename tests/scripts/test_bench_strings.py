@@ -4,11 +4,14 @@ import sys
 
 import page
 import pytest
+import string_quality
 import strings as bench
 import torch
 from models import KINDS, save
 from string_draws import STEPS, data_rows, drawn, methods
+from string_properties import HeldOut
 
+from alignflow import data
 from alignflow.policies import text_policy
 
 SMALL = {"width": 8, "depth": 1, "heads": 2}
@@ -23,19 +26,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(folder, data, monkeypatch, n=20):
-    strings = bench.DATA[data]()
+def write(folder, name, monkeypatch, n=20):
+    strings = bench.DATA[name]()
     torch.manual_seed(0)
     text_policy(strings, **SMALL).save(folder / "model")
-    for name in ("autoregressive", "masked", "judge"):
-        model = KINDS.get(name, KINDS["autoregressive"])(*strings.event_shape, **SMALL)
+    for part in ("autoregressive", "masked", "judge"):
+        model = KINDS.get(part, KINDS["autoregressive"])(*strings.event_shape, **SMALL)
         about = {"step": 3, "seconds": 60.0}
-        save(model, folder / f"{data}_{name}.safetensors", about)
+        save(model, folder / f"{name}_{part}.safetensors", about)
     script = folder / "scripts" / "bench" / "strings.py"
     options = ["--samples", str(n), "--model", str(folder / "model"), "--baselines", str(folder)]
-    monkeypatch.setattr(sys, "argv", [str(script), data, *options])
+    monkeypatch.setattr(sys, "argv", [str(script), name, *options])
     bench.main()
-    return (folder / "docs" / "benchmarks" / f"{data}.md").read_text()
+    return (folder / "docs" / "benchmarks" / f"{name}.md").read_text()
 
 
 def row(page, start):
@@ -90,3 +93,32 @@ def test_frequencies_are_those_of_each_position():
     found = bench.frequencies(strings)
     exact = (strings.weights[:, None, None] * strings.states()).sum(0)
     torch.testing.assert_close(found, exact.double(), rtol=0, atol=1e-6)
+
+
+def test_held_out_molecules_are_at_about_their_floor_from_each_other():
+    pytest.importorskip("rdkit")
+    smiles = data.molecules("test", 6 * 50).strings
+    others = HeldOut(smiles[: 4 * 50], 50)
+    same, fresh = others.distances(smiles[:50]), others.distances(smiles[250:])
+    assert list(same) == ["QED", "SA", "logP", "atoms"]
+    assert all(distance == 0 for _, distance in same.values())
+    assert all(0.2 < distance < 6 for _, distance in fresh.values())
+    assert 20 < fresh["atoms"][0].value < 24
+    # 50 benzenes are far from drugs
+    assert others.distances(["c1ccccc1"] * 50)["atoms"][1] > 10
+
+
+def test_the_quality_of_a_model_of_molecules_is_measured(monkeypatch):
+    pytest.importorskip("rdkit")
+    monkeypatch.setattr(string_quality, "BATCH", 10)
+    monkeypatch.setattr(string_quality, "ODE_STEPS", 2)
+    held_out = data.molecules("test", 40)
+    torch.manual_seed(0)
+    policy = text_policy(held_out, **SMALL)
+    measured = string_quality.molecule_quality(policy, held_out, 10)
+    assert list(measured)[2:] == [
+        *(f"{steps} steps, 10 samples" for steps in (1, 2, 4, 8)),
+        "2 steps of the ODE, 10 samples",
+    ]
+    (bound, *_) = measured["bound of -log p of 10 held-out molecules"].split()
+    assert 50 < float(bound) < 44 * 3.3
