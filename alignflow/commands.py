@@ -223,7 +223,7 @@ def _decoding_networks(model: Any, length: int, device: Any) -> Callable[[Any, i
         "heads": model.heads,
     }
     place = {"device": device, "dtype": getattr(torch, model.dtype)}
-    causal = af.policies.CausalTransformer(**sizes).to(**place).eval()
+    causal = af.policies.CausalTransformer(**sizes, end=None).to(**place).eval()
     network = af.policies.TokenDiT(**sizes, likelihood=False).to(**place).eval()
     shape = length, model.vocabulary
     flow_map = af.FlowMapPolicy(network, shape, parametrization="simplex")
