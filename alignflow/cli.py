@@ -204,6 +204,12 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--condition", type=int, nargs="+", metavar="LABEL", help="one for all, or several in turn"
     )
+    command.add_argument(
+        "--template",
+        nargs="+",
+        metavar="PATTERN",
+        help='of strings that are filled in, "mar*" or "_a__": one for all, or several in turn',
+    )
     command.add_argument("--seed", type=int, default=0, help="of the noise")
     command.add_argument(
         "-o", "--output", default="grid.png", help="the picture, a PNG; strings are printed"

@@ -143,7 +143,7 @@ def sample(options: Namespace) -> None:
     samples = policy.sample(
         options.n,
         steps=options.steps,
-        condition=_condition(options),
+        condition=_condition(options, policy),
         guidance=options.guidance,
         generator=_generator(options),
     )
@@ -159,7 +159,7 @@ def steer(options: Namespace) -> None:
     policy, reward = af.load(options.policy), find_reward(options.reward)
     settings = _steerer(options)
     steerer = af.steer(policy, reward, **settings)
-    condition = _condition(options)
+    condition = _condition(options, policy)
     out = steerer.sample(options.n, condition=condition, generator=_generator(options))
     before = policy.sample(
         options.n, steps=steerer.steps, condition=condition, generator=_generator(options)
@@ -223,7 +223,7 @@ def _decoding_networks(model: Any, length: int, device: Any) -> Callable[[Any, i
         "heads": model.heads,
     }
     place = {"device": device, "dtype": getattr(torch, model.dtype)}
-    causal = af.policies.CausalTransformer(**sizes).to(**place).eval()
+    causal = af.policies.CausalTransformer(**sizes, end=None).to(**place).eval()
     network = af.policies.TokenDiT(**sizes, likelihood=False).to(**place).eval()
     shape = length, model.vocabulary
     flow_map = af.FlowMapPolicy(network, shape, parametrization="simplex")
@@ -248,10 +248,15 @@ def _generator(options: Namespace):
     return checks.as_generator(options.seed, "--seed")
 
 
-def _condition(options: Namespace):
-    from alignflow.pipeline import build_condition
+def _condition(options: Namespace, policy: Any):
+    from alignflow.pipeline import build_condition, build_template
 
-    return build_condition(options.condition, slice(options.n))
+    rows = slice(options.n)
+    if options.template is None:
+        return build_condition(options.condition, rows)
+    if options.condition is not None:
+        raise ValueError("give --condition or --template, not both")
+    return build_template(policy, options.template, rows)
 
 
 def _steerer(options: Namespace) -> dict[str, Any]:

@@ -16,10 +16,18 @@ from typing import Any
 
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap, Wrapped
+from alignflow.flow_map import FlowMap, Sampler, Wrapped
 from alignflow.reward_module import Reward
 
-__all__ = ["Cost", "Meter", "MeteredFlowMap", "MeteredReward", "dry_run", "metered"]
+__all__ = [
+    "Cost",
+    "Meter",
+    "MeteredFlowMap",
+    "MeteredReward",
+    "MeteredSampler",
+    "dry_run",
+    "metered",
+]
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,21 @@ class MeteredFlowMap(Wrapped):
     def _count(self, out: Tensor, evaluations: int = 1) -> Tensor:
         _counting(self.meter).count(out, "nfe", "vjps", len(out) * evaluations)
         return out
+
+
+class MeteredSampler:
+    """A sampler whose forwards are counted.
+
+    Args:
+        sampler: The sampler itself.
+        meter: What counts, as `MeteredFlowMap` takes it.
+    """
+
+    def __init__(self, sampler: Sampler, meter: Meter | None = None):
+        self.sampler, self.meter = sampler, meter
+
+    def step(self, model, x, s, t, condition=None, generator=None):
+        return self.sampler.step(MeteredFlowMap(model, self.meter), x, s, t, condition, generator)
 
 
 class _StandIn(FlowMap):

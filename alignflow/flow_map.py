@@ -28,6 +28,7 @@ __all__ = [
     "Sampler",
     "Wrapped",
     "check_flow_map",
+    "check_sampler",
     "guided",
 ]
 
@@ -173,9 +174,7 @@ class FlowMap(TensorDictModuleBase):
         times = (uniform_grid(steps) if grid is None else check_grid(grid, whole=True)).tolist()
         guidance = checks.finite("guidance", guidance)
         model = self if guidance == 1.0 else guided(self, guidance)
-        step = (
-            _jump if sampler is None else checks.offers("sampler", sampler, ("step",), STEPS).step
-        )
+        step = _jump if sampler is None else check_sampler("sampler", sampler).step
         generator = checks.as_generator(generator)
         x = self.noise(n, generator)
         condition = self.condition_rows(condition, len(x))
@@ -355,6 +354,16 @@ def guided(model: FlowMap, scale: float) -> Guided:
 
 def _jump(model: FlowMap, x: Tensor, s: float, t: float, condition: Any, generator: Any) -> Tensor:
     return model.flow_map(x, s, t, condition)
+
+
+def check_sampler(name: str, value: Any) -> Sampler:
+    """Refuse what has no step of a sampler; the sampler.
+
+    Args:
+        name: Of the argument.
+        value: What came.
+    """
+    return checks.offers(name, value, ("step",), STEPS)
 
 
 def check_flow_map(name: str, value: Any) -> None:

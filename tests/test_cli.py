@@ -181,6 +181,42 @@ def test_strings_are_printed(cwd, capsys):
     assert not list(cwd.glob("*.png"))
 
 
+def test_templates_are_filled_in(cwd, capsys):
+    network = TokenDiT(4, 3, width=8, depth=1, heads=2, infill=True)
+    FlowMapPolicy(network, (4, 3), "simplex", decode=Vocabulary("abc")).save("strings")
+    command = ["sample", "strings", "-n", "5", "--steps", "1", "--template", "ab*", "__cb"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(len(line) == 4 for line in lines)
+    # in turn
+    assert all(line.startswith("ab") for line in lines[::2])
+    assert all(line.endswith("cb") for line in lines[1::2])
+    arguments = ["--reward", "my_module:count_a", "--method", "best_of_n", "--steps", "1"]
+    assert main(["steer", "strings", "-n", "3", *arguments, "--template", "*cb"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert all(text.endswith("cb") for row in rows for text in row)
+    for message, more in {
+        "give --condition or --template, not both": ["--condition", "1"],
+        "holds 'X' at position 0": ["--template", "X*"],
+        "takes 5 tokens, more than length=4": ["--template", "a____"],
+        "fixes all 4 tokens: nothing is left to fill in": ["--template", "abca"],
+    }.items():
+        assert main([*command, *more]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_template_for_a_model_that_takes_none_is_refused(cwd, capsys):
+    network = TokenDiT(4, 3, width=8, depth=1, heads=2)
+    FlowMapPolicy(network, (4, 3), "simplex", decode=Vocabulary("abc")).save("strings")
+    for name, message in [
+        ("strings", "was not trained to fill in"),
+        ("images", "model of strings"),
+    ]:
+        assert main(["sample", name, "--template", "a*"]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: ") and message in shown
+
+
 def test_check_reward_tells_sound_from_broken(cwd, capsys):
     assert main(["check-reward", "my_module:right", "--policy", "points"]) == 0
     assert "sound" in capsys.readouterr().out

@@ -18,10 +18,11 @@ from alignflow import checks
 from alignflow.decoding import Decoder, register_decoder
 from alignflow.simplex import draw_tokens, one_hot_states
 
+from .templates import Template
+
 __all__ = ["Vocabulary", "check_strings"]
 
 PADDING, END = "<pad>", "<end>"
-FREE, REST = -1, -2  # in a template: a free place, and all that are left
 ROWS = 8192  # decoded at a time, which bounds the memory that it takes
 
 
@@ -125,17 +126,16 @@ class Vocabulary(Decoder):
             ValueError: If a pattern leaves nothing free, is too long, or holds what is no symbol.
         """
         length = checks.count("length", length)
-        for name, character in (("free", free), ("rest", rest)):
-            if not isinstance(character, str) or len(character) != 1 or character in self._ids:
-                raise ValueError(
-                    f"{name} must be a character that is no symbol, got {checks.shown(character)}"
-                )
-        if free == rest:
-            raise ValueError(f"free and rest must differ, got {free!r} for both")
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        return torch.tensor(
-            [self._template(pattern, length, free, rest) for pattern in check_strings(patterns)]
+        template = Template(
+            free,
+            rest,
+            symbols=self._ids,
+            split=lambda text: self.split([text])[0],
+            end=self._ids.get(self.end),
+            padding=self._ids.get(self.padding),
         )
+        patterns = check_strings([patterns] if isinstance(patterns, str) else patterns)
+        return torch.tensor([template.tokens(pattern, length) for pattern in patterns])
 
     def decode(
         self,
@@ -238,29 +238,6 @@ class Vocabulary(Decoder):
 
     def extra_repr(self) -> str:
         return f"{self.size} symbols"
-
-    def _template(self, pattern: str, length: int, free: str, rest: str) -> list[int]:
-        """The tokens of one pattern, and -1."""
-        row: list[int] = []
-        for part in filter(None, re.split(f"([{re.escape(free + rest)}])", pattern)):
-            row += {free: [FREE], rest: [REST]}.get(part) or self.split([part])[0]
-        row += [self._ids[self.end]] if self.end in self._ids and row[-1] != REST else []
-        starred, shown = row.count(REST), f"the pattern {checks.shown(pattern)}"
-        left = length - len(row) + starred
-        if starred > 1:
-            raise ValueError(f"{shown} has {rest!r} more than once")
-        if left < 0:
-            raise ValueError(f"{shown} takes {length - left} tokens, more than length={length}")
-        if starred:
-            place = row.index(REST)
-            row[place : place + 1] = [FREE] * left
-        elif left and self.padding not in self._ids:
-            raise ValueError(f"{shown} leaves {left} places, and the vocabulary has no padding")
-        else:
-            row += [self._ids.get(self.padding, 0)] * left
-        if FREE not in row:
-            raise ValueError(f"{shown} fixes all {length} tokens: nothing is left to fill in")
-        return row
 
     @cached_property
     def _writing(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Pipelines: stages run from a config, each recorded, so that a run can be cut and continued."""
 
 from .bindings import check_unmixed
-from .build import build, build_condition, build_reward, compose, find_reward
+from .build import build, build_condition, build_reward, build_template, compose, find_reward
 from .checks import ConfigError, check_config, without_remnants
 from .run import resume, run
 from .summary import print_summary
@@ -11,6 +11,7 @@ __all__ = [
     "build",
     "build_condition",
     "build_reward",
+    "build_template",
     "check_config",
     "check_unmixed",
     "compose",

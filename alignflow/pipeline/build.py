@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from alignflow.checks import did_you_mean
 from alignflow.conditions import take_rows
+from alignflow.data import Vocabulary
+from alignflow.flow_map import FlowMap
 from alignflow.listing import installed_rewards, names
 from alignflow.overrides import offer_installed_rewards
 from alignflow.reward_module import Reward, as_reward
@@ -25,6 +27,7 @@ __all__ = [
     "build",
     "build_condition",
     "build_reward",
+    "build_template",
     "compose",
     "find_reward",
 ]
@@ -107,6 +110,29 @@ def build_condition(labels: int | Sequence[int] | None, rows: slice) -> Tensor |
     if labels is None:
         return None
     given = torch.tensor([labels] if isinstance(labels, int) else list(labels))
+    return _in_turn(given, rows)
+
+
+def build_template(policy: FlowMap, patterns: Sequence[str], rows: slice) -> Tensor:
+    """Fixed tokens of the rows of a larger set of samples, by templates that are taken in turn.
+
+    Raises:
+        ConfigError: If the policy does not fill in.
+        ValueError: If a pattern is no template of its vocabulary.
+    """
+    vocabulary = getattr(policy, "decoder", None)
+    if not isinstance(vocabulary, Vocabulary):
+        raise ConfigError("a template needs a model of strings, with a vocabulary: this is none")
+    length = policy.event_shape[0]
+    if getattr(policy.null_condition, "shape", None) != (length,):
+        raise ConfigError(
+            "this model takes no template: it was not trained to fill in, as a network with "
+            "infill=True is on af.data.Infilling"
+        )
+    return _in_turn(vocabulary.template(patterns, length), rows)
+
+
+def _in_turn(given: Tensor, rows: slice) -> Tensor:
     return take_rows(given, torch.arange(rows.start or 0, rows.stop) % len(given))
 
 

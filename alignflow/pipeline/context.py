@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, Sampler, check_sampler
 from alignflow.precision import autocast
 from alignflow.reward_module import Reward
 from alignflow.tilt import Tilt
@@ -122,6 +122,19 @@ class Context:
         node = self.config.get("reference")
         found = build(node) if node else None
         return found(tilt=self.tilt) if isinstance(found, partial) else found
+
+    @cached_property
+    def sampler(self) -> Sampler | None:
+        """What makes the steps of the base and the tuned model; None for their jumps.
+
+        Raises:
+            ConfigError: If it is no sampler.
+        """
+        node = self.config.evaluation.get("sampler")
+        try:
+            return check_sampler("evaluation.sampler", build(node)) if node else None
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     @cached_property
     def held_out(self) -> dict[str, Reward]:

@@ -117,7 +117,7 @@ def dry_run(context: Context) -> None:
     if "finetune" in due:
         dry_run_training(context, "finetune", policy)
     if "evaluate" in due:
-        _ = context.judge, context.reference, context.held_out
+        _ = context.judge, context.reference, context.held_out, context.sampler
     if config.get("reward"):
         _ = context.reward
     if "steer" in due:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alignflow.checkpoint import is_saved, load_folder, save_folder
+from alignflow.cost import MeteredSampler, metered
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import RewardError
 from alignflow.steering import Steerer, steer
@@ -75,15 +76,20 @@ def draw_in_batches(
 def sample_model(
     context: Context, policy: FlowMap, n: int, folder: Path, title: str
 ) -> dict[str, Tensor]:
-    """n samples of a model by plain jumps: `state`, `reward`, and the cost of each."""
+    """n samples of a model by its jumps, or the run's sampler: `state`, `reward`, and costs."""
     steps = context.config.evaluation.steps
+    sampler = None if context.sampler is None else MeteredSampler(context.sampler)
 
     def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:
         condition, count = context.condition(rows), rows.stop - rows.start
-        states = policy.sample(count, steps=steps, condition=condition, generator=generator)
+        with metered() as meter:
+            states = policy.sample(
+                count, steps=steps, condition=condition, generator=generator, sampler=sampler
+            )
+        nfe = steps if sampler is None else meter.total.nfe // count
         reward = context.reward.score(states, condition, policy.decode)
         # the reward only judges here, so it is no part of what a sample costs
-        cost = dict.fromkeys(COUNTS, torch.zeros(count)) | {"nfe": torch.full((count,), steps)}
+        cost = dict.fromkeys(COUNTS, torch.zeros(count)) | {"nfe": torch.full((count,), nfe)}
         return {"state": states, "reward": reward, **cost}
 
     return draw_in_batches(context, folder, n, draw, title)

@@ -74,8 +74,18 @@ def _condition(name: str, value: Any) -> Any:
     return value
 
 
-# whole numbers, with the least that makes sense: errors of means need two samples
-EVALUATION = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1, "weighed": 0}
+def _made(name: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, DictConfig) and value.get("_target_")):
+        raise ValueError(f"{name} must be null or have a _target_, got {checks.shown(value)}")
+    return value
+
+
+# errors of means need two samples
+_COUNTS = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1, "weighed": 0}
+EVALUATION: dict[str, Check] = {
+    **{name: _at_least(least) for name, least in _COUNTS.items()},
+    "sampler": _made,
+}
 SETTINGS: dict[str, Check] = {
     "name": _text,
     "seed": lambda name, value: checks.count(name, value, 0, MOST_SEED),
@@ -130,10 +140,10 @@ def settled(config: DictConfig) -> DictConfig:
         raise ConfigError(
             f"unknown key {', '.join(unknown)} in evaluation; known: {', '.join(EVALUATION)}{hint}"
         )
-    if absent := sorted(EVALUATION.keys() - set(config.evaluation)):
+    # run folders of earlier versions have no sampler
+    if absent := sorted(_COUNTS.keys() - set(config.evaluation)):
         raise ConfigError(f"evaluation lacks {', '.join(absent)}")
-    numbers = {name: _at_least(least) for name, least in EVALUATION.items()}
-    _settle(config.evaluation, numbers, "evaluation.")
+    _settle(config.evaluation, EVALUATION, "evaluation.")
     for part, known in PARTS.items():
         if config.get(part):
             _settle(config[part], known, f"{part}.")

@@ -12,30 +12,65 @@ weights are bounded.
 Source: Sahoo et al. 2024 (MDLM, 2406.07524).
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
-from torch import Tensor
-from trunk import Trunk, token_nats
+from torch import Tensor, nn
 
 from alignflow.draws import choices, uniform
+from alignflow.policies.networks.token_transformer import token_nats, token_probabilities
 
-__all__ = ["ORDERS", "Masked"]
+__all__ = ["ORDERS", "Masked", "TokenLogits"]
 
 ORDERS = ("random", "confidence")
 
 
-class Masked(Trunk):
-    """Bidirectional attention; token V is the mask."""
+class TokenLogits(Protocol):
+    """A network of token ids (N, L), V for a mask, that gives logits (N, L, V)."""
+
+    length: int
+    vocabulary: int
+
+    def __call__(self, tokens: Tensor) -> Tensor: ...
+
+
+class Masked(nn.Module):
+    """Masked diffusion by a network; token V is the mask.
+
+    Args:
+        network: A module that is a `TokenLogits`.
+    """
+
+    def __init__(self, network: TokenLogits):
+        super().__init__()
+        self.network = network
+        self.length, self.vocabulary = network.length, network.vocabulary
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.network(tokens)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def masks(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Which tokens of n strings are masked, (n, L); their numbers are stratified over rows."""
+        at = (torch.arange(n, device=self.device) + self._uniform((n,), generator)) / n
+        count = (at * self.length).long()[:, None].clamp(max=self.length - 1) + 1
+        return self._uniform((n, self.length), generator).argsort(1).argsort(1) < count
+
+    def bound(self, tokens: Tensor, masked: Tensor) -> Tensor:
+        """Bounds of -log p of strings (N, L), (N,), in nats, of one set of masks (N, L) each."""
+        tokens = tokens.long()
+        nats = token_nats(self(tokens.masked_fill(masked, self.vocabulary)), tokens)
+        count = masked.sum(1, keepdim=True)
+        return (nats * self.length / count).masked_fill(~masked, 0.0).sum(1)
 
     def loss(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Bounds of -log p of strings (N, L), (N,), in nats, of one set of masked tokens each."""
-        tokens, n, device = tokens.long(), len(tokens), tokens.device
-        # stratified over the rows
-        at = (torch.arange(n, device=device) + uniform((n,), generator, device=device)) / n
-        count = (at * self.length).long()[:, None].clamp(max=self.length - 1) + 1
-        rank = uniform(tokens.shape, generator, device=device).argsort(1).argsort(1)
-        masked = rank < count
-        nats = token_nats(self(tokens.masked_fill(masked, self.vocabulary)), tokens)
-        return torch.where(masked, nats * self.length / count, 0.0).sum(1)
+        """The bounds of strings (N, L), (N,), at masks that are drawn."""
+        return self.bound(tokens, self.masks(len(tokens), generator))
 
     @torch.no_grad()
     def sample(
@@ -62,10 +97,10 @@ class Masked(Trunk):
                 f"got {steps} and {order!r}"
             )
         tokens = torch.full((n, self.length), self.vocabulary, device=self.device)
-        priority = uniform(tokens.shape, generator, device=self.device)
+        priority = self._uniform(tokens.shape, generator)
         for i in range(steps):
             count = self.length * (i + 1) // steps - self.length * i // steps
-            probability = (self(tokens) / temperature).softmax(-1)
+            probability = token_probabilities(self(tokens), temperature)
             if order == "confidence":
                 priority = probability.amax(-1)
             chosen = priority.masked_fill(tokens < self.vocabulary, -1.0).topk(count).indices
@@ -73,3 +108,6 @@ class Masked(Trunk):
             drawn = choices(rows.flatten(0, 1), 1, generator).view_as(chosen)
             tokens.scatter_(1, chosen, drawn)
         return tokens
+
+    def _uniform(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+        return uniform(shape, generator, device=self.device)

@@ -23,11 +23,8 @@ from torch import Tensor, nn
 
 from alignflow import data
 from alignflow.flow_map import FlowMap
-from alignflow.policies import FlowMapPolicy, text_policy
-
-sys.path.append(str(Path(__file__).parents[1] / "baselines"))
-from autoregressive import Autoregressive
-from trunk import Cache
+from alignflow.policies import CausalTransformer, FlowMapPolicy, text_policy
+from alignflow.policies.networks.causal import Cache
 
 DATA = {"names": data.names, "fragments": data.fragments, "molecules": data.molecules}
 STEPS = (1, 4)
@@ -41,12 +38,12 @@ model may stop where all strings of a batch have ended, which here happens by ch
 Call = Callable[[], object]
 
 
-class Endless(Autoregressive):
+class Endless(CausalTransformer):
     """One that never draws the padding, so that each string takes all of its tokens."""
 
-    def step(self, token: Tensor, place: Tensor, cache: Cache) -> Tensor:
-        logits = super().step(token, place, cache)
-        return torch.cat([logits[:, :1] - 1e4, logits[:, 1:]], dim=1)
+    def step(self, tokens: Tensor, places: Tensor, cache: Cache) -> Tensor:
+        logits = super().step(tokens, places, cache)
+        return torch.cat([logits[..., :1] - 1e4, logits[..., 1:]], dim=-1)
 
 
 class Captured:
@@ -55,10 +52,10 @@ class Captured:
     The cache that it is given is not used; what an earlier string left in its own is masked.
     """
 
-    def __init__(self, model: Autoregressive, n: int):
-        self.token = torch.zeros(n, dtype=torch.long, device=model.device)
+    def __init__(self, model: CausalTransformer, n: int):
+        self.token = torch.zeros((n, 1), dtype=torch.long, device=model.device)
         self.place = torch.zeros(1, dtype=torch.long, device=model.device)
-        cache, stream = model.cache(n), torch.cuda.Stream()
+        cache, stream = model.empty_cache(n), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.no_grad(), torch.cuda.stream(stream):
             for _ in range(3):
@@ -75,7 +72,7 @@ class Captured:
         return self.logits
 
 
-def models(options: argparse.Namespace) -> tuple[Autoregressive, FlowMapPolicy]:
+def models(options: argparse.Namespace) -> tuple[CausalTransformer, FlowMapPolicy]:
     torch.manual_seed(0)
     strings = DATA[options.data]()
     size = {"width": options.width, "depth": options.depth, "heads": options.heads}

@@ -79,6 +79,9 @@ RUNS = [
     (["evaluation.weighed=5"], "evaluation.weighed needs a reference"),
     (["+evaluation.sampels=3"], "did you mean 'samples'"),
     (["~evaluation.steps"], "evaluation lacks steps"),
+    (["evaluation.sampler=ode"], "evaluation.sampler must be null or have a _target_, got 'ode'"),
+    (["evaluation.sampler={noise: fresh}"], "evaluation.sampler must be null or have a _target_"),
+    (["evaluation.sampler={_target_: my_module.Judge}"], "evaluation.sampler must be what steps"),
     (["name=${nothing}"], "nothing"),
     # parts
     (["strength=abc"], "strength must be a finite number of at least 0"),

@@ -4,10 +4,13 @@ import json
 import math
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf, open_dict
 
+import alignflow as af
 from alignflow import pipeline
+from alignflow.checkpoint import load_folder
 from alignflow.report import build_report
 
 LIST = {
@@ -26,10 +29,9 @@ JUDGE = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def run(folder, *overrides):
     with initialize_config_module("alignflow.configs", version_base="1.3"):
-        config = compose("config", overrides=OVERRIDES)
+        config = compose("config", overrides=[*OVERRIDES, *overrides])
     with open_dict(config):
         config.policy = OmegaConf.create(
             {"_target_": "alignflow.targets.Sequences", "strings": LIST}
@@ -37,7 +39,12 @@ def finished(tmp_path_factory):
         config.judge = OmegaConf.create(JUDGE)
         reference = {"_target_": "alignflow.targets.TiltedStrings", "_partial_": True}
         config.reference = OmegaConf.create(reference | {"strings": LIST})
-    return pipeline.run(config, tmp_path_factory.mktemp("runs") / "list")
+    return pipeline.run(config, folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("runs") / "list")
 
 
 def test_the_tilt_of_a_list_is_exact(finished):
@@ -65,3 +72,23 @@ def test_texts_are_shown_with_their_rewards(finished):
         assert row["rewards"] == [float(text.startswith("ab")) for text in row["texts"]]
     page = build_report(finished).read_text("utf-8")
     assert "of the whole list, without an error" in page and "<span>abb</span>" in page
+
+
+@pytest.mark.parametrize(
+    ("sampler", "nfe"), [(af.samplers.DenoiserODE(), 6), (af.samplers.TokenDraws(0.5), 3)]
+)
+def test_models_are_drawn_by_the_sampler_of_the_evaluation(sampler, nfe, tmp_path):
+    node = f"alignflow.samplers.{type(sampler).__name__}"
+    node = ", ".join([f"_target_: {node}", *(f"{k}: {v}" for k, v in vars(sampler).items())])
+    options = f"evaluation.sampler={{{node}}}", "evaluation.steps=3"
+    folder = run(tmp_path / "run", *options, "stages=[steer, evaluate]")
+    drawn = load_folder(folder / "stages/evaluate/base/00000")[0]
+    policy = af.targets.Sequences(["ab", "b", "abb"], [1, 2, 1])
+    # as the run draws its first batch
+    generator = torch.Generator().manual_seed(1_000_003)
+    states = policy.sample(40, steps=3, sampler=sampler, generator=generator)
+    torch.testing.assert_close(drawn["state"], states)
+    assert (drawn["nfe"] == nfe).all()
+    config = OmegaConf.load(folder / "config.yaml")
+    assert config.evaluation.sampler._target_.endswith(type(sampler).__name__)
+    assert pipeline.resume(folder) == folder

@@ -57,50 +57,62 @@ def scheme_name(name: str, value: Any) -> str:
 
 
 def transition_option(default: Choice) -> Any:
+    """How a step moves the state."""
     return option(default, "how a step moves: flow_map, euler, heun, sde, anchored, ...")
 
 
 def posterior_option(default: Choice) -> Any:
+    """What draws endpoints of a state."""
     return option(default, "what draws endpoints: glass, stochastic_map, denoiser, renoised, ...")
 
 
 def value_option(default: Choice) -> Any:
+    """How rewards of endpoints become a value or its gradient."""
     return option(default, "how endpoints guide: gradient_free, gradient, reward_softmax")
 
 
 def draws_option(default: int) -> Any:
+    """Endpoints of each state."""
     return option(default, "K, endpoints of each state", checks.count)
 
 
 def particles_option(default: int) -> Any:
+    """Particles of each system."""
     return option(default, "M, of each system", checks.count)
 
 
 def t_min_option(default: float, check: Any = inside) -> Any:
+    """From when on steps are steered."""
     return option(default, "time: steps that start before it are the model's", check)
 
 
 def t_max_option(default: float, check: Any = inside) -> Any:
+    """Until when steps are steered."""
     return option(default, "time: steps that start at it or later are the model's", check)
 
 
 def step_size_option(default: float, check: Any = checks.nonnegative) -> Any:
+    """Step size of a gradient ascent on the reward."""
     return option(default, "eta of the ascent, squared units of state per unit of lambda r", check)
 
 
 def inner_steps_option(default: int = 4) -> Any:
+    """Steps of the inner flow of a posterior."""
     return option(default, "steps of the flow that makes one draw of the posterior", checks.count)
 
 
 def solver_option(default: str = "heun") -> Any:
+    """Solver of the inner flow of a posterior."""
     return option(default, "of that flow: heun, two forwards a step but for the last, or euler")
 
 
 def scheme_option(default: str) -> Any:
+    """Resampling scheme."""
     return option(default, "of resampling: systematic, residual, ssp or multinomial", scheme_name)
 
 
 def threshold_option(default: float = 0.5) -> Any:
+    """When particles are resampled."""
     meaning = "a system is resampled when its ESS is below this fraction of its particles"
     return option(default, meaning, checks.fraction)
 
