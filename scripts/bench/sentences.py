@@ -38,9 +38,9 @@ DRAWN = f"tokens drawn and noised again, {DRAWN_STEPS} steps"
 SHOWN = 8  # sentences
 ABOUT = """\
 Glosses and examples of WordNet, {train:,} to learn from and {test:,} held out: all that have at
-most {length} tokens of a vocabulary of {size}. {network} of width {width} and {depth} blocks,
+most {length} tokens of a vocabulary of {size:,}. {network} of width {width} and {depth} blocks,
 {parameters:,} parameters, after {steps:,} steps of batch {batch}, in which each sentence is seen
-{epochs:.1f} times."""
+{epochs:.1f} times, by `{command}`. Its samples do not read as English, so it is not shipped."""
 ABOUT_LIKELIHOOD = """\
 Of held-out sentences, a character; the end of a sentence counts as one. n-grams are interpolated
 (Witten and Bell), counted on the same training sentences, and exact. The flow's is a bound
@@ -69,7 +69,7 @@ def main() -> None:
     write_page(
         "sentences",
         "Sentences: a flow map of pieces of text",
-        about(config, policy, train, test),
+        about(options.run, policy, train, test),
         f"## Likelihood\n\n{ABOUT_LIKELIHOOD.format(n=options.held_out)}",
         likelihoods(policy, characters, train, test, options.held_out),
         f"## Samples\n\n{ABOUT_SAMPLES.format(n=options.samples, order=ORDER)}",
@@ -111,8 +111,9 @@ def words(text: str) -> list[str]:
     return re.findall("[a-z']+", text)
 
 
-def about(config: Any, policy: Any, train: Strings, test: Strings) -> str:
+def about(run: Path, policy: Any, train: Strings, test: Strings) -> str:
     """What was trained on what."""
+    config = RunFolder(run).config()
     training = config.training
     return ABOUT.format(
         train=len(train),
@@ -126,6 +127,7 @@ def about(config: Any, policy: Any, train: Strings, test: Strings) -> str:
         steps=training.steps,
         batch=training.batch_size,
         epochs=training.steps * training.batch_size / len(train),
+        command=(run / "command.txt").read_text().strip(),
     )
 
 
