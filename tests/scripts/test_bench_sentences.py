@@ -50,8 +50,8 @@ def test_the_page_has_likelihoods_samples_and_sentiments(tmp_path, monkeypatch):
     assert 2 < rates["flow map, at most"] < rates["independent pieces"]
     bits = float(row(written, "5-grams of characters")[2].split()[0])
     assert bits == pytest.approx(rates["5-grams of characters"] / math.log(2), abs=2e-3)
-    known = [float(row(written, name)[3].split()[0]) for name in ("held-out sentences", bench.DRAWN)]
-    assert known[0] > 0.5 > known[1]
+    held_out, drawn = row(written, "held-out sentences")[3], row(written, bench.DRAWN)[3]
+    assert float(held_out.split()[0]) > 0.5 > float(drawn.split()[0])
     assert {"base", "steered: importance", "tuned: weighted", "exact tilt"} <= {
         line.split("|")[1].strip() for line in written.splitlines() if line.startswith("| ")
     }
