@@ -14,6 +14,7 @@ from .loader import Loader, memory_mapped
 from .molecules import MOLECULE_SPLITS, molecules
 from .names import names
 from .selfies_vocabulary import SelfiesVocabulary, Smiles
+from .sentences import SENTENCE_SPLITS, sentences
 from .strings import Strings
 from .text_file import text_file
 from .vocabulary import Vocabulary
@@ -23,6 +24,7 @@ __all__ = [
     "CHARACTERS",
     "DIGIT_SPLITS",
     "MOLECULE_SPLITS",
+    "SENTENCE_SPLITS",
     "AugmentedImages",
     "BPEVocabulary",
     "Images",
@@ -46,5 +48,6 @@ __all__ = [
     "memory_mapped",
     "molecules",
     "names",
+    "sentences",
     "text_file",
 ]

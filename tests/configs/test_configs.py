@@ -60,8 +60,9 @@ def require(config):
     judge = OmegaConf.select(config, "judge.name")
     if judge and not (CONFIGS.parent / "policies/shipped/judges" / judge).exists():
         pytest.skip(f"the judge {judge} is not shipped yet")
-    if (path := OmegaConf.select(config, "data.path")) and not Path(path).exists():
-        pytest.skip(f"the text {path} is made by a script")
+    if OmegaConf.select(config, "reward._target_") == "alignflow.rewards.Sentiment":
+        pytest.importorskip("vaderSentiment")
+        pytest.importorskip("tokenizers")
     if OmegaConf.select(config, "reward._target_") == "alignflow.rewards.OCR":
         pytest.importorskip("rapidocr_onnxruntime")
 

@@ -37,6 +37,7 @@ def test_a_data_config_gives_its_images(name, overrides, shape, tmp_path, monkey
         ("names", [], (12, 27)),
         ("fragments", [], (24, 26)),
         ("molecules", ["data.n=9"], (44, 27)),
+        ("sentences", ["data.split=test", "data.length=40"], (40, 33)),
         ("text", ["data.length=4"], (4, 4)),
     ],
 )

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from alignflow.data import SelfiesVocabulary, fragments, molecules, names
+from alignflow.data import BPEVocabulary, SelfiesVocabulary, fragments, molecules, names, sentences
 from alignflow.data.molecules import FILES, moses
 
 
@@ -122,3 +122,37 @@ def test_molecules_that_it_cannot_write_are_refused(smiles, message):
 def test_what_is_no_symbol_of_selfies_is_refused():
     with pytest.raises(ValueError, match=r"a symbol of SELFIES is like '\[C\]', got 'C'"):
         SelfiesVocabulary(["<pad>", "[C]", "C"])
+
+
+def test_sentences_are_held_out_or_learned_from():
+    train, test = sentences(), sentences("test")
+    assert (len(train), len(test)) == (107_157, 5_000)
+    assert train.event_shape == test.event_shape == (64, 33)
+    texts = {*train.strings, *test.strings}
+    assert len(texts) == 112_157
+    assert train.strings[:2] == ["prepare for sleep", "felt acute annoyance"]
+    assert sum(map(len, texts)) / len(texts) == pytest.approx(34.41, abs=0.01)
+    train.vocabulary.check_same(test.vocabulary)
+
+
+def test_sentences_in_pieces_are_the_same():
+    pytest.importorskip("tokenizers")
+    train, test = sentences(vocabulary=128, length=24), sentences("test", 128, 24)
+    assert isinstance(train.vocabulary, BPEVocabulary)
+    assert train.event_shape == test.event_shape == (24, 128)
+    train.vocabulary.check_same(test.vocabulary)
+    assert train.strings[:2] == ["prepare for sleep", "felt acute annoyance"]
+    whole = sentences("test", 128)
+    assert sorted(whole.strings) == sorted(sentences("test").strings)
+    # those of more tokens are left out
+    assert (whole.tokens != 0).sum(1).le(24).sum() == len(test) < len(whole)
+    assert whole.length == sentences(vocabulary=128).length == 48
+
+
+def test_sentences_that_there_are_not_are_refused():
+    with pytest.raises(ValueError, match="split must be"):
+        sentences("valid")
+    with pytest.raises(ValueError, match="vocabulary must be a whole number of at least 33"):
+        sentences(vocabulary=32)
+    with pytest.raises(ValueError, match="length must be a whole number from 1 to 64"):
+        sentences(length=65)
