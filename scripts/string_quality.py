@@ -59,7 +59,7 @@ def list_quality(
 
 
 @torch.no_grad()
-def molecule_quality(policy: FlowMapPolicy, held_out: Strings, n: int = 2000) -> dict[str, str]:
+def molecule_quality(policy: FlowMapPolicy, held_out: Strings, n: int = 1000) -> dict[str, str]:
     """Bound of the likelihood; rings and distances of properties by map steps and by the ODE.
 
     Args:

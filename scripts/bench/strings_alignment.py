@@ -22,6 +22,7 @@ from torch import Tensor
 
 import alignflow as af
 from alignflow.cost import Meter, MeteredReward
+from alignflow.distillation import DecodingTimes
 from alignflow.metrics import mean
 from alignflow.reward_module import Reward
 from alignflow.rewards import Pattern, Substructure
@@ -38,7 +39,7 @@ STEERED: dict[Any, dict[str, Any]] = {
     "fk": {"steps": STEPS, "particles": 64, "transition": "flow_map"},
 }
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
-TRAINING = {"batch_size": 128, "learning_rate": 3e-4}
+TRAINING = {"batch_size": 128, "learning_rate": 1e-3}
 TUNED: dict[Any, dict[str, Any]] = {"weighted": POOL, "tilt": POOL}
 DATA = {"names": af.data.names, "fragments": af.data.fragments}
 REWARDS: dict[str, dict[str, Callable[[], Reward]]] = {
@@ -117,7 +118,8 @@ class Aim:
     def tuned(self, method: Any) -> Numbers:
         meter, start = Meter(), time.perf_counter()
         tilt = self.tilt.with_reward(MeteredReward(self.tilt.reward, meter))
-        options = TRAINING | TUNED[method] | {"steps": self.options.steps}
+        times = DecodingTimes(self.policy.event_shape[-1], boundary=0.2)
+        options = TRAINING | TUNED[method] | {"steps": self.options.steps, "times": times}
         model = af.finetune(self.policy, tilt, method, generator=0, **options)
         seconds = time.perf_counter() - start
         found = self.counted(plain(model), self.options.samples, method)
@@ -171,7 +173,7 @@ def main() -> None:
     parser.add_argument("lists", nargs="*", metavar="LIST", help=f"of {', '.join(REWARDS)}")
     parser.add_argument("--samples", type=int, default=2000, help="of each tuned model")
     parser.add_argument("--systems", type=int, default=200, help="of particles, of each steerer")
-    parser.add_argument("--steps", type=int, default=200, help="of a tuning")
+    parser.add_argument("--steps", type=int, default=600, help="of a tuning")
     parser.add_argument("--models", default="", help="before the names of other models: a folder/")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -188,8 +190,8 @@ def main() -> None:
         f"{options.systems:,} systems of particles of each steerer, which count by their weights, "
         "as the samples drawn among them do on average. ± is one standard error, the gap is to the "
         "exact rate, in points. NFE and reward calls are of one sample. A tuning takes "
-        f"{options.steps} steps of batch {TRAINING['batch_size']} on a pool of {POOL['pool']:,} "
-        "samples of the base, each scored once.",
+        f"{options.steps} steps of batch {TRAINING['batch_size']}, at times by decoding, on a pool "
+        f"of {POOL['pool']:,} samples of the base, each scored once.",
         *sections,
     )
 
