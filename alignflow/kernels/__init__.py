@@ -7,7 +7,13 @@ Triton kernels and the function that chooses between them.
 from .backend import use
 from .linear_soft_cross_entropy import linear_soft_cross_entropy
 from .simplex_step import simplex_step
-from .soft_embedding import soft_embedding
 from .soft_cross_entropy import soft_cross_entropy
+from .soft_embedding import soft_embedding
 
-__all__ = ["linear_soft_cross_entropy", "simplex_step", "soft_cross_entropy", "soft_embedding", "use"]
+__all__ = [
+    "linear_soft_cross_entropy",
+    "simplex_step",
+    "soft_cross_entropy",
+    "soft_embedding",
+    "use",
+]

@@ -23,6 +23,7 @@ except ImportError:
     tl: Any = SimpleNamespace(constexpr=int)
 
 __all__ = [
+    "INTERPRETED",
     "block_size",
     "is_small",
     "jit",
@@ -40,6 +41,9 @@ MODES = ("auto", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # elements of one [rows, V] buffer: in a CPU's cache, and large enough to fill a GPU
 ELEMENTS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
+
+# Triton in Python, on the CPU: chosen by TRITON_INTERPRET=1 before a kernel is defined
+INTERPRETED = triton is not None and triton.knobs.runtime.interpret
 
 _mode = "auto"
 
@@ -78,7 +82,7 @@ def runs_triton(*tensors: Tensor | None) -> bool:
         return triton is not None and on_cuda
     if triton is None:
         raise RuntimeError("mode 'triton' needs the package triton")
-    if not on_cuda and not triton.knobs.runtime.interpret:
+    if not on_cuda and not INTERPRETED:
         raise RuntimeError("mode 'triton' needs CUDA tensors, or TRITON_INTERPRET=1 from the start")
     return True
 

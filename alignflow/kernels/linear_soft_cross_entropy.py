@@ -10,11 +10,11 @@ writes them, the loss's two kernels read them, the second replaces them by their
 matrix product consumes that. Memory is that of the tokens at a time, in the dtype of the hidden
 states, whatever N is; nothing is [N, V].
 
-Products of [N, d] and [d, V], which are most of the work: forward one, and one for each teacher that
-is given by hidden states. The gradient in the hidden states needs one more, in the same pass, since
-a row's is that row's upstream number times something that does not depend on it. The gradient in
-the head sums over rows with upstream numbers not known yet, so a head that learns has its logits,
-and the teachers', computed again in the backward pass.
+Products of [N, d] and [d, V] are most of the work: forward one, and one for each teacher that is
+given by hidden states. The gradient in the hidden states needs one more, in the same pass, since a
+row's is that row's upstream number times something that does not depend on it. The gradient in the
+head sums over rows with upstream numbers not known yet, so a head that learns has its logits, and
+the teachers', computed again in the backward pass.
 
 Source: tokens in chunks with the gradient formed early are Liger's fused linear cross-entropy
 (2410.10989); the recomputation is that of checkpointing.
@@ -81,7 +81,8 @@ def linear_soft_cross_entropy(
         return linear_soft_cross_entropy_reference(
             hidden, head, teacher_a, teacher_b, labels, weights
         )
-    hidden, head, a, head_a, b, head_b = (_autocast(x) for x in (hidden, head, a, head_a, b, head_b))
+    states = (_autocast(x) for x in (hidden, head, a, head_a, b, head_b))
+    hidden, head, a, head_a, b, head_b = states
     learned = torch.is_grad_enabled() and hidden.requires_grad
     early = learned and not head.requires_grad
     triton = runs_triton(hidden, head, a, head_a, b, head_b)
@@ -130,7 +131,7 @@ def _parts(
 
 
 class _Rows:
-    """The arguments of the loss, a piece of rows at a time, with logits computed from the states."""
+    """Arguments of the loss for some rows at a time, with logits computed from hidden states."""
 
     def __init__(self, hidden, head, a, head_a, b, head_b, labels, weights):
         self.hidden, self.head, self.labels, self.weights = hidden, head, labels, weights
@@ -144,7 +145,8 @@ class _Rows:
             None if x is None else x[piece] if head is None else x[piece] @ head.T
             for x, head in self.teachers
         )
-        return logits, a, b, None if self.labels is None else self.labels[piece], self.weights[piece]
+        labels = None if self.labels is None else self.labels[piece]
+        return logits, a, b, labels, self.weights[piece]
 
 
 def _run_forward(rows: _Rows, early: bool, triton: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,7 +33,7 @@ def merge(largest, total):
 
 
 @jit
-def _normalizer_kernel(
+def normalizer_kernel(
     z,  # [N, V]
     normalizers,  # [N]
     V,
@@ -64,7 +64,7 @@ def triton_normalizers(logits: Tensor) -> Tensor:
     normalizers = torch.empty(rows, dtype=torch.float32, device=logits.device)
     block, warps = row_options(size)
     if rows:
-        _normalizer_kernel[(rows,)](
+        normalizer_kernel[(rows,)](
             logits, normalizers, size, logits.stride(0), BLOCK=block, num_warps=warps
         )
     return normalizers

@@ -7,10 +7,10 @@ r"""A step of a flow map on the simplex from logits.
 
 With top-k, p is restricted to the k largest logits and all that equal the k-th.
 
-Bound on bytes. Logits and state are read, the next state is written: 3V of a row. The soft-max needs
-its normalizer before its first element, so a row of several blocks is read twice, the second time
-from the cache where it was just put: 3V from memory while the rows in flight fit there, and 4V at
-most. The gradient reads logits and upstream twice likewise and writes one or two rows: 3V or 4V,
+Bound on bytes. Logits and state are read, the next state is written: 3V of a row. The soft-max
+needs its normalizer before its first element, so a row of several blocks is read twice, the second
+time from the cache where it was just put: 3V from memory while the rows in flight fit there, and 4V
+at most. The gradient reads logits and upstream twice likewise and writes one or two rows: 3V or 4V,
 at most 6V. Top-k reads the logits once more, to find the k-th. p is never stored.
 """
 
@@ -126,7 +126,7 @@ def _scaled(z, k, V, inverse, threshold, TOP_K: tl.constexpr):
 
 
 @jit
-def _forward_kernel(
+def simplex_step_forward_kernel(
     z,  # [N, V]
     x,  # [N, V]
     keep,  # [N]
@@ -175,7 +175,7 @@ def _forward_kernel(
 
 
 @jit
-def _backward_kernel(
+def simplex_step_backward_kernel(
     upstream,  # [N, V]
     z,  # [N, V]
     keep,  # [N]
@@ -222,7 +222,7 @@ def _triton_forward(logits, x, keep, move, inverse, top_k, result, normalizers, 
     logits, x = unit_stride(logits), unit_stride(x)
     block, warps = row_options(size)
     if rows:
-        _forward_kernel[(rows,)](
+        simplex_step_forward_kernel[(rows,)](
             logits,
             x,
             keep.contiguous(),
@@ -248,7 +248,7 @@ def _triton_backward(
     upstream, logits = unit_stride(upstream), unit_stride(logits)
     block, warps = row_options(size)
     if rows:
-        _backward_kernel[(rows,)](
+        simplex_step_backward_kernel[(rows,)](
             upstream,
             logits,
             keep.contiguous(),
@@ -334,9 +334,7 @@ def _backward_operator(
     in_logits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     in_x = upstream.new_empty(upstream.shape if with_x else 0)
     backward = _triton_backward if triton else _torch_backward
-    backward(
-        upstream, logits, keep, move, inverse, top_k, normalizers, thresholds, in_logits, in_x
-    )
+    backward(upstream, logits, keep, move, inverse, top_k, normalizers, thresholds, in_logits, in_x)
     return in_logits, in_x
 
 

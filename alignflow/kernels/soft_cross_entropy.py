@@ -7,14 +7,14 @@ r"""Cross-entropy of logits against two teachers and a label.
        \qquad w = a + b + c \\
     \partial L / \partial z &= w\, \mathrm{softmax}(z) - T
 
-The coefficients are per row and of any sign; with w = 1 this is the loss of every rule for flow maps
-on the simplex, and w scales a row.
+The coefficients are per row and of any sign; with w = 1 this is the loss of every rule for flow
+maps on the simplex, and w scales a row.
 
 Bound on bytes. The loss needs three log-normalizers and two means, all of which accumulate online
 in one pass: each of z, A and B is read once, 3V of a row. The gradient needs the normalizers before
-its first element, so where a row exceeds on-chip memory it reads all three again and writes one, 3V
-+ 1V. Both kernels below move exactly this, and nothing of a teacher whose coefficient in a row is 0.
-No probability is stored.
+its first element, so where a row exceeds on-chip memory it reads all three again and writes one:
+3V + 1V. Both kernels below move exactly this, and nothing of a teacher whose coefficient in a row
+is 0. No probability is stored.
 
 Source: `online` tells where the soft-max in one pass is from.
 """
@@ -142,7 +142,9 @@ def check_rows(
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = (labels < 0) | (labels >= size)
         if (wrong & (weights[:, 2] != 0)).any():
-            raise ValueError(f"labels must be from 0 to {size - 1} where their coefficient is not 0")
+            raise ValueError(
+                f"labels must be from 0 to {size - 1} where their coefficient is not 0"
+            )
 
 
 # --- Triton ---------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def _merge_mean(largest, total, weighted):
 
 
 @jit
-def _forward_kernel(
+def soft_cross_entropy_forward_kernel(
     z,  # [N, V]
     a,  # [N, V]
     b,  # [N, V]
@@ -238,7 +240,7 @@ def _forward_kernel(
 
 
 @jit
-def _backward_kernel(
+def soft_cross_entropy_backward_kernel(
     z,  # [N, V]
     a,  # [N, V]
     b,  # [N, V]
@@ -298,7 +300,7 @@ def triton_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tenso
     z, a, b = (None if x is None else unit_stride(x) for x in (logits, teacher_a, teacher_b))
     block, warps = row_options(size)
     if rows:
-        _forward_kernel[(rows,)](
+        soft_cross_entropy_forward_kernel[(rows,)](
             z,
             *(z if x is None else x for x in (a, b)),
             weights if labels is None else labels.contiguous(),
@@ -324,7 +326,7 @@ def triton_backward(
     z, a, b = (None if x is None else unit_stride(x) for x in (logits, teacher_a, teacher_b))
     block, warps = row_options(size)
     if rows:
-        _backward_kernel[(rows, -(-size // block))](
+        soft_cross_entropy_backward_kernel[(rows, -(-size // block))](
             z,
             *(z if x is None else x for x in (a, b)),
             weights if labels is None else labels.contiguous(),

@@ -54,7 +54,8 @@ def soft_embedding(logits: Tensor, table: Tensor) -> Tensor:
             "logits must be (..., V) and table (V, d), got "
             f"{tuple(logits.shape)} and {tuple(table.shape)}"
         )
-    by_triton = runs_triton(logits, table)
+    # float32 products without rounding to tf32 leave too few registers for a fused one
+    by_triton = table.dtype.itemsize == 2 and runs_triton(logits, table)
     if needs_definition() or not by_triton and is_small(logits):
         return soft_embedding_reference(logits, table)
     rows = logits.reshape(-1, logits.shape[-1])
@@ -83,7 +84,7 @@ def _tile(
 
 
 @jit
-def _forward_kernel(
+def soft_embedding_forward_kernel(
     z,  # [N, V]
     table,  # [V, D]
     normalizers,  # [N]
@@ -113,7 +114,7 @@ def _forward_kernel(
 
 
 @jit
-def _in_logits_kernel(
+def soft_embedding_in_logits_kernel(
     z,  # [N, V]
     table,  # [V, D]
     normalizers,  # [N]
@@ -148,7 +149,7 @@ def _in_logits_kernel(
 
 
 @jit
-def _in_table_kernel(
+def soft_embedding_in_table_kernel(
     z,  # [N, V]
     normalizers,  # [N]
     upstream,  # [N, D]
@@ -175,9 +176,13 @@ def _in_table_kernel(
     tl.store(at, total.to(in_table.dtype.element_ty), mask=inside)
 
 
-def tile_options(width: int) -> dict[str, int]:
-    """Sizes of tiles for a table of so many columns, and warps."""
-    return {"BN": 64, "BV": 64, "BD": block_size(width, 128), "num_warps": 4, "num_stages": 3}
+# columns of a tile that are summed over: more are spilled
+REDUCED = 64
+
+
+def tile_options(width: int, most: int = 128) -> dict[str, int]:
+    """Sizes of tiles for a table of so many columns, warps and stages."""
+    return {"BN": 64, "BV": 64, "BD": block_size(width, most), "num_warps": 4, "num_stages": 3}
 
 
 def _triton_forward(logits, table, result, normalizers) -> None:
@@ -186,7 +191,7 @@ def _triton_forward(logits, table, result, normalizers) -> None:
     normalizers.copy_(triton_normalizers(logits))
     grid = (triton.cdiv(rows, options["BN"]), triton.cdiv(width, options["BD"]))
     if rows:
-        _forward_kernel[grid](
+        soft_embedding_forward_kernel[grid](
             logits, table, normalizers, result, rows, size, width,
             logits.stride(0), table.stride(0), **options,
         )  # fmt: skip
@@ -195,17 +200,18 @@ def _triton_forward(logits, table, result, normalizers) -> None:
 def _triton_backward(upstream, logits, table, result, normalizers, in_logits, in_table) -> None:
     (rows, size), width = logits.shape, table.shape[1]
     logits, table, upstream = unit_stride(logits), unit_stride(table), upstream.contiguous()
-    options = tile_options(width)
     if rows and in_logits.numel():
+        options = tile_options(width, REDUCED)
         means = torch.linalg.vecdot(upstream.float(), result.float())
         grid = (triton.cdiv(rows, options["BN"]), triton.cdiv(size, options["BV"]))
-        _in_logits_kernel[grid](
+        soft_embedding_in_logits_kernel[grid](
             logits, table, normalizers, upstream, means, in_logits, rows, size, width,
             logits.stride(0), table.stride(0), **options,
         )  # fmt: skip
     if in_table.numel():
+        options = tile_options(width)
         grid = (triton.cdiv(size, options["BV"]), triton.cdiv(width, options["BD"]))
-        _in_table_kernel[grid](
+        soft_embedding_in_table_kernel[grid](
             logits, normalizers, upstream, in_table, rows, size, width,
             logits.stride(0), **options,
         )  # fmt: skip
