@@ -49,7 +49,7 @@ BEGIN, END = "<!-- table of scripts/kernel_table.py -->", "<!-- end of the table
 ARCHITECTURES = (80, 90, 100)
 # a multiple of 16 is divided into wide loads, another is not; one block; many
 SIZES = {"V = 32,768": 32_768, "V = 50,257": 50_257, "V = 500": 500}
-BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+BIN = Path(triton.__path__[0]) / "backends" / "nvidia" / "bin"
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,8 @@ def linear_soft_cross_entropy(
         return linear_soft_cross_entropy_reference(
             hidden, head, teacher_a, teacher_b, labels, weights
         )
-    states = (_autocast(x) for x in (hidden, head, a, head_a, b, head_b))
-    hidden, head, a, head_a, b, head_b = states
+    hidden, head = _autocast(hidden), _autocast(head)
+    a, head_a, b, head_b = (None if x is None else _autocast(x) for x in (a, head_a, b, head_b))
     learned = torch.is_grad_enabled() and hidden.requires_grad
     early = learned and not head.requires_grad
     triton = runs_triton(hidden, head, a, head_a, b, head_b)
@@ -105,9 +105,9 @@ def linear_soft_cross_entropy_reference(
     return soft_cross_entropy_reference(hidden @ head.T, a, b, labels, weights)
 
 
-def _autocast(tensor: Tensor | None) -> Tensor | None:
+def _autocast(tensor: Tensor) -> Tensor:
     """The tensor in the dtype that a product of matrices has here."""
-    if tensor is None or not torch.is_autocast_enabled(tensor.device.type):
+    if not torch.is_autocast_enabled(tensor.device.type):
         return tensor
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 

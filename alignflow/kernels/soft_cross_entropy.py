@@ -297,20 +297,22 @@ def triton_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tenso
     rows, size = logits.shape
     loss = torch.empty(rows, dtype=torch.float32, device=logits.device)
     normalizers = torch.empty(rows, 3, dtype=torch.float32, device=logits.device)
-    z, a, b = (None if x is None else unit_stride(x) for x in (logits, teacher_a, teacher_b))
+    z = unit_stride(logits)
+    a, b = (z if x is None else unit_stride(x) for x in (teacher_a, teacher_b))
     block, warps = row_options(size)
     if rows:
         soft_cross_entropy_forward_kernel[(rows,)](
             z,
-            *(z if x is None else x for x in (a, b)),
+            a,
+            b,
             weights if labels is None else labels.contiguous(),
             weights.contiguous(),
             loss,
             normalizers,
             size,
-            *((z if x is None else x).stride(0) for x in (z, a, b)),
-            HAS_A=a is not None,
-            HAS_B=b is not None,
+            *(x.stride(0) for x in (z, a, b)),
+            HAS_A=teacher_a is not None,
+            HAS_B=teacher_b is not None,
             HAS_LABELS=labels is not None,
             BLOCK=block,
             num_warps=warps,
@@ -323,21 +325,23 @@ def triton_backward(
 ) -> None:
     """Write the gradient in the logits, which may be the logits themselves."""
     rows, size = logits.shape
-    z, a, b = (None if x is None else unit_stride(x) for x in (logits, teacher_a, teacher_b))
+    z = unit_stride(logits)
+    a, b = (z if x is None else unit_stride(x) for x in (teacher_a, teacher_b))
     block, warps = row_options(size)
     if rows:
         soft_cross_entropy_backward_kernel[(rows, -(-size // block))](
             z,
-            *(z if x is None else x for x in (a, b)),
+            a,
+            b,
             weights if labels is None else labels.contiguous(),
             weights.contiguous(),
             normalizers,
             upstream.contiguous(),
             gradient,
             size,
-            *((z if x is None else x).stride(0) for x in (z, a, b, gradient)),
-            HAS_A=a is not None,
-            HAS_B=b is not None,
+            *(x.stride(0) for x in (z, a, b, gradient)),
+            HAS_A=teacher_a is not None,
+            HAS_B=teacher_b is not None,
             HAS_LABELS=labels is not None,
             BLOCK=block,
             num_warps=warps,

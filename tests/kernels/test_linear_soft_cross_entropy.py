@@ -10,7 +10,7 @@ from alignflow.kernels.linear_soft_cross_entropy import (
     linear_soft_cross_entropy_reference,
 )
 
-TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 LEARNED = [(0,), (1,), (0, 1)]
 
 

@@ -7,7 +7,7 @@ from alignflow.interpolants import flow_map_from_mean_denoiser
 from alignflow.kernels import simplex_step
 from alignflow.kernels.simplex_step import _operator, simplex_step_reference
 
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
+TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
 
 
 def states(shape, generator, dtype=torch.float32, device="cpu"):
@@ -31,7 +31,7 @@ def test_step_and_gradients_are_the_definitions(shape, dtype, top_k, place, gene
 
 def test_a_large_odd_vocabulary(place, generator, check):
     arguments = states((2, 50_257), generator, device=place.device)
-    check(simplex_step, simplex_step_reference, arguments, (0, 1), None, 5e-6)
+    check(simplex_step, simplex_step_reference, arguments, (0, 1))
 
 
 def test_it_is_the_flow_map_of_the_library(place, generator):
@@ -96,7 +96,7 @@ def test_higher_derivatives_are_the_definitions(
 
 def test_gradients_in_times_are_the_definitions(place, generator, check):
     arguments = states((3, 5, 63), generator, device=place.device)
-    check(simplex_step, simplex_step_reference, arguments, (0, 1, 2, 3), None, 5e-6)
+    check(simplex_step, simplex_step_reference, arguments, (0, 1, 2, 3))
 
 
 def test_the_operator_is_a_good_one(place, generator):

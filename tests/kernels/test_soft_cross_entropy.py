@@ -9,7 +9,7 @@ from alignflow.kernels.soft_cross_entropy import _operator, soft_cross_entropy_r
 from alignflow.regressions import CrossEntropy
 
 # relative RMS of a gradient in so many bits; sums are in float32
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
+TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
 COEFFICIENTS = torch.tensor(
     [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0.3, 0.7, 0], [-1.5, 1, 1.5], [-0.4, 0.9, 0.5], [0, 0, 0]],
     dtype=torch.float32,
@@ -45,7 +45,7 @@ def test_loss_and_gradient_are_the_definitions(N, V, dtype, place, generator, ch
 
 def test_a_large_odd_vocabulary(place, generator, check):
     arguments = rows(3, 50_257, generator, device=place.device)
-    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0,), None, 5e-6)
+    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0,))
 
 
 @pytest.mark.parametrize("absent", [(1,), (2,), (3,), (1, 2), (1, 3), (2, 3)], ids=str)
@@ -59,8 +59,6 @@ def test_what_is_none_has_coefficient_0(absent, place, generator, check):
         soft_cross_entropy_reference,
         (*arguments[:-1], zeroed),
         (0,),
-        None,
-        2e-6,
     )
     for index in absent:
         arguments[index] = None
@@ -85,8 +83,6 @@ def test_rows_without_a_coefficient_are_not_read(place, generator, check, wide):
         lambda z, *rest: soft_cross_entropy_reference(z, *wide((a, b, labels)), rest[-1]),
         arguments,
         (0,),
-        None,
-        2e-6,
     )
 
 
@@ -103,8 +99,6 @@ def test_infinite_logits(place, generator, check):
         soft_cross_entropy_reference,
         (logits, a, b, labels, weights),
         (0,),
-        None,
-        2e-6,
     )
     assert result.isinf().tolist() == [False] * 3 + [True] + [False] * 3
     assert gradient.isfinite().all() and (gradient[:, 10:20] == 0).all()
@@ -118,8 +112,6 @@ def test_equal_logits_cost_the_entropy_of_nothing_known(place, generator, check)
         soft_cross_entropy_reference,
         (zeros, zeros, zeros, labels, weights),
         (0,),
-        None,
-        2e-6,
     )
     wanted = weights.sum(1) * torch.tensor(500.0).log()
     torch.testing.assert_close(result, wanted.to(result), atol=1e-5, rtol=1e-5)
@@ -128,7 +120,7 @@ def test_equal_logits_cost_the_entropy_of_nothing_known(place, generator, check)
 
 def test_large_logits(place, generator, check):
     arguments = rows(7, 500, generator, device=place.device, scale=300.0)
-    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0,), None, 2e-6)
+    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0,))
 
 
 @pytest.mark.parametrize("layout", ["columns", "wide rows", "broadcast"])
@@ -142,7 +134,21 @@ def test_any_strides(layout, place, generator, check):
         a, labels = a[:1].expand(7, 63), labels[:1].expand(7)
         weights = weights[4:5].expand(7, 3)
     arguments = (logits, a, b, labels, weights)
-    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0,), None, 2e-6)
+    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0,))
+
+
+def test_addresses_beyond_32_bits(place, generator):
+    if place.device == "cuda":
+        pytest.skip("gpu_check.py compares rows of a matrix as large")
+    torch.use_deterministic_algorithms(False)  # memory that is not touched is not there
+    memory = torch.empty(2**31 + 63, dtype=torch.float16)
+    logits = memory.as_strided((2, 63), (2**31, 1))
+    logits[:] = torch.randn(2, 63, generator=generator)
+    weights = torch.rand(2, 3, generator=generator)
+    labels = torch.tensor([0, 62])
+    found = soft_cross_entropy(logits, logits, None, labels, weights)
+    wanted = soft_cross_entropy(logits.contiguous(), logits.contiguous(), None, labels, weights)
+    assert torch.equal(found, wanted)
 
 
 def test_no_rows(place):
@@ -169,7 +175,7 @@ def test_higher_derivatives_are_the_definitions(place, generator, check_higher_d
 
 def test_gradients_in_teachers_and_coefficients_are_the_definitions(place, generator, check):
     arguments = rows(7, 63, generator, device=place.device)
-    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0, 1, 2, 4), None, 5e-6)
+    check(soft_cross_entropy, soft_cross_entropy_reference, arguments, (0, 1, 2, 4))
 
 
 def test_float64_stays_float64(place, generator, wide):

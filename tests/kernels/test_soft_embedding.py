@@ -6,7 +6,7 @@ import torch
 from alignflow.kernels import soft_embedding
 from alignflow.kernels.soft_embedding import _operator, soft_embedding_reference
 
-TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 LEARNED = [(0,), (1,), (0, 1)]
 
 
