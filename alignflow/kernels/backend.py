@@ -90,14 +90,14 @@ def runs_triton(*tensors: Tensor | None) -> bool:
 def needs_definition(*constants: Tensor | None) -> bool:
     """Whether only the differentiable definition will do.
 
-    An operator gives a tangent of zero to forward-mode differentiation, and no error: inside any
-    dual level, also around a reverse-mode transform, the definition is taken. So it is where a
-    gradient is wanted in an argument that kernels hold constant.
+    An operator gives a tangent of zero to forward-mode differentiation, and no error, so inside any
+    dual level and any transform of `torch.func` the definition is taken. So it is where a gradient
+    is wanted in an argument that kernels hold constant.
 
     Args:
         constants: The arguments that the operator has no gradient for.
     """
-    if forward_ad._current_level >= 0:
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return True
     return torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in constants

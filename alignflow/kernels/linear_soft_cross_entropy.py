@@ -206,7 +206,9 @@ ROWS = (
     schema=f"({ROWS}, bool early, bool triton) -> (Tensor, Tensor, Tensor)",
 )
 def _operator(hidden, head, a, head_a, b, head_b, labels, weights, early, triton):
-    return _run_forward(_Rows(hidden, head, a, head_a, b, head_b, labels, weights), early, triton)
+    rows = _Rows(hidden, head, a, head_a, b, head_b, labels, weights)
+    with torch.cuda.device_of(hidden):
+        return _run_forward(rows, early, triton)
 
 
 @_operator.register_fake
@@ -228,7 +230,8 @@ def _backward_operator(
     upstream, normalizers, hidden, head, a, head_a, b, head_b, labels, weights, triton
 ):
     rows = _Rows(hidden, head, a, head_a, b, head_b, labels, weights)
-    return _run_backward(upstream, normalizers, rows, triton)
+    with torch.cuda.device_of(hidden):
+        return _run_backward(upstream, normalizers, rows, triton)
 
 
 @_backward_operator.register_fake

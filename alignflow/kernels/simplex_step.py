@@ -310,7 +310,8 @@ def _operator(logits, x, keep, move, inverse, top_k, triton):
     normalizers = torch.empty(len(x) if triton else 0, dtype=dtype, device=x.device)
     thresholds = _threshold(logits, top_k) if top_k else normalizers.new_empty(0)
     forward = _triton_forward if triton else _torch_forward
-    forward(logits, x, keep, move, inverse, top_k, result, normalizers, thresholds)
+    with torch.cuda.device_of(x):
+        forward(logits, x, keep, move, inverse, top_k, result, normalizers, thresholds)
     return result, normalizers, thresholds
 
 
@@ -334,7 +335,10 @@ def _backward_operator(
     in_logits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     in_x = upstream.new_empty(upstream.shape if with_x else 0)
     backward = _triton_backward if triton else _torch_backward
-    backward(upstream, logits, keep, move, inverse, top_k, normalizers, thresholds, in_logits, in_x)
+    with torch.cuda.device_of(logits):
+        backward(
+            upstream, logits, keep, move, inverse, top_k, normalizers, thresholds, in_logits, in_x
+        )
     return in_logits, in_x
 
 

@@ -424,7 +424,8 @@ def _is_off(coefficient: Tensor) -> bool:
 )
 def _operator(logits, teacher_a, teacher_b, labels, weights, triton):
     forward = triton_forward if triton else torch_forward
-    return forward(logits, teacher_a, teacher_b, labels, weights)
+    with torch.cuda.device_of(logits):
+        return forward(logits, teacher_a, teacher_b, labels, weights)
 
 
 @_operator.register_fake
@@ -444,7 +445,8 @@ def _backward_operator(
 ):
     gradient = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     backward = triton_backward if triton else torch_backward
-    backward(upstream, logits, teacher_a, teacher_b, labels, weights, normalizers, gradient)
+    with torch.cuda.device_of(logits):
+        backward(upstream, logits, teacher_a, teacher_b, labels, weights, normalizers, gradient)
     return gradient
 
 

@@ -258,7 +258,8 @@ def _operator(logits, table, triton):
     dtype = torch.promote_types(logits.dtype, torch.float32)
     normalizers = torch.empty(len(logits) if triton else 0, dtype=dtype, device=table.device)
     forward = _triton_forward if triton else _torch_forward
-    forward(logits, table, result, normalizers)
+    with torch.cuda.device_of(table):
+        forward(logits, table, result, normalizers)
     return result, normalizers
 
 
@@ -280,7 +281,8 @@ def _backward_operator(
 ):
     in_logits, in_table = _gradients(logits, table, with_logits, with_table)
     backward = _triton_backward if triton else _torch_backward
-    backward(upstream, logits, table, result, normalizers, in_logits, in_table)
+    with torch.cuda.device_of(table):
+        backward(upstream, logits, table, result, normalizers, in_logits, in_table)
     return in_logits, in_table
 
 

@@ -207,6 +207,24 @@ def test_it_is_compiled_and_exported_whole(place, generator, check):
     torch.testing.assert_close(exported(logits), Loss()(logits))
 
 
+@pytest.mark.parametrize("transform", ["jvp", "grad", "vmap"])
+def test_transforms_are_the_definitions_also_compiled(transform, place, generator):
+    logits, *rest = rows(7, 300, generator, device=place.device)
+
+    def transformed(function):
+        if transform == "jvp":
+            return torch.func.jvp(lambda z: function(z, *rest), (logits,), (logits,))[1]
+        if transform == "grad":
+            return torch.func.grad(lambda z: function(z, *rest).sum())(logits)
+        both = torch.stack([logits, 2 * logits])
+        return torch.func.vmap(lambda z: function(z, *rest))(both)
+
+    wanted = transformed(soft_cross_entropy_reference)
+    torch.testing.assert_close(transformed(soft_cross_entropy), wanted)
+    compiled = torch.compile(transformed, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(soft_cross_entropy), wanted)
+
+
 def test_gradients_fit_gradcheck(place, generator, wide):
     logits, a, b, labels, weights = wide(rows(3, 5, generator))
     torch.autograd.gradcheck(
