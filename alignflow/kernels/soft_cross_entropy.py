@@ -367,9 +367,11 @@ def torch_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tensor
             if teacher is None or _is_off(weight[:, column]):
                 continue
             x = teacher[piece].to(dtype)
-            normalizers[piece, column + 1] = lse = x.logsumexp(-1)
-            target = (x - lse[:, None]).exp_()
-            mean = torch.where(target == 0, 0.0, target * z).sum(-1)
+            largest = x.amax(-1, keepdim=True)
+            target = (x - largest).exp_()
+            total = target.sum(-1)
+            normalizers[piece, column + 1] = largest.squeeze(-1) + total.log()
+            mean = _weighted_sum(target, z) / total
             coefficient = weight[:, column]
             loss[piece] += torch.where(coefficient == 0, 0.0, coefficient * (normalizer - mean))
         if labels is not None:
@@ -406,6 +408,14 @@ def torch_backward(
             chosen = torch.where(coefficient == 0, 0, labels[piece].long())
             result.scatter_add_(-1, chosen[:, None], -coefficient[:, None])
         gradient[piece] = result
+
+
+def _weighted_sum(target: Tensor, z: Tensor) -> Tensor:
+    """Row sums of target * z, where 0 * inf is 0."""
+    result = torch.linalg.vecdot(target, z)
+    if result.device.type == "cpu" and not result.isnan().any():
+        return result
+    return torch.where(target == 0, 0.0, target * z).sum(-1)
 
 
 def _is_off(coefficient: Tensor) -> bool:
