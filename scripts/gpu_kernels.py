@@ -1,11 +1,16 @@
 """The kernels on a device: right, and how fast, beside torch and `torch.compile`.
 
+    python scripts/gpu_kernels.py [--minutes 1.5] [--device cuda]
+
+This is the part Kernels of gpu_check.py, alone: it needs torch and Triton only, and prints its page.
+
 Correctness comes first, then each kernel beside torch, then what needs `torch.compile`, which takes
 longest; what fails is a row, and what no time is left for is left out. Bytes are those that the
 formula cannot do without (the bound in the kernel's file), so a rate above that of a copy means
 that less was read than the bound says, and one below that more was, or that it waited.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -383,3 +388,15 @@ def blocks(device: torch.device, limit: Limit) -> Iterator[list[str]]:
                 yield [str(block), problem.name, f"{call:.3g}"]
             except Exception as error:
                 yield [str(block), problem.name, failed(error)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.5)
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    print(kernels(torch.device(options.device), Limit(options.minutes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@
 Writes the table of docs/kernels.md: registers, stack, and loads and stores of local memory (LDL and
 STL in the machine code: what spills is read and written there). Only what changed is compiled: a
 row is known by a hash of the kernel's source, its signature and the version of Triton. --check
-writes nothing and fails if a row is missing, or if one spills.
+compiles and writes nothing, and fails if a row is missing, or if one spills.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import triton
 from rich.progress import track
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime import JITFunction
 
 from alignflow.kernels.online import normalizer_kernel, row_options
 from alignflow.kernels.simplex_step import simplex_step_backward_kernel, simplex_step_forward_kernel
@@ -92,7 +93,10 @@ class Configuration:
         return ASTSource(self.kernel, signature, constants, attributes)
 
     def key(self, architecture: int) -> str:
-        parts = [triton.__version__, str(architecture), self.kernel.cache_key, self.name]
+        # with what the kernel may call: all of its file's functions under jit
+        names = self.kernel.fn.__globals__.items()
+        sources = [value.src for _, value in sorted(names) if isinstance(value, JITFunction)]
+        parts = [triton.__version__, str(architecture), self.kernel.src, *sources, self.name]
         parts += map(str, (self.pointers, self.integers, self.constants, self.options))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -206,13 +210,14 @@ def main() -> None:
         )
     for key in track(missing, "compiled"):
         known[key] = resources(*wanted[key])
+        STORE.write_text(json.dumps(known, indent=1) + "\n")
     known = {key: known[key] for key in wanted}
     spilling = [wanted[key] for key, use in known.items() if use["local"]]
     if not check:
         STORE.write_text(json.dumps(known, indent=1) + "\n")
         before, rest = PAGE.read_text().split(BEGIN)
         after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n{table(known)}\n{END}{after}")
+        PAGE.write_text(f"{before}{BEGIN}\n\n{table(known)}\n\n{END}{after}")
     for configuration, architecture in spilling:
         print(f"spills on sm_{architecture}: {configuration.name}")
     sys.exit(bool(spilling))

@@ -18,7 +18,7 @@ def states(shape, generator, dtype=torch.float32, device="cpu"):
     return logits, x, 0.9 * s, 0.9 * s + (1 - 0.9 * s) * length
 
 
-@pytest.mark.parametrize("top_k", [None, 1, 3])
+@pytest.mark.parametrize("top_k", [None, 3])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", [(1, 3), (7, 7), (3, 5, 63), (3, 500), (3, 5000)], ids=str)
 def test_step_and_gradients_are_the_definitions(shape, dtype, top_k, place, generator, check):
