@@ -1,6 +1,6 @@
 """The kernels in torch, some rows at a time, against plain torch and `torch.compile`, on a CPU.
 
-    python scripts/bench/kernels.py [--rows 1024] [--rounds 3]
+    python scripts/bench/kernels.py [--rows 1024] [--rounds 3] [--ways ...]
 
 Each measurement has a process of its own: the least processor time of some calls on one thread,
 which what else runs on a machine disturbs little, and how far the first call raises the peak of the
@@ -100,11 +100,9 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
 
     if way == COMPILED:
         # the compiler's own memory is not counted
-        small = PROBLEMS[problem](8, 64)[2]
-        call_small = arguments, small
-        arguments = call_small[1]
+        large, arguments = arguments, PROBLEMS[problem](8, 64)[2]
         call()
-        arguments = call_small[0]
+        arguments = large
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     call()
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -128,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -139,6 +138,8 @@ def main() -> None:
     for problem, V in track(cases, "problems"):
         found = {}
         for way in WAYS:
+            if way not in options.ways:
+                continue
             found[way] = in_a_process(problem, way, options.rows, V, options.rounds)
             seconds, memory = found[way]
             ratios = (f"{seconds / found[PLAIN][0]:.2f}", f"{memory / found[PLAIN][1]:.2f}")
