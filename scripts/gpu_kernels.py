@@ -42,8 +42,8 @@ __all__ = ["kernels"]
 SIZES = {"cuda": (4096, 131_072, 1024), "cpu": (16, 1024, 16)}
 # relative RMS that rounding explains
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-# elements and warps of a block, beside the one that is kept
-BLOCKS = ((1024, 4), (2048, 4), (4096, 8), (4096, 16))
+# elements, stages and warps of a block, the one that is kept first
+BLOCKS = ((2048, 3, 8), (2048, 1, 8), (2048, 2, 8), (1024, 3, 4), (4096, 2, 8), (4096, 2, 16))
 
 
 @dataclass
@@ -101,7 +101,7 @@ def kernels(device: torch.device, limit: Limit) -> str:
     head += ["of a copy", "TFLOP/s", "peak memory, MiB"]
     for build in PROBLEMS:
         parts.append(_table(head, speed(build, device, limit, copied)))
-    parts.append(_table(["block and warps", "", "forward, ms"], blocks(device, limit)))
+    parts.append(_table(["block, stages, warps", "", "forward, ms"], blocks(device, limit)))
     rows = (row for build in PROBLEMS for row in compiled(build, device, limit, copied))
     parts += ["The definitions under `torch.compile`.", _table(head, rows)]
     return "\n\n".join(parts)
@@ -389,7 +389,8 @@ def blocks(device: torch.device, limit: Limit) -> Iterator[list[str]]:
                 yield [str(block), problem.name, "left out"]
                 continue
             try:
-                with patch.object(where, "row_options", lambda size, block=block: block):
+                options = dict(zip(("BLOCK", "STAGES", "num_warps"), block, strict=True))
+                with patch.object(where, "row_options", lambda size, o=options: dict(o)):
                     call = milliseconds(lambda p=problem: p.run(p.kernel), device)
                 yield [str(block), problem.name, f"{call:.3g}"]
             except Exception as error:

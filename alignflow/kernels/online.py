@@ -39,22 +39,23 @@ def normalizer_kernel(
     V,
     stride_z,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
     largest = tl.full([BLOCK], -3.4028234663852886e38, tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, V, BLOCK):
+    for start in tl.range(0, V, BLOCK, num_stages=STAGES):
         k = start + lanes
         x = tl.load(z + row * stride_z + k, mask=k < V, other=-float("inf")).to(tl.float32)
         largest, total = online(x, largest, total)
     tl.store(normalizers + row, merge(largest, total))
 
 
-def row_options(size: int) -> tuple[int, int]:
-    """Elements and warps of a block that runs along a row: eight elements a thread."""
+def row_options(size: int) -> dict[str, int]:
+    """How a block runs along a row of so many elements: eight a thread, and loads two blocks ahead."""
     block = block_size(size, 2048)
-    return block, max(1, block // 256)
+    return {"BLOCK": block, "STAGES": 3, "num_warps": max(1, block // 256)}
 
 
 def triton_normalizers(logits: Tensor) -> Tensor:
@@ -62,9 +63,6 @@ def triton_normalizers(logits: Tensor) -> Tensor:
     rows, size = logits.shape
     logits = unit_stride(logits)
     normalizers = torch.empty(rows, dtype=torch.float32, device=logits.device)
-    block, warps = row_options(size)
     if rows:
-        normalizer_kernel[(rows,)](
-            logits, normalizers, size, logits.stride(0), BLOCK=block, num_warps=warps
-        )
+        normalizer_kernel[(rows,)](logits, normalizers, size, logits.stride(0), **row_options(size))
     return normalizers

@@ -140,6 +140,7 @@ def simplex_step_forward_kernel(
     stride_x,
     TOP_K: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
     ONE_BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -161,12 +162,12 @@ def simplex_step_forward_kernel(
     else:
         largest = tl.full([BLOCK], -3.4028234663852886e38, tl.float32)
         total = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, V, BLOCK):
+        for start in tl.range(0, V, BLOCK, num_stages=STAGES):
             logits = _scaled(z, start + lanes, V, inverse, threshold, TOP_K)
             largest, total = online(logits, largest, total)
         normalizer = merge(largest, total)
         tl.store(normalizers + row, normalizer)
-        for start in range(0, V, BLOCK):
+        for start in tl.range(0, V, BLOCK, num_stages=STAGES):
             k = start + lanes
             logits = _scaled(z, k, V, inverse, threshold, TOP_K)
             state = tl.load(x + k, mask=k < V, other=0.0, eviction_policy="evict_first")
@@ -191,6 +192,7 @@ def simplex_step_backward_kernel(
     TOP_K: tl.constexpr,
     IN_X: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
@@ -201,13 +203,13 @@ def simplex_step_backward_kernel(
     threshold = tl.load(thresholds + row).to(tl.float32) if TOP_K else 0.0
     normalizer = tl.load(normalizers + row)
     partial = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, V, BLOCK):
+    for start in tl.range(0, V, BLOCK, num_stages=STAGES):
         k = start + lanes
         p = tl.exp(_scaled(z, k, V, inverse, threshold, TOP_K) - normalizer)
         g = tl.load(upstream + k, mask=k < V, other=0.0, eviction_policy="evict_last")
         partial += p * g.to(tl.float32)
     mean = tl.sum(partial, 0)
-    for start in range(0, V, BLOCK):
+    for start in tl.range(0, V, BLOCK, num_stages=STAGES):
         k = start + lanes
         p = tl.exp(_scaled(z, k, V, inverse, threshold, TOP_K) - normalizer)
         g = tl.load(upstream + k, mask=k < V, other=0.0).to(tl.float32)
@@ -220,7 +222,7 @@ def simplex_step_backward_kernel(
 def _triton_forward(logits, x, keep, move, inverse, top_k, result, normalizers, thresholds) -> None:
     rows, size = x.shape
     logits, x = unit_stride(logits), unit_stride(x)
-    block, warps = row_options(size)
+    options = row_options(size)
     if rows:
         simplex_step_forward_kernel[(rows,)](
             logits,
@@ -235,9 +237,8 @@ def _triton_forward(logits, x, keep, move, inverse, top_k, result, normalizers, 
             logits.stride(0),
             x.stride(0),
             TOP_K=top_k > 0,
-            BLOCK=block,
-            ONE_BLOCK=size <= block,
-            num_warps=warps,
+            ONE_BLOCK=size <= options["BLOCK"],
+            **options,
         )
 
 
@@ -246,7 +247,7 @@ def _triton_backward(
 ) -> None:
     rows, size = logits.shape
     upstream, logits = unit_stride(upstream), unit_stride(logits)
-    block, warps = row_options(size)
+    options = row_options(size)
     if rows:
         simplex_step_backward_kernel[(rows,)](
             upstream,
@@ -263,8 +264,7 @@ def _triton_backward(
             logits.stride(0),
             TOP_K=top_k > 0,
             IN_X=in_x.numel() > 0,
-            BLOCK=block,
-            num_warps=warps,
+            **options,
         )
 
 

@@ -190,6 +190,7 @@ def soft_cross_entropy_forward_kernel(
     HAS_B: tl.constexpr,
     HAS_LABELS: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
@@ -203,7 +204,7 @@ def soft_cross_entropy_forward_kernel(
     z_largest, z_total = lowest, nothing
     a_largest, a_total, a_weighted = lowest, nothing, nothing
     b_largest, b_total, b_weighted = lowest, nothing, nothing
-    for start in range(0, V, BLOCK):
+    for start in tl.range(0, V, BLOCK, num_stages=STAGES):
         k = start + lanes
         inside = k < V
         zs = tl.load(z + row * stride_z + k, mask=inside, other=-float("inf")).to(tl.float32)
@@ -299,7 +300,6 @@ def triton_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tenso
     normalizers = torch.empty(rows, 3, dtype=torch.float32, device=logits.device)
     z = unit_stride(logits)
     a, b = (z if x is None else unit_stride(x) for x in (teacher_a, teacher_b))
-    block, warps = row_options(size)
     if rows:
         soft_cross_entropy_forward_kernel[(rows,)](
             z,
@@ -314,8 +314,7 @@ def triton_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tenso
             HAS_A=teacher_a is not None,
             HAS_B=teacher_b is not None,
             HAS_LABELS=labels is not None,
-            BLOCK=block,
-            num_warps=warps,
+            **row_options(size),
         )
     return loss, normalizers
 
@@ -327,9 +326,10 @@ def triton_backward(
     rows, size = logits.shape
     z = unit_stride(logits)
     a, b = (z if x is None else unit_stride(x) for x in (teacher_a, teacher_b))
-    block, warps = row_options(size)
+    options = row_options(size)
+    del options["STAGES"]  # it has no loop
     if rows:
-        soft_cross_entropy_backward_kernel[(rows, -(-size // block))](
+        soft_cross_entropy_backward_kernel[(rows, -(-size // options["BLOCK"]))](
             z,
             a,
             b,
@@ -343,8 +343,7 @@ def triton_backward(
             HAS_A=teacher_a is not None,
             HAS_B=teacher_b is not None,
             HAS_LABELS=labels is not None,
-            BLOCK=block,
-            num_warps=warps,
+            **options,
         )
 
 

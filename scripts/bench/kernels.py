@@ -4,7 +4,7 @@
 
 Each measurement has a process of its own: the least processor time of some calls on one thread,
 which what else runs on a machine disturbs little, and how far the first call raises the peak of the
-process's memory over that of its arguments, with the gradients that it returns.
+process's memory over its arguments and what it returns.
 """
 
 import argparse
@@ -89,14 +89,15 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
     ours, plain, arguments, learned = PROBLEMS[problem](N, V)
     function = {OURS: ours, PLAIN: plain, COMPILED: torch.compile(plain)}[way]
 
-    def call() -> None:
+    def call() -> tuple[Tensor, ...]:
         leaves = list(arguments)
         for index in learned:
             leaves[index] = leaves[index].detach().requires_grad_()
         with torch.set_grad_enabled(bool(learned)):
             result = function(*leaves)
-            if learned:
-                torch.autograd.grad(result.sum(), [leaves[index] for index in learned])
+            if not learned:
+                return (result,)
+            return torch.autograd.grad(result.sum(), [leaves[index] for index in learned])
 
     if way == COMPILED:
         # the compiler's own memory is not counted
@@ -104,8 +105,9 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
         call()
         arguments = large
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call()
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    returned = sum(tensor.nbytes for tensor in call()) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = (peak - before) / 2**10 - returned
     seconds = []
     for _ in range(rounds):
         start = time.process_time()
