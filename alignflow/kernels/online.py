@@ -53,7 +53,7 @@ def normalizer_kernel(
 
 
 def row_options(size: int) -> dict[str, int]:
-    """How a block runs along a row of so many elements: eight a thread, and loads two blocks ahead."""
+    """How a block runs along a row of so many elements: eight a thread, two blocks ahead."""
     block = block_size(size, 2048)
     return {"BLOCK": block, "STAGES": 3, "num_warps": max(1, block // 256)}
 
