@@ -48,8 +48,8 @@ ROOT = Path(__file__).parents[1]
 PAGE, STORE = ROOT / "docs" / "kernels.md", ROOT / "docs" / "kernels.json"
 BEGIN, END = "<!-- table of scripts/kernel_table.py -->", "<!-- end of the table -->"
 ARCHITECTURES = (80, 90, 100)
-# a multiple of 16 is divided into wide loads, another is not; one block; many
-SIZES = {"V = 32,768": 32_768, "V = 50,257": 50_257, "V = 500": 500}
+# whole, which makes wide loads; odd; of one block
+ROWS = ((32_768, "bf16"), (32_768, "fp32"), (50_257, "bf16"), (500, "bf16"))
 BIN = Path(triton.__path__[0]) / "backends" / "nvidia" / "bin"
 
 
@@ -104,7 +104,7 @@ class Configuration:
 def rows_of(size: int, dtype: str) -> Iterator[Configuration]:
     """The kernels that run along rows."""
     kept = row_options(size)
-    shown = f"{dtype}, {next(name for name, value in SIZES.items() if value == size)}"
+    shown = f"{dtype}, V = {size:,}"
 
     def configuration(name, kernel, logits, strides, floats=(), **constants):
         pointers = dict.fromkeys(kernel.arg_names, "fp32") | dict.fromkeys(logits, dtype)
@@ -155,9 +155,7 @@ def tiles_of(size: int, width: int, dtype: str) -> Iterator[Configuration]:
 
 
 def configurations() -> list[Configuration]:
-    rows = [
-        c for size in SIZES.values() for dtype in ("bf16", "fp32") for c in rows_of(size, dtype)
-    ]
+    rows = [configuration for row in ROWS for configuration in rows_of(*row)]
     return [*rows, *tiles_of(32_768, 512, "bf16")]
 
 
