@@ -43,7 +43,7 @@ SIZES = {"cuda": (4096, 131_072, 1024), "cpu": (16, 1024, 16)}
 # relative RMS that rounding explains
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 # elements, stages and warps of a block, the one that is kept first
-BLOCKS = ((2048, 3, 8), (2048, 1, 8), (2048, 2, 8), (1024, 3, 4), (4096, 2, 8), (4096, 2, 16))
+BLOCKS = ((2048, 2, 8), (2048, 1, 8), (2048, 3, 8), (1024, 3, 4), (4096, 2, 8), (4096, 2, 16))
 
 
 @dataclass

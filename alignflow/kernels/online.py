@@ -53,9 +53,9 @@ def normalizer_kernel(
 
 
 def row_options(size: int) -> dict[str, int]:
-    """How a block runs along a row of so many elements: eight a thread, two blocks ahead."""
+    """How a block runs along a row of so many elements: eight a thread, loads a block ahead."""
     block = block_size(size, 2048)
-    return {"BLOCK": block, "STAGES": 3, "num_warps": max(1, block // 256)}
+    return {"BLOCK": block, "STAGES": 2, "num_warps": max(1, block // 256)}
 
 
 def triton_normalizers(logits: Tensor) -> Tensor:
