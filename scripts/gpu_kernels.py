@@ -102,17 +102,22 @@ def kernels(device: torch.device, limit: Limit) -> str:
     for build in PROBLEMS:
         parts.append(_table(head, speed(build, device, limit, copied)))
     parts.append(_table(["block, stages, warps", "", "forward, ms"], blocks(device, limit)))
-    rows = (row for build in PROBLEMS for row in compiled(build, device, limit, copied))
-    parts += ["The definitions under `torch.compile`.", _table(head, rows)]
+    for build in PROBLEMS:
+        parts.append(_table(head, compiled(build, device, limit, copied)))
     return "\n\n".join(parts)
 
 
 def _table(head: list[str], rows: Iterator[list[str]]) -> str:
+    """Rows as they come; what fails where no row is written ends the table."""
     found = []
-    for row in rows:
-        print("  " + " | ".join(row), flush=True)
-        found.append(row + [""] * (len(head) - len(row)))
-    return markdown_table(head, found)
+    try:
+        for row in rows:
+            print("  " + " | ".join(row), flush=True)
+            found.append(row)
+    except Exception as error:  # the other tables go on
+        found.append([failed(error)])
+        print(found[-1], flush=True)
+    return markdown_table(head, [row + [""] * (len(head) - len(row)) for row in found])
 
 
 # --- problems -------------------------------------------------------------------------------------
