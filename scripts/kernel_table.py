@@ -23,11 +23,11 @@ from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)  # it is read when a kernel is defined
 
-import triton
+import triton  # pyright: ignore[reportMissingImports]
 from rich.progress import track
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime import JITFunction
+from triton.backends.compiler import GPUTarget  # pyright: ignore[reportMissingImports]
+from triton.compiler import ASTSource  # pyright: ignore[reportMissingImports]
+from triton.runtime import JITFunction  # pyright: ignore[reportMissingImports]
 
 from alignflow.kernels.online import normalizer_kernel, row_options
 from alignflow.kernels.simplex_step import simplex_step_backward_kernel, simplex_step_forward_kernel
