@@ -28,7 +28,7 @@ __all__ = [
     "is_small",
     "jit",
     "needs_definition",
-    "rows_at_once",
+    "pieces",
     "runs_triton",
     "tl",
     "triton",
@@ -119,9 +119,10 @@ def is_small(tensor: Tensor) -> bool:
     return tensor.numel() <= ELEMENTS_AT_ONCE["cpu"]
 
 
-def rows_at_once(size: int, device: torch.device) -> int:
-    """Rows of so many elements that torch computes at once."""
-    return max(1, ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE["cuda"]) // max(1, size))
+def pieces(rows: int, size: int, device: torch.device) -> list[slice]:
+    """Slices of rows of so many elements that torch computes at once."""
+    at_once = max(1, ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE["cuda"]) // max(1, size))
+    return [slice(start, start + at_once) for start in range(0, rows, at_once)]
 
 
 def unit_stride(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ Source: tokens in chunks with the gradient formed early are Liger's fused linear
 import torch
 from torch import Tensor
 
-from alignflow.kernels.backend import needs_definition, rows_at_once, runs_triton
+from alignflow.kernels.backend import needs_definition, pieces, runs_triton
 from alignflow.kernels.soft_cross_entropy import (
     check_rows,
     loss_dtype,
@@ -136,8 +136,7 @@ class _Rows:
     def __init__(self, hidden, head, a, head_a, b, head_b, labels, weights):
         self.hidden, self.head, self.labels, self.weights = hidden, head, labels, weights
         self.teachers = ((a, head_a), (b, head_b))
-        at_once = rows_at_once(len(head), hidden.device)
-        self.pieces = [slice(at, at + at_once) for at in range(0, len(hidden), at_once)]
+        self.pieces = pieces(len(hidden), len(head), hidden.device)
 
     def loss_arguments(self, piece: slice):
         logits = self.hidden[piece] @ self.head.T

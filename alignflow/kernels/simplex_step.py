@@ -23,7 +23,7 @@ from alignflow.kernels.backend import (
     is_small,
     jit,
     needs_definition,
-    rows_at_once,
+    pieces,
     runs_triton,
     tl,
     unit_stride,
@@ -271,13 +271,8 @@ def _triton_backward(
 # --- torch, some rows at once ---------------------------------------------------------------------
 
 
-def _pieces(tensor: Tensor):
-    at_once = rows_at_once(tensor.shape[1], tensor.device)
-    return (slice(at, at + at_once) for at in range(0, len(tensor), at_once))
-
-
 def _torch_forward(logits, x, keep, move, inverse, top_k, result, normalizers, thresholds) -> None:
-    for piece in _pieces(x):
+    for piece in pieces(*x.shape, x.device):
         p = _distribution(logits[piece].to(normalizers.dtype), inverse, top_k)
         p *= move[piece, None]
         result[piece] = p.addcmul_(x[piece], keep[piece, None].to(p.dtype))
@@ -286,7 +281,7 @@ def _torch_forward(logits, x, keep, move, inverse, top_k, result, normalizers, t
 def _torch_backward(
     upstream, logits, keep, move, inverse, top_k, normalizers, thresholds, in_logits, in_x
 ) -> None:
-    for piece in _pieces(logits):
+    for piece in pieces(*logits.shape, logits.device):
         p = _distribution(logits[piece].to(normalizers.dtype), inverse, top_k)
         g = upstream[piece].to(p.dtype)
         change = g - torch.linalg.vecdot(p, g)[:, None]

@@ -26,7 +26,7 @@ from alignflow.kernels.backend import (
     is_small,
     jit,
     needs_definition,
-    rows_at_once,
+    pieces,
     runs_triton,
     tl,
     unit_stride,
@@ -350,16 +350,12 @@ def triton_backward(
 # --- torch, some rows at once ---------------------------------------------------------------------
 
 
-def _pieces(rows: int, at_once: int):
-    return (slice(start, start + at_once) for start in range(0, rows, at_once))
-
-
 def torch_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tensor, Tensor]:
     """As `triton_forward`, in the dtype of the loss."""
     dtype = loss_dtype(logits)
     loss = torch.zeros(len(logits), dtype=dtype, device=logits.device)
     normalizers = torch.zeros(len(logits), 3, dtype=dtype, device=logits.device)
-    for piece in _pieces(len(logits), rows_at_once(logits.shape[1], logits.device)):
+    for piece in pieces(*logits.shape, logits.device):
         z, weight = logits[piece].to(dtype), weights[piece].to(dtype)
         normalizers[piece, 0] = normalizer = z.logsumexp(-1)
         for column, teacher in enumerate((teacher_a, teacher_b)):
@@ -386,7 +382,7 @@ def torch_backward(
 ) -> None:
     """As `triton_backward`."""
     dtype = normalizers.dtype
-    for piece in _pieces(len(logits), rows_at_once(logits.shape[1], logits.device)):
+    for piece in pieces(*logits.shape, logits.device):
         scale = upstream[piece].to(dtype)
         weight = weights[piece].to(dtype)
         present = weight.new_tensor(

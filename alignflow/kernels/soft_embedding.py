@@ -22,7 +22,7 @@ from alignflow.kernels.backend import (
     is_small,
     jit,
     needs_definition,
-    rows_at_once,
+    pieces,
     runs_triton,
     tl,
     triton,
@@ -220,20 +220,15 @@ def _triton_backward(upstream, logits, table, result, normalizers, in_logits, in
 # --- torch, some rows at once ---------------------------------------------------------------------
 
 
-def _pieces(logits: Tensor):
-    at_once = rows_at_once(logits.shape[1], logits.device)
-    return (slice(at, at + at_once) for at in range(0, len(logits), at_once))
-
-
 def _torch_forward(logits, table, result, normalizers) -> None:
-    for piece in _pieces(logits):
+    for piece in pieces(*logits.shape, logits.device):
         p = logits[piece].to(normalizers.dtype).softmax(-1)
         torch.mm(p.to(table.dtype), table, out=result[piece])
 
 
 def _torch_backward(upstream, logits, table, result, normalizers, in_logits, in_table) -> None:
     summed = in_table.new_zeros(in_table.shape, dtype=normalizers.dtype)
-    for piece in _pieces(logits):
+    for piece in pieces(*logits.shape, logits.device):
         p = logits[piece].to(normalizers.dtype).softmax(-1)
         g = upstream[piece]
         if in_table.numel():
