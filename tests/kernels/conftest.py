@@ -37,7 +37,7 @@ class Place(NamedTuple):
 )
 def place(request, monkeypatch):
     """A kernel's mode, entered, and a device; no problem is too small for its own operator."""
-    monkeypatch.setitem(backend.ELEMENTS_AT_ONCE, "cpu", 256)
+    monkeypatch.setattr(backend, "ELEMENTS_AT_ONCE", {"cpu": 256, "cuda": 256})
     with kernels.use(request.param.mode):
         yield request.param
 
