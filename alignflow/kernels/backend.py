@@ -41,6 +41,8 @@ MODES = ("auto", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # elements of one [rows, V] buffer: in a CPU's cache, and large enough to fill a GPU
 ELEMENTS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
+# rows that make a product of matrices worth reading the larger one
+ROWS_OF_A_PRODUCT = 128
 
 # Triton in Python, on the CPU: chosen by TRITON_INTERPRET=1 before a kernel is defined
 INTERPRETED = triton is not None and triton.knobs.runtime.interpret
@@ -119,9 +121,10 @@ def is_small(tensor: Tensor) -> bool:
     return tensor.numel() <= ELEMENTS_AT_ONCE["cpu"]
 
 
-def pieces(rows: int, size: int, device: torch.device) -> list[slice]:
-    """Slices of rows of so many elements that torch computes at once."""
-    at_once = max(1, ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE["cuda"]) // max(1, size))
+def pieces(rows: int, size: int, device: torch.device, least: int = 1) -> list[slice]:
+    """Slices of rows of so many elements that torch computes at once, `least` of them or more."""
+    elements = ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE["cuda"])
+    at_once = max(least, elements // max(1, size))
     return [slice(start, start + at_once) for start in range(0, rows, at_once)]
 
 

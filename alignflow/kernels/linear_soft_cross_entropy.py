@@ -23,6 +23,7 @@ Source: tokens in chunks with the gradient formed early are Liger's fused linear
 import torch
 from torch import Tensor
 
+from alignflow.kernels import backend
 from alignflow.kernels.backend import needs_definition, pieces, runs_triton
 from alignflow.kernels.soft_cross_entropy import (
     check_rows,
@@ -136,7 +137,8 @@ class _Rows:
     def __init__(self, hidden, head, a, head_a, b, head_b, labels, weights):
         self.hidden, self.head, self.labels, self.weights = hidden, head, labels, weights
         self.teachers = ((a, head_a), (b, head_b))
-        self.pieces = pieces(len(hidden), len(head), hidden.device)
+        least = backend.ROWS_OF_A_PRODUCT
+        self.pieces = pieces(len(hidden), len(head), hidden.device, least)
 
     def loss_arguments(self, piece: slice):
         logits = self.hidden[piece] @ self.head.T

@@ -38,6 +38,7 @@ class Place(NamedTuple):
 def place(request, monkeypatch):
     """A kernel's mode, entered, and a device; no problem is too small for its own operator."""
     monkeypatch.setattr(backend, "ELEMENTS_AT_ONCE", {"cpu": 256, "cuda": 256})
+    monkeypatch.setattr(backend, "ROWS_OF_A_PRODUCT", 1)
     with kernels.use(request.param.mode):
         yield request.param
 
