@@ -42,7 +42,7 @@ __all__ = ["kernels"]
 SIZES = {"cuda": (4096, 131_072, 1024), "cpu": (16, 1024, 16)}
 # relative RMS that rounding explains
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-# elements, stages and warps of a block, the one that is kept first
+# elements, stages and warps of a block, the default first
 BLOCKS = ((2048, 2, 8), (2048, 1, 8), (2048, 3, 8), (1024, 3, 4), (4096, 2, 8), (4096, 2, 16))
 
 
@@ -367,15 +367,15 @@ def _tried(problem: Problem, function, device: torch.device, copied: float) -> l
 
 
 def _rates(problem: Problem, function, device: torch.device, copied: float) -> list[str]:
-    cells, taken = [], torch.nan
+    cells, duration = [], torch.nan
     calls = (lambda: problem.run(function), lambda: problem.both(function))
     bounds = (problem.forward, problem.forward + problem.backward)
     for call, bound in zip(calls, bounds, strict=True):
-        taken = milliseconds(call, device)
-        rate = bound / (1e-3 * taken)
-        cells += [f"{taken:.3g}"]
+        duration = milliseconds(call, device)
+        rate = bound / (1e-3 * duration)
+        cells += [f"{duration:.3g}"]
         cells += [f"{rate / 1e9:,.0f}", f"{rate / copied:.2f}"] if bound else ["", ""]
-    work = problem.flops[1] / (1e-3 * taken) / 1e12
+    work = problem.flops[1] / (1e-3 * duration) / 1e12
     return [*cells, f"{work:,.0f}" if work else "", peak_memory(calls[1], device)]
 
 

@@ -1,4 +1,4 @@
-"""Compile every kept configuration of the Triton kernels for GPUs that are not here.
+"""Compile every configuration of the Triton kernels for GPUs that are not here.
 
     python scripts/kernel_table.py [--check]
 
@@ -103,7 +103,7 @@ class Configuration:
 
 def rows_of(size: int, dtype: str) -> Iterator[Configuration]:
     """The kernels that run along rows."""
-    kept = row_options(size)
+    default = row_options(size)
     shown = f"{dtype}, V = {size:,}"
 
     def configuration(name, kernel, logits, strides, floats=(), **constants):
@@ -111,8 +111,8 @@ def rows_of(size: int, dtype: str) -> Iterator[Configuration]:
         return Configuration(
             f"{name}, {shown}", kernel, pointers | {"labels": "i64"},
             {"V": size} | dict.fromkeys(strides, size), floats,
-            {n: kept[n] for n in ("BLOCK", "STAGES") if n in kernel.arg_names} | constants,
-            {"num_warps": kept["num_warps"]},
+            {n: default[n] for n in ("BLOCK", "STAGES") if n in kernel.arg_names} | constants,
+            {"num_warps": default["num_warps"]},
         )  # fmt: skip
 
     everything = {"HAS_A": True, "HAS_B": True, "HAS_LABELS": True}
@@ -127,7 +127,7 @@ def rows_of(size: int, dtype: str) -> Iterator[Configuration]:
     )  # fmt: skip
     yield configuration(
         "simplex step, forward", simplex_step_forward_kernel, ("z", "x", "result", "thresholds"),
-        ("stride_z", "stride_x"), ("inverse",), TOP_K=True, ONE_BLOCK=size <= kept["BLOCK"],
+        ("stride_z", "stride_x"), ("inverse",), TOP_K=True, ONE_BLOCK=size <= default["BLOCK"],
     )  # fmt: skip
     yield configuration(
         "simplex step, backward", simplex_step_backward_kernel,

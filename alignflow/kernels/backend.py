@@ -41,7 +41,7 @@ MODES = ("auto", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # elements of one [rows, V] buffer: in a CPU's cache, and large enough to fill a GPU
 ELEMENTS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
-# rows that make a product of matrices worth reading the larger one
+# from so many rows on, a product of matrices is not bound by reading the larger one
 ROWS_OF_A_PRODUCT = 128
 
 # Triton in Python, on the CPU: chosen by TRITON_INTERPRET=1 before a kernel is defined
@@ -93,7 +93,7 @@ def needs_definition(*constants: Tensor | None) -> bool:
     """Whether only the differentiable definition will do.
 
     An operator gives a tangent of zero to forward-mode differentiation, and no error, so inside any
-    dual level and any transform of `torch.func` the definition is taken. So it is where a gradient
+    dual level and any transform of `torch.func` the definition runs. So it does where a gradient
     is wanted in an argument that kernels hold constant.
 
     Args:

@@ -151,7 +151,7 @@ class _Rows:
 
 
 def _run_forward(rows: _Rows, early: bool, triton: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses (N,), normalizers (N, 3), and dL/dhidden (N, d) of each row's own loss if `early`."""
+    """Losses (N,), normalizers (N, 3), and dL/dhidden (N, d) of the loss of each row if `early`."""
     hidden, head = rows.hidden, rows.head
     dtype = torch.float32 if triton else loss_dtype(hidden)
     loss = torch.empty(len(hidden), dtype=dtype, device=hidden.device)
