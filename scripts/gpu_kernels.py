@@ -337,10 +337,32 @@ def speed(
         "the kernel": ("auto", problem.kernel),
         "torch, some rows at once": ("reference", problem.kernel),
         "the definition": ("reference", problem.definition),
+        **peers(problem),
     }
     for way, (mode, function) in ways.items():
         with use(mode):
             yield [problem.name, way, *_tried(problem, function, device, copied)]
+
+
+def peers(problem: Problem) -> dict[str, tuple[str, Callable[..., Tensor]]]:
+    """The nearest kernel of another library, where that is installed.
+
+    Liger's fused JSD is a head with one teacher and no label: KL(teacher, model) at beta = 0.
+    """
+    if problem.kernel is not linear_soft_cross_entropy:
+        return {}
+    try:
+        from liger_kernel.ops.fused_linear_jsd import (  # pyright: ignore[reportMissingImports]
+            LigerFusedLinearJSDFunction,
+        )
+    except ImportError:
+        return {}
+
+    def divergence(hidden, head, teacher, *_):
+        loss = LigerFusedLinearJSDFunction.apply(hidden, head, *teacher, None, 0.0)
+        return loss.expand(len(hidden))
+
+    return {"Liger's fused JSD": ("reference", divergence)}
 
 
 def compiled(

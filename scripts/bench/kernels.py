@@ -3,8 +3,8 @@
     python scripts/bench/kernels.py [--rows 1024] [--rounds 3] [--ways ...]
 
 Each measurement has a process of its own: the least processor time of some calls on one thread,
-which what else runs on a machine disturbs little, and by how much the first call raises the peak of the
-process's memory over its arguments and what it returns.
+which what else runs on a machine disturbs little, and by how much the first call raises the peak
+of the process's memory over its arguments and what it returns.
 """
 
 import argparse
