@@ -97,7 +97,8 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
             result = function(*leaves)
             if not learned:
                 return (result,)
-            return torch.autograd.grad(result.sum(), [leaves[index] for index in learned])
+            leaves = [leaves[index] for index in learned]
+            return result.detach(), *torch.autograd.grad(result.sum(), leaves)
 
     if way == COMPILED:
         # the compiler's own memory is not counted
@@ -152,7 +153,7 @@ def main() -> None:
     head_of_table = ["", "V", "", "seconds", "ratio", "peak memory, MiB", "ratio"]
     about = (
         f"{options.rows:,} rows in float32. Seconds are the least processor time of "
-        f"{options.rounds} calls on one thread."
+        f"{options.rounds} call(s) on one thread, memory is beyond arguments, result and gradients."
     )
     write_page("kernels", "Kernels in torch on a CPU", about, table(head_of_table, rows))
 
