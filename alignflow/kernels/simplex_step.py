@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.interpolants import flow_map_from_mean_denoiser
+from alignflow.interpolants import flow_map_from_mean_denoiser, refuse_end
 from alignflow.kernels.backend import (
     is_small,
     jit,
@@ -58,7 +58,7 @@ def simplex_step(
         State at time t, (N, ..., V), of the state's dtype.
 
     Raises:
-        ValueError: If shapes disagree, or an option is out of range.
+        ValueError: If shapes disagree, an option is out of range, or a start on the CPU is 1.
     """
     if logits.shape != x.shape or x.ndim < 2:
         raise ValueError(
@@ -73,6 +73,8 @@ def simplex_step(
     triton = runs_triton(logits, x)
     if needs_definition(s, t) or not triton and is_small(x):
         return simplex_step_reference(logits, x, s, t, temperature, top_k)
+    if not torch.compiler.is_compiling():
+        refuse_end(s, "a jump")
     rows = x.shape[1:-1].numel()
     keep, move = (c.repeat_interleave(rows) for c in _coefficients(s, t))
     result = _operator(
@@ -104,7 +106,7 @@ def _distribution(logits: Tensor, inverse: float, top_k: int) -> Tensor:
     """p (..., V) of logits, those below the k-th left out."""
     if top_k:
         logits = logits.masked_fill(logits < _threshold(logits, top_k)[..., None], -torch.inf)
-    return (logits * inverse).softmax(-1)
+    return (logits if inverse == 1 else logits * inverse).softmax(-1)
 
 
 def _threshold(logits: Tensor, top_k: int) -> Tensor:
