@@ -2,12 +2,12 @@
 
     python scripts/gpu_check.py [--minutes 8] [--device cuda] [--folder docs/gpu] [--parts kernels]
 
-Its parts, in order: the tests marked `gpu`; the kernels beside torch and `torch.compile`;
-throughput and peak memory of sampling beside the CPU's; each steerer and each tuner once, in
-seconds beside the CPU's and with how far its samples are from the CPU's of the same noise; the demo
-in fp32 and bf16. A part that fails is written down as failed, and one that no time is left for as
-left out; the exit status is 1 if one failed. Some parts alone are chosen by how their names begin;
-their page has their names in its own.
+Its parts, in order: the tests marked `gpu`; the kernels beside torch and `torch.compile`; a step of
+training text with the kernels and without; throughput and peak memory of sampling beside the CPU's;
+each steerer and each tuner once, in seconds beside the CPU's and with how far its samples are from
+the CPU's of the same noise; the demo in fp32 and bf16. A part that fails is written down as failed,
+and one that no time is left for as left out; the exit status is 1 if one failed. Some parts alone
+are chosen by how their names begin; their page has their names in its own.
 """
 
 import argparse
@@ -25,13 +25,18 @@ import torch
 from gpu_kernels import kernels
 from limits import FAILED, Limit, failed
 from rich.progress import track
+from tensordict import TensorDict
 
 import alignflow as af
 from alignflow.benchmark.tables import markdown_table
+from alignflow.distillation import PSD, FlowMapLoss
+from alignflow.policies.networks import TokenDiT
 from alignflow.precision import autocast
 
 ROOT = Path(__file__).parents[1]
 BATCH = {"cuda": 256, "cpu": 32}  # portraits sampled at once
+# strings, positions, tokens, width and depth of a step of training text
+TEXT = {"cuda": ((512, 32, 64, 256, 6), (16, 64, 32_768, 512, 6)), "cpu": ((4, 4, 16, 16, 1),)}
 # what needs a posterior map or a target is run with the model that has one
 POSTERIOR_MAP = ("mfm_g", "mfm_gf", "search")
 WITHOUT_TARGET = ("exact", "custom")
@@ -60,6 +65,46 @@ def tests(device: torch.device, limit: Limit) -> str:
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     failed = [f"{FAILED}{line}" for line in lines]
     return "\n\n".join([f"`pytest -m gpu`: {last}", *failed])
+
+
+def text_training(device: torch.device, limit: Limit) -> str:
+    """A step of training text, anchor and semigroup, over a small and a large vocabulary."""
+    rows = []
+    for size in TEXT[device.type]:
+        for precision in ("fp32", "bf16"):
+            for way, mode in (("with kernels", "auto"), ("without", "reference")):
+                if limit.left < 10:
+                    continue
+                with af.kernels.use(mode):
+                    found = _text_step(*size, precision, device)
+                rows.append([f"N, L, V = {size[:3]}", precision, way, *found])
+    head = ["", "", "", "milliseconds, median of 5", "peak memory, MiB", "loss of the first step"]
+    return markdown_table(head, rows)
+
+
+def _text_step(
+    n: int, length: int, vocabulary: int, width: int, depth: int, precision: str, device
+) -> tuple[str, str, str]:
+    torch.manual_seed(0)
+    network = TokenDiT(length, vocabulary, width, depth)
+    policy = af.FlowMapPolicy(network, (length, vocabulary), parametrization="simplex").to(device)
+    generator = torch.Generator(device).manual_seed(0)
+    loss = FlowMapLoss(policy, PSD(), diagonal_fraction=0.5, generator=generator)
+    data = torch.randint(vocabulary, (n, length)).to(device)
+    batch, losses = TensorDict({"data": data}, batch_size=n), []
+
+    def step() -> None:
+        policy.zero_grad()
+        with autocast(precision, device):
+            total = sum(loss(batch).values(), torch.zeros((), device=device))
+        total.backward()
+        losses.append(total.detach())
+
+    step()  # what is made once is not counted
+    found = [measured(step, device) for _ in range(5)]
+    seconds, memory = sorted(seconds for seconds, _ in found)[2], found[0][1]
+    shown = "" if memory is None else f"{memory:.0f}"
+    return f"{1e3 * seconds:.3g}", shown, f"{losses[0].item():.5f}"
 
 
 def throughput(device: torch.device, limit: Limit) -> str:
@@ -191,6 +236,7 @@ def demo(precision: str) -> Callable[[torch.device, Limit], str]:
 PARTS: dict[str, Callable[[torch.device, Limit], str]] = {
     "Tests": tests,
     "Kernels": kernels,
+    "Training text": text_training,
     "Sampling": throughput,
     "Steerers": steerers,
     "Tuners": tuners,

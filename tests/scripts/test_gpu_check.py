@@ -66,3 +66,9 @@ def test_the_kernels_are_checked_and_timed():
     page = gpu_check.kernels(torch.device("cpu"), gpu_check.Limit(1))
     assert gpu_check.FAILED not in page
     assert page.count("| the kernel |") == 5
+
+
+def test_a_step_of_training_text_has_one_loss_with_the_kernels_and_without():
+    page = gpu_check.text_training(torch.device("cpu"), gpu_check.Limit(1))
+    losses = [row.rpartition(" | ")[2] for row in page.splitlines() if "N, L, V" in row]
+    assert len(losses) == 4 and losses[0] == losses[1] and losses[2] == losses[3]
