@@ -199,11 +199,12 @@ def flow_map_from_mean_denoiser(x: Tensor, s: Tensor, t: Tensor, mean_denoiser: 
 
 
 def refuse_end(t: Tensor, what: str) -> None:
-    """Refuse times (N,) on the CPU that are 1, where something is 0/0."""
+    """Refuse times (N,) that are 1, on the CPU and out of compiled graphs."""
     if _any(t >= 1):
         raise ValueError(f"{what} is 0/0 at time 1: ask for it before the end of the path")
 
 
 def _any(mask: Tensor) -> bool:
-    """Whether any of it is true, where asking costs no waiting."""
-    return mask.device.type == "cpu" and bool(mask.any())
+    """Whether any of it is true, where asking costs no waiting and breaks no compiled graph."""
+    known = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    return known and bool(mask.any())

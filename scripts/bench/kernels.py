@@ -1,19 +1,19 @@
 """The kernels in torch, some rows at a time, against plain torch and `torch.compile`, on a CPU.
 
-    python scripts/bench/kernels.py [--rows 1024] [--rounds 3] [--ways ...]
+    python scripts/bench/kernels.py [--rows 1024] [--rounds 3]
 
-Each measurement has a process of its own: the least processor time of some calls on one thread,
-which what else runs on a machine disturbs little, and by how much the first call raises the peak
-of the process's memory over its arguments and what it returns.
+Measured are the least processor time of some calls on one thread, which what else runs on a machine
+disturbs little, and by how much the memory of the process (Linux) peaks above that before a call,
+without what it returns. Compiled functions are for any size, so that compiling is not measured.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
+import ctypes
+import gc
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from page import table, write_page
@@ -83,13 +83,11 @@ PROBLEMS: dict[str, Callable] = {
 
 
 def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float, float]:
-    """Processor seconds and MiB of a call in this process."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    """Processor seconds and MiB of a call."""
     ours, plain, arguments, learned = PROBLEMS[problem](N, V)
-    function = {OURS: ours, PLAIN: plain, COMPILED: torch.compile(plain)}[way]
+    function = {OURS: ours, PLAIN: plain, COMPILED: torch.compile(plain, dynamic=True)}[way]
 
-    def call() -> tuple[Tensor, ...]:
+    def call(arguments: list) -> tuple[Tensor, ...]:
         leaves = list(arguments)
         for index in learned:
             leaves[index] = leaves[index].detach().requires_grad_()
@@ -100,56 +98,47 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
             leaves = [leaves[index] for index in learned]
             return result.detach(), *torch.autograd.grad(result.sum(), leaves)
 
-    if way == COMPILED:
-        # the compiler's own memory is not counted
-        large, arguments = arguments, PROBLEMS[problem](8, 64)[2]
-        call()
-        arguments = large
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    returned = sum(tensor.nbytes for tensor in call()) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory = (peak - before) / 2**10 - returned
-    seconds = []
+    call(PROBLEMS[problem](8, 64)[2])
+    before, seconds, returned = reset_peak(), [], 0
     for _ in range(rounds):
         start = time.process_time()
-        call()
+        result = call(arguments)
         seconds.append(time.process_time() - start)
-    return min(seconds), memory
+        returned = sum(tensor.nbytes for tensor in result) / 2**20
+        del result
+    return min(seconds), memory("VmHWM") - before - returned
 
 
-def in_a_process(*arguments: object) -> tuple[float, float]:
-    command = [sys.executable, __file__, "--one", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return tuple(json.loads(done.stdout.splitlines()[-1]))
+def reset_peak() -> float:
+    """Give back what is free, forget the peak of the memory, and return what is held, in MiB."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
+def memory(name: str) -> float:
+    """An entry of the process's status, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 2**10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        problem, way, *numbers = options.one
-        print(json.dumps(measured(problem, way, *map(int, numbers))))
-        return
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
     rows = []
     cases = [(problem, V) for problem in PROBLEMS for V in SIZES]
     for problem, V in track(cases, "problems"):
-        found = {}
-        for way in WAYS:
-            if way not in options.ways:
-                continue
-            found[way] = in_a_process(problem, way, options.rows, V, options.rounds)
-            seconds, memory = found[way]
-            ratios = (f"{seconds / found[PLAIN][0]:.2f}", f"{memory / found[PLAIN][1]:.2f}")
-            rows.append(
-                [problem, f"{V:,}", way, f"{seconds:.2f}", ratios[0], f"{memory:,.0f}", ratios[1]]
-            )
-            print(rows[-1], flush=True)
+        found = {way: measured(problem, way, options.rows, V, options.rounds) for way in WAYS}
+        for way, (seconds, peak) in found.items():
+            ratios = (f"{seconds / found[PLAIN][0]:.2f}", f"{peak / found[PLAIN][1]:.2f}")
+            row = [problem, f"{V:,}", way, f"{seconds:.2f}", ratios[0], f"{peak:,.0f}", ratios[1]]
+            rows.append(row)
+            print(row, flush=True)
     head_of_table = ["", "V", "", "seconds", "ratio", "peak memory, MiB", "ratio"]
     about = (
         f"{options.rows:,} rows in float32. Seconds are the least processor time of "

@@ -118,21 +118,21 @@ STEERED = {
 
 
 @pytest.mark.parametrize(
-    ("model", "method"),
+    ("kind", "method"),
     [("list", "mfm_gf"), ("list", "fmtt"), ("policy", "fmtt"), ("policy", "lookahead")],
 )
-def test_a_steered_run_has_the_numbers_of_torch(model, method, device, monkeypatch):
+def test_a_steered_run_has_the_numbers_of_torch(kind, method, device, monkeypatch):
     """From the posterior of the stored strings, and by jumps and looks ahead of a policy."""
     where, steps = sys.modules["alignflow.kernels.simplex_step"], []
     forward = where._triton_forward
     monkeypatch.setattr(where, "_triton_forward", lambda *a: (steps.append(1), forward(*a)))
-    model, reward = MODELS[model]().to(device), TokenCount(LETTERS, "a")
+    model, reward = MODELS[kind]().to(device), TokenCount(LETTERS, "a")
     steerer = af.steer(model, reward, method, strength=2.0, **STEERED[method])
     found = {}
     for mode in ("reference", "triton"):
         with kernels.use(mode):
             found[mode] = steerer.sample(4, generator=0)
     assert found["reference"]["state"].std() > 0.1
-    assert bool(steps) == (model == "policy")
+    assert bool(steps) == (kind == "policy")
     for one, other in zip(found["triton"].values(), found["reference"].values(), strict=True):
         close(one, other, 1e-4)
