@@ -27,6 +27,7 @@ _FACE = {
     "from_flow_map": "policies",
     "from_scores": "reward_module",
     "from_velocity": "policies",
+    "kernels": "kernels",
     "learn_posterior": "distillation",
     "load": "policies",
     "policies": "policies",
@@ -55,7 +56,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from alignflow import data, envs, policies, rewards, samplers, targets
+    from alignflow import data, envs, kernels, policies, rewards, samplers, targets
     from alignflow.checkpoint import CheckpointError
     from alignflow.data import Vocabulary
     from alignflow.distillation import learn_posterior, pretrain

@@ -1,31 +1,27 @@
-r"""Cross-entropies of logits over large vocabularies, without copies of them.
+r"""Cross-entropy of logits against a distribution over a large vocabulary, without copies of them.
 
-.. math::
-    \ell = -\sum_k T_k \log \mathrm{softmax}(z)_k, \qquad
-    T = a\, \mathrm{softmax}(A) + b\, \mathrm{softmax}(B) + c\, \mathrm{onehot}
+.. math:: \ell = -\sum_k T_k \log \mathrm{softmax}(z)_k
 
-Coefficients have any sign and sum to 1, as those of all targets on the simplex do: the gradient in
-z is then softmax(z) - T. Losses and gradient are computed a few rows at a time, and besides the
-arguments nothing of their size (N, V) is held but the gradient. Plain torch takes small problems,
-and what needs a second derivative, forward mode, or a gradient in the target.
+T sums to 1 and may have coefficients of any sign: the gradient in z is then softmax(z) - T. Losses
+and gradient are computed a few rows at a time, and besides the arguments nothing of their size
+(N, V) is held but the gradient. Plain torch takes small problems, and what needs a second
+derivative, forward mode, or a gradient in the target. `kernels.soft_cross_entropy` takes targets
+that are given as logits or tokens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["cross_entropy", "mix_softmax_", "soft_cross_entropy"]
+__all__ = ["cross_entropy", "mix_softmax_"]
 
 # up to so many logits copies are small, and plain torch is faster
 SMALL = 2**22
 # rows that are worked on at a time hold so many logits at least, and else this fraction of all
 CHUNK, FRACTION = 2**17, 1 / 256
-
-Target = Callable[..., Tensor]
-"""A callable (rows, like, *parts) -> T of a slice of rows, (n, V), of a dtype as `like`."""
 
 
 def cross_entropy(logits: Tensor, target: Tensor, gradient: Tensor | None = None) -> Tensor:
@@ -37,37 +33,11 @@ def cross_entropy(logits: Tensor, target: Tensor, gradient: Tensor | None = None
         gradient: What the backward pass may write the gradient in z into, (N, V); new memory by
             default. It may be the target itself, which allows one backward pass.
     """
-    return _losses(logits, _given, (target,), gradient)
-
-
-def soft_cross_entropy(
-    logits: Tensor,
-    teacher_a: Tensor | None,
-    teacher_b: Tensor | None,
-    labels: Tensor | None,
-    weights: Tensor,
-) -> Tensor:
-    """Cross-entropy of each row against a softmax(A) + b softmax(B) + c onehot, (N,).
-
-    Args:
-        logits: z, (N, V).
-        teacher_a: Logits A, (N, V); None for a = 0.
-        teacher_b: Logits B, (N, V); None for b = 0.
-        labels: Tokens (N,), whole numbers from 0 to V - 1; None for c = 0.
-        weights: a, b and c of each row, (N, 3).
-
-    Raises:
-        ValueError: If the shapes do not fit.
-    """
-    parts = (teacher_a, teacher_b, labels, weights)
-    wanted = (logits.shape, logits.shape, logits.shape[:1], (len(logits), 3))
-    fit = (part is None or part.shape == shape for part, shape in zip(parts, wanted, strict=True))
-    if logits.ndim != 2 or not all(fit):
-        shapes = ", ".join(str(None if p is None else tuple(p.shape)) for p in (logits, *parts))
-        raise ValueError(
-            "logits and teachers must be (N, V), labels (N,) and weights (N, 3), got " + shapes
-        )
-    return _losses(logits, _mixed, parts)
+    learned = torch.is_grad_enabled() and target.requires_grad
+    if logits.numel() <= SMALL or learned or any(map(_is_dual, (logits, target))):
+        z = _wide(logits)
+        return -(target.to(z.dtype) * z.log_softmax(-1)).sum(-1)
+    return _ByRows.apply(logits, target, gradient)[0]
 
 
 def mix_softmax_(distribution: Tensor, logits: Tensor, weight: Tensor) -> Tensor:
@@ -85,76 +55,43 @@ def mix_softmax_(distribution: Tensor, logits: Tensor, weight: Tensor) -> Tensor
     return distribution
 
 
-def _given(rows: slice, like: Tensor, target: Tensor) -> Tensor:
-    return target[rows].to(like.dtype)
-
-
-def _mixed(
-    rows: slice,
-    like: Tensor,
-    teacher_a: Tensor | None,
-    teacher_b: Tensor | None,
-    labels: Tensor | None,
-    weights: Tensor,
-) -> Tensor:
-    a, b, c = weights[rows].to(like.dtype).split(1, dim=1)
-    target = torch.zeros_like(like)
-    for weight, logits in ((a, teacher_a), (b, teacher_b)):
-        if logits is not None:
-            target.addcmul_(weight, logits[rows].to(like.dtype).softmax(-1))
-    return target if labels is None else target.scatter_add_(1, labels[rows, None], c)
-
-
-def _losses(
-    logits: Tensor, target: Target, parts: tuple[Tensor | None, ...], gradient: Tensor | None = None
-) -> Tensor:
-    given = [part for part in parts if part is not None]
-    learned = torch.is_grad_enabled() and any(part.requires_grad for part in given)
-    if logits.numel() <= SMALL or learned or any(map(_is_dual, (logits, *given))):
-        z = _wide(logits)
-        return -(target(slice(None), z, *parts) * z.log_softmax(-1)).sum(-1)
-    losses, _ = _ByRows.apply(logits, target, gradient, *parts)
-    return losses
-
-
 class _ByRows(torch.autograd.Function):
     """Losses (N,) and log-normalizers (N, 1), which the backward pass needs."""
 
     @staticmethod
-    def forward(logits: Tensor, target: Target, gradient: Tensor | None, *parts: Tensor | None):
+    def forward(logits: Tensor, target: Tensor, gradient: Tensor | None):
         losses, normalizers = zip(
-            *(_of_rows(_wide(logits[rows]), rows, target, parts) for rows in _chunks(logits)),
-            strict=True,
+            *(_of_rows(_wide(logits[rows]), target[rows]) for rows in _chunks(logits)), strict=True
         )
         return torch.cat(losses), torch.cat(normalizers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        logits, ctx.target, ctx.gradient, *parts = inputs
+        logits, target, ctx.gradient = inputs
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(logits, output[1], *parts)
+        ctx.save_for_backward(logits, target, output[1])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        logits, normalizers, *parts = ctx.saved_tensors
-        none = (None,) * (2 + len(parts))
+        logits, target, normalizers = ctx.saved_tensors
         if torch.is_grad_enabled():
             # it is differentiated again
             z = _wide(logits)
-            target = ctx.target(slice(None), z, *parts)
-            return upstream[:, None] * (target.sum(-1, True) * z.softmax(-1) - target), *none
+            target = target.to(z.dtype)
+            change = target.sum(-1, True) * z.softmax(-1) - target
+            return upstream[:, None] * change, None, None
         gradient = torch.empty_like(logits) if ctx.gradient is None else ctx.gradient
         for rows in _chunks(logits):
             z = _wide(logits[rows])
-            target = ctx.target(rows, z, *parts)
-            change = (z - normalizers[rows]).exp_().mul_(target.sum(-1, True)).sub_(target)
+            part = target[rows].to(z.dtype)
+            change = (z - normalizers[rows]).exp_().mul_(part.sum(-1, True)).sub_(part)
             gradient[rows] = change.mul_(upstream[rows, None])
-        return gradient, *none
+        return gradient, None, None
 
 
-def _of_rows(z: Tensor, rows: slice, target: Target, parts: Any) -> tuple[Tensor, Tensor]:
+def _of_rows(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     normalizer = z.logsumexp(-1, keepdim=True)
-    return torch.linalg.vecdot(target(rows, z, *parts), normalizer - z), normalizer
+    return torch.linalg.vecdot(target.to(z.dtype), normalizer - z), normalizer
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:

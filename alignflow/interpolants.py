@@ -28,6 +28,7 @@ __all__ = [
     "flow_map_from_average_velocity",
     "flow_map_from_mean_denoiser",
     "mean_denoiser_from_average_velocity",
+    "refuse_end",
     "score_from_velocity",
     "uniform_grid",
     "velocity_from_denoiser",
@@ -151,7 +152,7 @@ def velocity_from_denoiser(x: Tensor, t: Tensor, denoiser: Tensor) -> Tensor:
     Raises:
         ValueError: If some t is 1: there the quotient is 0/0 and a point value has no limit.
     """
-    _refuse_end(t, "the velocity from a denoiser")
+    refuse_end(t, "the velocity from a denoiser")
     return (denoiser - x) / (1 - expand_time(t, x))
 
 
@@ -161,7 +162,7 @@ def score_from_velocity(x: Tensor, t: Tensor, velocity: Tensor) -> Tensor:
     Raises:
         ValueError: If some t is 1 (0/0).
     """
-    _refuse_end(t, "the score")
+    refuse_end(t, "the score")
     t = expand_time(t, x)
     return (t * velocity - x) / (1 - t)
 
@@ -182,7 +183,7 @@ def average_velocity_from_mean_denoiser(x: Tensor, s: Tensor, mean_denoiser: Ten
     Raises:
         ValueError: If some s is 1 (0/0).
     """
-    _refuse_end(s, "the average velocity from a mean denoiser")
+    refuse_end(s, "the average velocity from a mean denoiser")
     return (mean_denoiser - x) / (1 - expand_time(s, x))
 
 
@@ -192,16 +193,18 @@ def flow_map_from_mean_denoiser(x: Tensor, s: Tensor, t: Tensor, mean_denoiser: 
     Raises:
         ValueError: If some s is 1 (0/0).
     """
-    _refuse_end(s, "the flow map from a mean denoiser")
+    refuse_end(s, "the flow map from a mean denoiser")
     s, t = expand_time(s, x), expand_time(t, x)
     return (1 - t) / (1 - s) * x + (t - s) / (1 - s) * mean_denoiser
 
 
-def _refuse_end(t: Tensor, what: str) -> None:
+def refuse_end(t: Tensor, what: str) -> None:
+    """Refuse times (N,) that are 1, on the CPU and out of compiled graphs."""
     if _any(t >= 1):
         raise ValueError(f"{what} is 0/0 at time 1: ask for it before the end of the path")
 
 
 def _any(mask: Tensor) -> bool:
-    """Whether any of it is true, where asking costs no waiting."""
-    return mask.device.type == "cpu" and bool(mask.any())
+    """Whether any of it is true, where asking costs no waiting and breaks no compiled graph."""
+    known = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    return known and bool(mask.any())

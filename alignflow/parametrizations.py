@@ -76,7 +76,7 @@ class Simplex:
     prediction: predictions.Prediction = simplex.Logits()
 
     def flow_map(self, x: Tensor, s: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        return flow_map_from_mean_denoiser(x, s, t, output.softmax(-1))
+        return self.prediction.jump(output, x, s, t)
 
     def average_velocity(self, x: Tensor, s: Tensor, output: Tensor) -> Tensor:
         return average_velocity_from_mean_denoiser(x, s, output.softmax(-1))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from alignflow.interpolants import Interpolant, expand_time, flow_map_from_average_velocity
-from alignflow.regressions import Damped, Regression, SquaredError
+from alignflow.regressions import Damped, Regression, SoftTarget, SquaredError
 
 __all__ = ["AverageVelocity", "MeanDenoiser", "Prediction"]
 
@@ -76,7 +76,7 @@ class Prediction:
         s: Tensor,
         u: Tensor,
         t: Tensor,
-    ) -> Tensor:
+    ) -> Tensor | SoftTarget:
         """What a prediction for s to t is regressed on, of two jumps from x through u.
 
         Args:

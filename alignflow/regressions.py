@@ -15,13 +15,23 @@ lies in the simplex.
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from alignflow import checks
-from alignflow.cross_entropy import cross_entropy, soft_cross_entropy
+from alignflow.cross_entropy import cross_entropy
+from alignflow.interpolants import expand_time
 
-__all__ = ["CrossEntropy", "Damped", "FrugalCrossEntropy", "Huber", "Regression", "SquaredError"]
+__all__ = [
+    "CrossEntropy",
+    "Damped",
+    "FrugalCrossEntropy",
+    "Huber",
+    "Regression",
+    "SoftTarget",
+    "SquaredError",
+]
 
 
 @runtime_checkable
@@ -40,7 +50,7 @@ class Regression(Protocol):
 
         Args:
             prediction: (N, *E), or logits (N, *E).
-            target: (N, *E).
+            target: (N, *E), or what stands for it: `CrossEntropy` tells.
             s: Starts of the jumps, (N,).
             t: Ends, (N,).
             directions: x1 - x0 of rows off the diagonal, (N, *E): the scale of residuals. None on
@@ -91,21 +101,45 @@ class Damped:
 
 
 @dataclass(frozen=True)
+class SoftTarget:
+    """Distributions w softmax(A) + (1 - w) softmax(B), given by the logits of two teachers.
+
+    Args:
+        first: A, (N, ..., V).
+        second: B, (N, ..., V).
+        weight: w, (N,).
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+
+    def distribution(self) -> Tensor:
+        """The probabilities, (N, ..., V)."""
+        weight = expand_time(self.weight, self.first).to(self.first)
+        return torch.lerp(self.second.softmax(-1), self.first.softmax(-1), weight)
+
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A (M, V), B (M, V) and the coefficients (M, 3) of A, B and a token in each of M rows."""
+        first, second = self.first.flatten(0, -2), self.second.flatten(0, -2)
+        weights = torch.stack([self.weight, 1 - self.weight, 0 * self.weight], dim=1)
+        return first, second, weights.repeat_interleave(len(first) // len(weights), dim=0)
+
+
+@dataclass(frozen=True)
 class CrossEntropy:
     """Cross-entropy of logits (N, ..., V) against targets that sum to 1 over the last axis.
 
-    Targets may be tokens (N, ...) instead. Of large logits nothing of their size is held but their
-    gradient.
+    Targets may be tokens (N, ...) or a `SoftTarget` instead. Of large logits nothing of their size
+    is held but their gradient.
     """
 
     def __call__(self, prediction, target, s, t, directions=None) -> Tensor:
         logits = prediction.flatten(0, -2)
-        if target.is_floating_point():
+        if isinstance(target, Tensor) and target.is_floating_point():
             losses = self._against(logits, target.flatten(0, -2))
         else:
-            weights = logits.new_zeros(len(logits), 3)
-            weights[:, 2] = 1
-            losses = soft_cross_entropy(logits, None, None, target.flatten(), weights)
+            losses = _against_parts(logits, target)
         return losses.reshape(len(prediction), -1).mean(1)
 
     def _against(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -121,3 +155,16 @@ class FrugalCrossEntropy(CrossEntropy):
 
     def _against(self, logits: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(logits, target, target if target.dtype == logits.dtype else None)
+
+
+def _against_parts(logits: Tensor, target: Tensor | SoftTarget) -> Tensor:
+    """Losses of rows (M, V) against tokens, or against two teachers."""
+    # late, for the import of Triton takes long
+    from alignflow.kernels import soft_cross_entropy
+
+    if isinstance(target, SoftTarget):
+        first, second, weights = target.rows()
+        return soft_cross_entropy(logits, first, second, None, weights)
+    weights = logits.new_zeros(len(logits), 3)
+    weights[:, 2] = 1
+    return soft_cross_entropy(logits, None, None, target.flatten(), weights)

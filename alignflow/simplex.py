@@ -32,7 +32,7 @@ from alignflow.interpolants import (
     flow_map_from_mean_denoiser,
 )
 from alignflow.predictions import Prediction
-from alignflow.regressions import FrugalCrossEntropy
+from alignflow.regressions import FrugalCrossEntropy, SoftTarget
 
 __all__ = [
     "Logits",
@@ -65,7 +65,10 @@ class Logits(Prediction):
         return average_velocity_from_mean_denoiser(x, s, prediction.softmax(-1))
 
     def jump(self, prediction: Tensor, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        return flow_map_from_mean_denoiser(x, s, t, prediction.softmax(-1))
+        # late, for the import of Triton takes long
+        from alignflow.kernels import simplex_step
+
+        return simplex_step(prediction, x, s, t)
 
     def target(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
         # a gradient in a velocity may leave the plane of the simplex, where no logits can follow
@@ -91,20 +94,25 @@ class Logits(Prediction):
         s: Tensor,
         u: Tensor,
         t: Tensor,
-    ) -> Tensor:
+    ) -> Tensor | SoftTarget:
         if torch.is_grad_enabled():
             return super().through(predict, x, fraction, s, u, t)
+        # late, for the import of Triton takes long
+        from alignflow.kernels.backend import runs_triton
+
+        weight = semigroup_weight(s, u, t)
+        if runs_triton(x):
+            first = predict(x, s, u)
+            return SoftTarget(first, predict(self.jump(first, x, s, u), u, t), weight)
         # one distribution is held, and one prediction beside it
         delta = predict(x, s, u).softmax(-1)
         second = predict(flow_map_from_mean_denoiser(x, s, u, delta), u, t)
-        weight = expand_time(semigroup_weight(s, u, t), x).to(x)
-        return mix_softmax_(delta, second, weight)
+        return mix_softmax_(delta, second, expand_time(weight, x).to(x))
 
     def semigroup(
         self, first: Tensor, second: Tensor, fraction: Tensor, s: Tensor, u: Tensor, t: Tensor
     ) -> Tensor:
-        weight = expand_time(semigroup_weight(s, u, t), first).to(first)
-        return torch.lerp(second.softmax(-1), first.softmax(-1), weight)
+        return SoftTarget(first, second, semigroup_weight(s, u, t)).distribution()
 
 
 def semigroup_weight(s: Tensor, u: Tensor, t: Tensor) -> Tensor:

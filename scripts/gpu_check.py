@@ -1,11 +1,13 @@
 """What only a GPU can show, measured within a limit of time and written as docs/gpu/<device>.md.
 
-    python scripts/gpu_check.py [--minutes 8] [--device cuda] [--folder docs/gpu]
+    python scripts/gpu_check.py [--minutes 8] [--device cuda] [--folder docs/gpu] [--parts kernels]
 
-Its parts, in order: the tests marked `gpu`; throughput and peak memory of sampling beside the
-CPU's; each steerer and each tuner once, in seconds beside the CPU's and with how far its samples
-are from the CPU's of the same noise; the demo in fp32 and bf16. A part that fails is written down
-as failed, and one that no time is left for as left out; the exit status is 1 if one failed.
+Its parts, in order: the tests marked `gpu`; the kernels beside torch and `torch.compile`; a step of
+training text with the kernels and without; throughput and peak memory of sampling beside the CPU's;
+each steerer and each tuner once, in seconds beside the CPU's and with how far its samples are from
+the CPU's of the same noise; the demo in fp32 and bf16. A part that fails is written down as failed,
+and one that no time is left for as left out; the exit status is 1 if one failed. Some parts alone
+are chosen by how their names begin; their page has their names in its own.
 """
 
 import argparse
@@ -20,29 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_kernels import kernels
+from limits import FAILED, Limit, failed
 from rich.progress import track
+from tensordict import TensorDict
 
 import alignflow as af
 from alignflow.benchmark.tables import markdown_table
+from alignflow.distillation import PSD, FlowMapLoss
+from alignflow.policies.networks import TokenDiT
 from alignflow.precision import autocast
 
 ROOT = Path(__file__).parents[1]
-FAILED = "failed: "
 BATCH = {"cuda": 256, "cpu": 32}  # portraits sampled at once
+# strings, positions, tokens, width and depth of a step of training text
+TEXT = {"cuda": ((512, 32, 64, 256, 6), (16, 64, 32_768, 512, 6)), "cpu": ((4, 4, 16, 16, 1),)}
 # what needs a posterior map or a target is run with the model that has one
 POSTERIOR_MAP = ("mfm_g", "mfm_gf", "search")
 WITHOUT_TARGET = ("exact", "custom")
-
-
-class Limit:
-    """Seconds that are left of so many minutes."""
-
-    def __init__(self, minutes: float):
-        self.end = time.monotonic() + 60 * minutes
-
-    @property
-    def left(self) -> float:
-        return self.end - time.monotonic()
 
 
 def measured(call: Callable[[], object], device: torch.device) -> tuple[float, float | None]:
@@ -68,6 +65,46 @@ def tests(device: torch.device, limit: Limit) -> str:
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     failed = [f"{FAILED}{line}" for line in lines]
     return "\n\n".join([f"`pytest -m gpu`: {last}", *failed])
+
+
+def text_training(device: torch.device, limit: Limit) -> str:
+    """A step of training text, anchor and semigroup, over a small and a large vocabulary."""
+    rows = []
+    for size in TEXT[device.type]:
+        for precision in ("fp32", "bf16"):
+            for way, mode in (("with kernels", "auto"), ("without", "reference")):
+                if limit.left < 10:
+                    continue
+                with af.kernels.use(mode):
+                    found = _text_step(*size, precision, device)
+                rows.append([f"N, L, V = {size[:3]}", precision, way, *found])
+    head = ["", "", "", "milliseconds, median of 5", "peak memory, MiB", "loss of the first step"]
+    return markdown_table(head, rows)
+
+
+def _text_step(
+    n: int, length: int, vocabulary: int, width: int, depth: int, precision: str, device
+) -> tuple[str, str, str]:
+    torch.manual_seed(0)
+    network = TokenDiT(length, vocabulary, width, depth)
+    policy = af.FlowMapPolicy(network, (length, vocabulary), parametrization="simplex").to(device)
+    generator = torch.Generator(device).manual_seed(0)
+    loss = FlowMapLoss(policy, PSD(), diagonal_fraction=0.5, generator=generator)
+    data = torch.randint(vocabulary, (n, length)).to(device)
+    batch, losses = TensorDict({"data": data}, batch_size=n), []
+
+    def step() -> None:
+        policy.zero_grad()
+        with autocast(precision, device):
+            total = sum(loss(batch).values(), torch.zeros((), device=device))
+        total.backward()
+        losses.append(total.detach())
+
+    step()  # what is made once is not counted
+    found = [measured(step, device) for _ in range(5)]
+    seconds, memory = sorted(seconds for seconds, _ in found)[2], found[0][1]
+    shown = "" if memory is None else f"{memory:.0f}"
+    return f"{1e3 * seconds:.3g}", shown, f"{losses[0].item():.5f}"
 
 
 def throughput(device: torch.device, limit: Limit) -> str:
@@ -162,8 +199,7 @@ def _beside(methods, run, device: torch.device, limit: Limit, difference: str) -
             shown = "" if memory is None else f"{memory:.0f}"
             rows.append([method, f"{seconds:.3g}", f"{on_cpu:.3g}", shown, apart])
         except Exception as error:  # a check names what failed and goes on
-            words = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:120]
-            rows.append([method, f"{FAILED}{words}", "", "", ""])
+            rows.append([method, failed(error), "", "", ""])
     head = ["", f"seconds, {device.type}", "seconds, cpu", "peak memory, MiB", difference]
     return markdown_table(head, rows)
 
@@ -199,6 +235,8 @@ def demo(precision: str) -> Callable[[torch.device, Limit], str]:
 
 PARTS: dict[str, Callable[[torch.device, Limit], str]] = {
     "Tests": tests,
+    "Kernels": kernels,
+    "Training text": text_training,
     "Sampling": throughput,
     "Steerers": steerers,
     "Tuners": tuners,
@@ -207,16 +245,23 @@ PARTS: dict[str, Callable[[torch.device, Limit], str]] = {
 }
 
 
-def sections(device: torch.device, limit: Limit) -> Iterator[str]:
+def chosen(beginnings: list[str]) -> list[str]:
+    """Names of the parts that begin so, in any case; all where nothing is given."""
+    begin = tuple(beginning.lower() for beginning in beginnings) or ("",)
+    return [name for name in PARTS if name.lower().startswith(begin)]
+
+
+def sections(names: list[str], device: torch.device, limit: Limit) -> Iterator[str]:
     """Each part under its name, whatever becomes of it."""
-    for name, part in PARTS.items():
+    for name in names:
+        part = PARTS[name]
         print(f"{name}: {limit.left:.0f} seconds left", flush=True)
         try:
             body = part(device, limit) if limit.left > 5 else "Left out: no time was left."
         except subprocess.TimeoutExpired:
             body = "Left out: it did not end in the time that was left."
         except Exception as error:  # the page tells what failed beside what did not
-            body = f"{FAILED}{type(error).__name__}: {error}"
+            body = failed(error)
         yield f"## {name}\n\n{body}"
 
 
@@ -229,15 +274,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "gpu")
+    parser.add_argument("--parts", nargs="+", default=[], metavar="NAME")
     arguments = parser.parse_args()
+    names = chosen(arguments.parts)
+    if not names:
+        parser.error(f"--parts must begin names of {', '.join(PARTS)}")
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here, and nothing is written")
     name, limit = device_name(device), Limit(arguments.minutes)
     head = f"# {name}\n\nWritten by `scripts/gpu_check.sh`, torch {torch.__version__}."
-    page = "\n\n".join([head, *sections(device, limit)]) + "\n"
+    page = "\n\n".join([head, *sections(names, device, limit)]) + "\n"
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    path = arguments.folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}.md"
+    whole = len(names) == len(PARTS)
+    stem = " ".join([name, *([] if whole else arguments.parts)])
+    path = arguments.folder / f"{re.sub(r'[^a-z0-9]+', '_', stem.lower()).strip('_')}.md"
     path.write_text(page)
     print(f"written: {path}")
     if FAILED in page:

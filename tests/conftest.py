@@ -1,10 +1,15 @@
 """Fixtures of several tests: one thread (so that runs repeat to the bit) and a seeded generator."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+# read when a kernel is defined: without a GPU, Triton runs in Python
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from alignflow.flow_map import check_flow_map
 from alignflow.interpolants import Interpolant, Linear
 from alignflow.modules import set_unregistered
 from alignflow.predictions import Prediction
-from alignflow.regressions import Regression
+from alignflow.regressions import CrossEntropy, Regression, SoftTarget
 
 from .logit_rules import LogitESD, LogitLSD
 from .roles import Student, Teacher
@@ -191,11 +191,13 @@ class FlowMapLoss(nn.Module):
     def _mean(
         self,
         predicted: Tensor,
-        target: Tensor,
+        target: Tensor | SoftTarget,
         s: Tensor,
         t: Tensor,
         directions: Tensor | None = None,
     ) -> Tensor:
+        if isinstance(target, SoftTarget) and not isinstance(self.regression, CrossEntropy):
+            target = target.distribution()
         loss = self.regression(predicted, target, s, t, directions)
         return (loss if self.weight is None else self.weight(loss, s, t)).mean()
 

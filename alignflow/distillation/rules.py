@@ -33,6 +33,7 @@ from alignflow.interpolants import (
     flow_map_from_average_velocity,
 )
 from alignflow.predictions import AverageVelocity, Prediction
+from alignflow.regressions import SoftTarget
 
 __all__ = ["ESD", "LSD", "PSD", "Learner", "Rule", "jvp"]
 
@@ -73,7 +74,7 @@ class Rule(Protocol):
         s: Tensor,
         t: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | SoftTarget]:
         """Prediction and target for jumps from states x at s to t, (N, *E) each."""
         ...
 
@@ -106,7 +107,7 @@ class PSD:
         s: Tensor,
         t: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | SoftTarget]:
         """The prediction for s to t, and the semigroup's of two jumps, (N, *E) each."""
         fraction = torch.full_like(s, 0.5)
         if self.split == "uniform":

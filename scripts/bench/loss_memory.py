@@ -19,8 +19,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from alignflow.cross_entropy import cross_entropy, soft_cross_entropy
+from alignflow.cross_entropy import cross_entropy
 from alignflow.distillation import PSD, FlowMapLoss
+from alignflow.kernels import soft_cross_entropy
 from alignflow.policies import FlowMapPolicy
 from alignflow.predictions import Prediction
 from alignflow.regressions import Regression

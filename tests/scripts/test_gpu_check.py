@@ -49,3 +49,26 @@ def test_a_method_that_fails_is_a_row_of_its_table():
         ["good", "bad"], run, torch.device("cpu"), gpu_check.Limit(1), "apart"
     )
     assert "| good | 1 | 1 |  | 0.0e+00 |" in table and "| bad | failed: ValueError: no |" in table
+
+
+def test_some_parts_alone_are_chosen_by_how_they_begin(monkeypatch, tmp_path, capsys):
+    parts = {name: lambda device, limit: f"on {device}" for name in ("One", "Two", "Two more")}
+    monkeypatch.setattr(gpu_check, "PARTS", parts)
+    check(monkeypatch, tmp_path, "--device", "cpu", "--parts", "two")
+    page = (tmp_path / "cpu_two.md").read_text()
+    assert "## Two\n" in page and "## Two more\n" in page and "## One" not in page
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, "--device", "cpu", "--parts", "three")
+    assert "--parts must begin names of One, Two, Two more" in capsys.readouterr().err
+
+
+def test_the_kernels_are_checked_and_timed():
+    page = gpu_check.kernels(torch.device("cpu"), gpu_check.Limit(1))
+    assert gpu_check.FAILED not in page
+    assert page.count("| the kernel |") == 5
+
+
+def test_a_step_of_training_text_has_one_loss_with_the_kernels_and_without():
+    page = gpu_check.text_training(torch.device("cpu"), gpu_check.Limit(1))
+    losses = [row.rpartition(" | ")[2] for row in page.splitlines() if "N, L, V" in row]
+    assert len(losses) == 4 and losses[0] == losses[1] and losses[2] == losses[3]
