@@ -36,7 +36,10 @@ from alignflow.precision import autocast
 ROOT = Path(__file__).parents[1]
 BATCH = {"cuda": 256, "cpu": 32}  # portraits sampled at once
 # strings, positions, tokens, width and depth of a step of training text
-TEXT = {"cuda": ((512, 32, 64, 256, 6), (16, 64, 32_768, 512, 6)), "cpu": ((4, 4, 16, 16, 1),)}
+TEXT: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
+    "cuda": ((512, 32, 64, 256, 6), (16, 64, 32_768, 512, 6)),
+    "cpu": ((4, 4, 16, 16, 1),),
+}
 # what needs a posterior map or a target is run with the model that has one
 POSTERIOR_MAP = ("mfm_g", "mfm_gf", "search")
 WITHOUT_TARGET = ("exact", "custom")

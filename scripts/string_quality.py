@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from alignflow.data import Strings
+from alignflow.flow_map import Sampler
 from alignflow.likelihood_bound import likelihood_bound
 from alignflow.metrics import canonical, distinct, listed, mean, odd_rings, rates
 from alignflow.policies import FlowMapPolicy
@@ -75,7 +76,9 @@ def molecule_quality(policy: FlowMapPolicy, held_out: Strings, n: int = 1000) ->
         f"bound of -log p of {n} held-out molecules": f"{mean(torch.cat(bounds))} nats a molecule",
         "held-out molecules": _molecules(held_out.select(slice(n, 2 * n)).strings, others),
     }
-    methods = {f"{steps} steps": (steps, None) for steps in STEPS}
+    methods: dict[str, tuple[int, Sampler | None]] = {
+        f"{steps} steps": (steps, None) for steps in STEPS
+    }
     methods[f"{ODE_STEPS} steps of the ODE"] = ODE_STEPS, DenoiserODE()
     for name, (steps, sampler) in methods.items():
         generator = torch.Generator().manual_seed(1)

@@ -12,7 +12,7 @@ Source: Boffi et al. 2025 (2505.18825), algorithm 1 (which gives each term unit 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -198,7 +198,8 @@ class FlowMapLoss(nn.Module):
     ) -> Tensor:
         if isinstance(target, SoftTarget) and not isinstance(self.regression, CrossEntropy):
             target = target.distribution()
-        loss = self.regression(predicted, target, s, t, directions)
+        # only a cross-entropy is given a soft target
+        loss = self.regression(predicted, cast(Tensor, target), s, t, directions)
         return (loss if self.weight is None else self.weight(loss, s, t)).mean()
 
 

@@ -273,7 +273,7 @@ def _triton_backward(
 
 
 def _torch_forward(logits, x, keep, move, inverse, top_k, result, normalizers, thresholds) -> None:
-    for piece in pieces(*x.shape, x.device):
+    for piece in pieces(len(x), x.shape[1], x.device):
         p = _distribution(logits[piece].to(normalizers.dtype), inverse, top_k)
         p *= move[piece, None]
         result[piece] = p.addcmul_(x[piece], keep[piece, None].to(p.dtype))
@@ -282,7 +282,7 @@ def _torch_forward(logits, x, keep, move, inverse, top_k, result, normalizers, t
 def _torch_backward(
     upstream, logits, keep, move, inverse, top_k, normalizers, thresholds, in_logits, in_x
 ) -> None:
-    for piece in pieces(*logits.shape, logits.device):
+    for piece in pieces(len(logits), logits.shape[1], logits.device):
         p = _distribution(logits[piece].to(normalizers.dtype), inverse, top_k)
         g = upstream[piece].to(p.dtype)
         change = g - torch.linalg.vecdot(p, g)[:, None]

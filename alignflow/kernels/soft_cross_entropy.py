@@ -355,7 +355,7 @@ def torch_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tensor
     dtype = loss_dtype(logits)
     loss = torch.zeros(len(logits), dtype=dtype, device=logits.device)
     normalizers = torch.zeros(len(logits), 3, dtype=dtype, device=logits.device)
-    for piece in pieces(*logits.shape, logits.device):
+    for piece in pieces(len(logits), logits.shape[1], logits.device):
         z, weight = logits[piece].to(dtype), weights[piece].to(dtype)
         normalizers[piece, 0] = normalizer = z.logsumexp(-1)
         for column, teacher in enumerate((teacher_a, teacher_b)):
@@ -382,7 +382,7 @@ def torch_backward(
 ) -> None:
     """As `triton_backward`."""
     dtype = normalizers.dtype
-    for piece in pieces(*logits.shape, logits.device):
+    for piece in pieces(len(logits), logits.shape[1], logits.device):
         scale = upstream[piece].to(dtype)
         weight = weights[piece].to(dtype)
         present = weight.new_tensor(

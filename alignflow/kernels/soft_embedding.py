@@ -222,14 +222,14 @@ def _triton_backward(upstream, logits, table, result, normalizers, in_logits, in
 
 
 def _torch_forward(logits, table, result, normalizers) -> None:
-    for piece in pieces(*logits.shape, logits.device, backend.ROWS_OF_A_PRODUCT):
+    for piece in pieces(len(logits), logits.shape[1], logits.device, backend.ROWS_OF_A_PRODUCT):
         p = logits[piece].to(normalizers.dtype).softmax(-1)
         torch.mm(p.to(table.dtype), table, out=result[piece])
 
 
 def _torch_backward(upstream, logits, table, result, normalizers, in_logits, in_table) -> None:
     summed = in_table.new_zeros(in_table.shape, dtype=normalizers.dtype)
-    for piece in pieces(*logits.shape, logits.device, backend.ROWS_OF_A_PRODUCT):
+    for piece in pieces(len(logits), logits.shape[1], logits.device, backend.ROWS_OF_A_PRODUCT):
         p = logits[piece].to(normalizers.dtype).softmax(-1)
         g = upstream[piece]
         if in_table.numel():

@@ -19,7 +19,7 @@ from rich.progress import track
 from strings import frequencies
 
 import alignflow as af
-from alignflow.data import BPEVocabulary, SelfiesVocabulary, Strings, Vocabulary
+from alignflow.data import BPEVocabulary, Strings, Vocabulary
 from alignflow.distillation import DecodingTimes
 from alignflow.likelihood_bound import likelihood_bound
 from alignflow.metrics import canonical, mean, odd_rings
@@ -43,7 +43,7 @@ have neither 5 nor 6 atoms."""
 class Letters:
     """SELFIES symbols as letters, so that a molecule is a word whose letters can merge."""
 
-    def __init__(self, symbols: SelfiesVocabulary):
+    def __init__(self, symbols: Vocabulary):
         self.symbols = symbols
 
     def write(self, molecules: Strings) -> list[str]:
@@ -75,8 +75,9 @@ def trained(
 ) -> tuple[FlowMapPolicy, int]:
     """A denoiser after so many CPU seconds, its learning rate decayed, and its steps."""
     torch.manual_seed(0)
+    make: Callable[..., Any] = af.pretrain.build
     build = partial(
-        af.pretrain.build,
+        make,
         text_policy(strings, **network),
         strings,
         loss="flow_matching",
