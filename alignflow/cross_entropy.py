@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from alignflow.precision import accumulation_dtype
+
 __all__ = ["cross_entropy", "mix_softmax_"]
 
 # up to so many logits copies are small, and plain torch is faster
@@ -101,7 +103,7 @@ def _chunks(logits: Tensor) -> Iterator[slice]:
 
 
 def _wide(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits.to(accumulation_dtype(logits))
 
 
 def _is_dual(tensor: Tensor) -> bool:

@@ -4,10 +4,19 @@ import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from alignflow import checks
 
-__all__ = ["PRECISIONS", "autocast", "bf16_is_slow", "check_precision", "fastest", "full_precision"]
+__all__ = [
+    "PRECISIONS",
+    "accumulation_dtype",
+    "autocast",
+    "bf16_is_slow",
+    "check_precision",
+    "fastest",
+    "full_precision",
+]
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -33,6 +42,11 @@ def autocast(precision: str, device: torch.device | str = "cpu") -> AbstractCont
 def full_precision(device: torch.device | str = "cpu") -> AbstractContextManager:
     """A context in which networks run as they are, inside of an `autocast` too."""
     return torch.autocast(torch.device(device).type, enabled=False)
+
+
+def accumulation_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which numbers are summed and normalized: their own, but float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def check_precision(precision: str) -> None:

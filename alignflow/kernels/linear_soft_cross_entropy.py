@@ -27,13 +27,13 @@ from alignflow.kernels import backend
 from alignflow.kernels.backend import needs_definition, pieces, runs_triton
 from alignflow.kernels.soft_cross_entropy import (
     check_rows,
-    loss_dtype,
     soft_cross_entropy_reference,
     torch_backward,
     torch_forward,
     triton_backward,
     triton_forward,
 )
+from alignflow.precision import accumulation_dtype
 
 __all__ = ["Teacher", "linear_soft_cross_entropy", "linear_soft_cross_entropy_reference"]
 
@@ -153,7 +153,7 @@ class _Rows:
 def _run_forward(rows: _Rows, early: bool, triton: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Losses (N,), normalizers (N, 3), and dL/dhidden (N, d) of the loss of each row if `early`."""
     hidden, head = rows.hidden, rows.head
-    dtype = torch.float32 if triton else loss_dtype(hidden)
+    dtype = torch.float32 if triton else accumulation_dtype(hidden)
     loss = torch.empty(len(hidden), dtype=dtype, device=hidden.device)
     normalizers = torch.empty(len(hidden), 3, dtype=dtype, device=hidden.device)
     gradient = torch.empty(len(hidden) if early else 0, hidden.shape[1], **_like(hidden))
@@ -175,7 +175,7 @@ def _run_backward(
     """Gradients in the hidden states (N, d) and in the head (V, d)."""
     hidden, head = rows.hidden, rows.head
     in_hidden = torch.empty(hidden.shape, **_like(hidden))
-    in_head = torch.zeros(head.shape, dtype=loss_dtype(head), device=head.device)
+    in_head = torch.zeros(head.shape, dtype=accumulation_dtype(head), device=head.device)
     backward = triton_backward if triton else torch_backward
     for piece in rows.pieces:
         arguments = rows.loss_arguments(piece)
@@ -214,7 +214,7 @@ def _operator(hidden, head, a, head_a, b, head_b, labels, weights, early, triton
 
 @_operator.register_fake
 def _(hidden, head, a, head_a, b, head_b, labels, weights, early, triton):
-    (rows, width), dtype = hidden.shape, loss_dtype(hidden)
+    (rows, width), dtype = hidden.shape, accumulation_dtype(hidden)
     return (
         hidden.new_empty(rows, dtype=dtype),
         hidden.new_empty(rows, 3, dtype=dtype),

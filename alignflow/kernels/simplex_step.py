@@ -29,6 +29,7 @@ from alignflow.kernels.backend import (
     unit_stride,
 )
 from alignflow.kernels.online import merge, online, row_options
+from alignflow.precision import accumulation_dtype
 
 __all__ = ["simplex_step", "simplex_step_reference"]
 
@@ -91,7 +92,7 @@ def simplex_step_reference(
     top_k: int | None = None,
 ) -> Tensor:
     """The definition, differentiable in the tensors to any order and in both modes."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = accumulation_dtype(x)
     p = _distribution(logits.to(dtype), 1 / temperature, top_k or 0)
     return flow_map_from_mean_denoiser(x.to(dtype), s.to(dtype), t.to(dtype), p).to(x.dtype)
 
@@ -301,7 +302,7 @@ def _torch_backward(
     "bool triton) -> (Tensor, Tensor, Tensor)",
 )
 def _operator(logits, x, keep, move, inverse, top_k, triton):
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = accumulation_dtype(x)
     result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     normalizers = torch.empty(len(x) if triton else 0, dtype=dtype, device=x.device)
     thresholds = _threshold(logits, top_k) if top_k else normalizers.new_empty(0)
@@ -313,7 +314,7 @@ def _operator(logits, x, keep, move, inverse, top_k, triton):
 
 @_operator.register_fake
 def _(logits, x, keep, move, inverse, top_k, triton):
-    dtype, rows = torch.promote_types(x.dtype, torch.float32), x.shape[0]
+    dtype, rows = accumulation_dtype(x), x.shape[0]
     thresholds = logits.new_empty(rows) if top_k else x.new_empty(0, dtype=dtype)
     result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     return result, x.new_empty(rows if triton else 0, dtype=dtype), thresholds

@@ -32,6 +32,7 @@ from alignflow.kernels.backend import (
     unit_stride,
 )
 from alignflow.kernels.online import merge, online, row_options
+from alignflow.precision import accumulation_dtype
 
 __all__ = ["soft_cross_entropy", "soft_cross_entropy_reference"]
 
@@ -83,7 +84,7 @@ def soft_cross_entropy_reference(
 
     Args and result are those of `soft_cross_entropy`.
     """
-    dtype = loss_dtype(logits)
+    dtype = accumulation_dtype(logits)
     z, weights = logits.to(dtype), weights.to(dtype)
     normalizer = z.logsumexp(-1)
     loss = 0.0 * normalizer  # a function of the logits, also if nothing is given
@@ -100,10 +101,6 @@ def soft_cross_entropy_reference(
         picked = z.gather(-1, chosen[:, None]).squeeze(-1)
         loss = loss + torch.where(weight == 0, 0.0, weight * (normalizer - picked))
     return loss
-
-
-def loss_dtype(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
 
 
 def check_rows(
@@ -352,7 +349,7 @@ def triton_backward(
 
 def torch_forward(logits, teacher_a, teacher_b, labels, weights) -> tuple[Tensor, Tensor]:
     """As `triton_forward`, in the dtype of the loss."""
-    dtype = loss_dtype(logits)
+    dtype = accumulation_dtype(logits)
     loss = torch.zeros(len(logits), dtype=dtype, device=logits.device)
     normalizers = torch.zeros(len(logits), 3, dtype=dtype, device=logits.device)
     for piece in pieces(len(logits), logits.shape[1], logits.device):
@@ -435,7 +432,7 @@ def _operator(logits, teacher_a, teacher_b, labels, weights, triton):
 
 @_operator.register_fake
 def _(logits, teacher_a, teacher_b, labels, weights, triton):
-    rows, dtype = logits.shape[0], loss_dtype(logits)
+    rows, dtype = logits.shape[0], accumulation_dtype(logits)
     return logits.new_empty(rows, dtype=dtype), logits.new_empty(rows, 3, dtype=dtype)
 
 

@@ -30,6 +30,7 @@ from alignflow.kernels.backend import (
     unit_stride,
 )
 from alignflow.kernels.online import triton_normalizers
+from alignflow.precision import accumulation_dtype
 
 __all__ = ["soft_embedding", "soft_embedding_reference"]
 
@@ -65,7 +66,7 @@ def soft_embedding(logits: Tensor, table: Tensor) -> Tensor:
 
 def soft_embedding_reference(logits: Tensor, table: Tensor) -> Tensor:
     """The definition, differentiable to any order and in both modes."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    dtype = accumulation_dtype(logits)
     return logits.to(dtype).softmax(-1).to(table.dtype) @ table
 
 
@@ -251,7 +252,7 @@ def _torch_backward(upstream, logits, table, result, normalizers, in_logits, in_
 )
 def _operator(logits, table, triton):
     result = torch.empty(len(logits), table.shape[1], dtype=table.dtype, device=table.device)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    dtype = accumulation_dtype(logits)
     normalizers = torch.empty(len(logits) if triton else 0, dtype=dtype, device=table.device)
     forward = _triton_forward if triton else _torch_forward
     with torch.cuda.device_of(table):
@@ -261,7 +262,7 @@ def _operator(logits, table, triton):
 
 @_operator.register_fake
 def _(logits, table, triton):
-    dtype, rows = torch.promote_types(logits.dtype, torch.float32), logits.shape[0]
+    dtype, rows = accumulation_dtype(logits), logits.shape[0]
     result = table.new_empty(rows, table.shape[1])
     return result, table.new_empty(rows if triton else 0, dtype=dtype)
 
@@ -306,7 +307,7 @@ def _differentiate(ctx, upstream, _):
     logits, table, result, normalizers = ctx.saved_tensors
     with_logits, with_table, _ = ctx.needs_input_grad
     if torch.is_grad_enabled():  # a derivative of this gradient will be wanted
-        p = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+        p = logits.to(accumulation_dtype(logits)).softmax(-1)
         change = (upstream @ table.T).to(p.dtype)
         centered = change - (p * change).sum(-1, keepdim=True)
         return (p * centered).to(logits.dtype), p.to(upstream.dtype).T @ upstream, None

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alignflow import checks
+from alignflow.precision import accumulation_dtype
 
 from .dit import zero
 
@@ -132,7 +133,7 @@ def token_probabilities(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _wide(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits.to(accumulation_dtype(logits))
 
 
 def _turned(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ without what it returns. Compiled functions are for any size, so that compiling 
 import argparse
 import ctypes
 import gc
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from page import table, write_page
+from process_memory import mebibytes
 from rich.progress import track
 from torch import Tensor
 
@@ -106,7 +106,7 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
         seconds.append(time.process_time() - start)
         returned = sum(tensor.nbytes for tensor in result) / 2**20
         del result
-    return min(seconds), memory("VmHWM") - before - returned
+    return min(seconds), mebibytes("VmHWM") - before - returned
 
 
 def reset_peak() -> float:
@@ -114,13 +114,7 @@ def reset_peak() -> float:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    return memory("VmRSS")
-
-
-def memory(name: str) -> float:
-    """An entry of the process's status, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 2**10
+    return mebibytes("VmRSS")
 
 
 def main() -> None:

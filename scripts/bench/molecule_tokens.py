@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from page import shown, table, write_page
 from rich.progress import track
-from strings import frequencies
+from strings import independent_nats
 
 import alignflow as af
 from alignflow.data import BPEVocabulary, Strings, Vocabulary
@@ -131,8 +131,7 @@ def main() -> None:
         strings = Strings.of([*first, *second], vocabulary=learn(first))
         known, rows = strings.select(slice(n)), strings.select(slice(n, None))
         policy, steps = trained(known, options.seconds, options.precision, **network)
-        alone = -frequencies(known).clamp(min=1e-9).log()
-        alone = alone[torch.arange(rows.length), rows.tokens.long()].sum(1)
+        alone = independent_nats(known, rows.tokens)
         sizes = [strings.length, strings.vocabulary.size, steps]
         parameters = sum(p.numel() for p in policy.parameters())
         line = [name, *sizes, f"{parameters:,}", f"{alone.mean():.1f}"]

@@ -184,8 +184,7 @@ def likelihoods(
 ) -> str:
     """A table of nats a string."""
     rows = data_rows(held_out, n, torch.Generator().manual_seed(0))
-    alone = -frequencies(strings).clamp(min=1e-9).log()
-    alone = alone[torch.arange(strings.length), rows].sum(1)
+    alone = independent_nats(strings, rows)
     generator = torch.Generator().manual_seed(0)
 
     def masked(tokens: Tensor) -> Tensor:
@@ -204,6 +203,12 @@ def likelihoods(
     if held_out is strings:
         lines.append(["the list", "exact", f"{strings.entropy:.3f}"])
     return table(["", "", "nats a string"], lines)
+
+
+def independent_nats(strings: Strings, tokens: Tensor) -> Tensor:
+    """-log p of rows of tokens (N, L) by the frequencies of each position alone, (N,)."""
+    nats = -frequencies(strings).clamp(min=1e-9).log()
+    return nats[torch.arange(strings.length), tokens.long()].sum(1)
 
 
 def frequencies(strings: Strings) -> Tensor:

@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from page import table, write_page
+from process_memory import mebibytes
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -143,14 +143,9 @@ def peak(call: Call, device: str) -> float:
         call()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - held) / 2**20
-    held = _mebibytes("VmRSS")
+    held = mebibytes("VmRSS")
     call()
-    return _mebibytes("VmHWM") - held
-
-
-def _mebibytes(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+    return mebibytes("VmHWM") - held
 
 
 def peak_apart(name: str, n: int) -> float:

@@ -12,10 +12,10 @@ import copy
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 from page import table, write_page
+from process_memory import mebibytes
 from side_by_side import compare
 from torch import nn
 
@@ -134,7 +134,7 @@ def checkpointed(recompute: bool) -> tuple[float, float]:
     rollout = MapRollout(JUMPS, recompute=recompute)
     loss = Direct(regularizer=None, rollout=rollout).bind(Problem(policy, Tilt(mean, 1.0)))
     batch = loss.sample_batch(64)
-    held = _megabytes("VmRSS")
+    held = mebibytes("VmRSS")
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -142,12 +142,7 @@ def checkpointed(recompute: bool) -> tuple[float, float]:
         # the reward's way back alone: self-distillation is the same in both
         losses["loss_reward"].backward()
         seconds.append(time.perf_counter() - start)
-    return sorted(seconds)[1], _megabytes("VmHWM") - held
-
-
-def _megabytes(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+    return sorted(seconds)[1], mebibytes("VmHWM") - held
 
 
 def memory_section(threads: int) -> str:
