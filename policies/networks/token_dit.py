@@ -16,6 +16,7 @@ from alignflow import checks
 
 from .dit import Block, Head, zero
 from .embedding import TimePairEmbedding
+from .rotary import rotary_table, turned
 from .token_network import TokenNetwork
 
 __all__ = ["TokenDiT"]
@@ -106,16 +107,12 @@ class _RotaryBlock(Block):
     def __init__(self, width: int, heads: int, length: int):
         super().__init__(width, heads)
         self.modulation = _Offset(6 * width)
-        half = width // heads // 2
-        frequencies = 10_000.0 ** (-torch.arange(half) / half)
-        angle = torch.arange(length)[:, None] * frequencies
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
+        cos, sin = rotary_table(length, width // heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def place(self, heads: Tensor) -> Tensor:
-        first, second = heads.chunk(2, dim=-1)
-        turned = first * self.cos - second * self.sin, first * self.sin + second * self.cos
-        return torch.cat(turned, dim=-1)
+        return turned(heads, self.cos, self.sin)
 
 
 class _Offset(nn.Module):

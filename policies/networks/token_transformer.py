@@ -14,6 +14,7 @@ from alignflow import checks
 from alignflow.precision import accumulation_dtype
 
 from .dit import zero
+from .rotary import rotary_table, turned
 
 __all__ = ["Block", "TokenTransformer", "token_nats", "token_probabilities"]
 
@@ -59,10 +60,9 @@ class TokenTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = zero(nn.Linear(width, vocabulary))
-        half = width // heads // 2
-        angle = torch.arange(length)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
+        cos, sin = rotary_table(length, width // heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         n = tokens.shape[1]
@@ -114,7 +114,7 @@ class Block(nn.Module):
         heads = self.query_key_value(self.norm1(x))
         heads = heads.view(n, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        return _turned(query, cos, sin), _turned(key, cos, sin), value
+        return turned(query, cos, sin), turned(key, cos, sin), value
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The block's output of its input (N, n, width), and what its attention gave."""
@@ -134,10 +134,3 @@ def token_probabilities(logits: Tensor, temperature: float) -> Tensor:
 
 def _wide(logits: Tensor) -> Tensor:
     return logits.to(accumulation_dtype(logits))
-
-
-def _turned(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = heads.chunk(2, dim=-1)
-    turned = first * cos - second * sin, first * sin + second * cos
-    # cosines are float32, also where the heads are not
-    return torch.cat(turned, dim=-1).to(heads)
