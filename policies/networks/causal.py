@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.draws import choices
 
 from .token_transformer import TokenTransformer, token_nats, token_probabilities
@@ -47,6 +48,8 @@ class CausalTransformer(TokenTransformer):
         end: int | None = 0,
     ):
         super().__init__(length, vocabulary, width, depth, heads)
+        if end is not None:
+            end = checks.count("end", end, least=0, most=vocabulary - 1)
         self.end = self.arguments["end"] = end
 
     def log_prob(self, tokens: Tensor) -> Tensor:

@@ -54,5 +54,7 @@ def test_samples_have_the_rates_of_the_likelihood(network, generator):
 def test_bad_sizes_are_refused(network):
     with pytest.raises(ValueError, match="twice the heads must divide width"):
         CausalTransformer(L, V, width=18, heads=4)
+    with pytest.raises(ValueError, match=f"end must be a whole number from 0 to {V - 1}, got {V}"):
+        CausalTransformer(L, V, width=16, heads=2, end=V)
     with pytest.raises(ValueError, match="there are 4 positions, got tokens up to 5"):
         network(torch.zeros(1, 5).long())
