@@ -30,6 +30,7 @@ __all__ = [
     "needs_definition",
     "pieces",
     "runs_triton",
+    "tiles",
     "tl",
     "triton",
     "unit_stride",
@@ -126,6 +127,14 @@ def pieces(rows: int, size: int, device: torch.device, least: int = 1) -> list[s
     elements = ELEMENTS_AT_ONCE.get(device.type, ELEMENTS_AT_ONCE["cuda"])
     at_once = max(least, elements // max(1, size))
     return [slice(start, start + at_once) for start in range(0, rows, at_once)]
+
+
+def tiles(rows: int, size: int, device: torch.device, least: int) -> Iterator[tuple[slice, slice]]:
+    """The same for what needs no whole row: slices of rows, `least` or more, and of columns."""
+    for piece in pieces(rows, size, device, least):
+        height = piece.stop - piece.start
+        for columns in pieces(size, height, device):
+            yield piece, columns
 
 
 def unit_stride(tensor: Tensor) -> Tensor:

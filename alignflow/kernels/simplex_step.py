@@ -286,8 +286,9 @@ def _torch_backward(
     for piece in pieces(len(logits), logits.shape[1], logits.device):
         p = _distribution(logits[piece].to(normalizers.dtype), inverse, top_k)
         g = upstream[piece].to(p.dtype)
-        change = g - torch.linalg.vecdot(p, g)[:, None]
-        in_logits[piece] = change.mul_(p).mul_(move[piece, None] * inverse)
+        mean = torch.linalg.vecdot(p, g)[:, None]
+        p *= move[piece, None] * inverse
+        torch.mul(p, g - mean, out=in_logits[piece])
         if in_x.numel():
             in_x[piece] = g * keep[piece, None]
 

@@ -25,6 +25,7 @@ from alignflow.kernels.backend import (
     needs_definition,
     pieces,
     runs_triton,
+    tiles,
     tl,
     triton,
     unit_stride,
@@ -223,22 +224,28 @@ def _triton_backward(upstream, logits, table, result, normalizers, in_logits, in
 
 
 def _torch_forward(logits, table, result, normalizers) -> None:
-    for piece in pieces(len(logits), logits.shape[1], logits.device, backend.ROWS_OF_A_PRODUCT):
-        p = logits[piece].to(normalizers.dtype).softmax(-1)
+    slices = pieces(len(logits), logits.shape[1], logits.device, backend.ROWS_OF_A_PRODUCT)
+    # one buffer for all: what is freed in the loop is not always used again
+    buffer = normalizers.new_empty(logits[slices[0]].shape if slices else 0)
+    for piece in slices:
+        z = logits[piece].to(normalizers.dtype)
+        p = torch.softmax(z, -1, out=buffer[: len(z)])
+        normalizers[piece] = z.amax(-1) - p.amax(-1).log()
         torch.mm(p.to(table.dtype), table, out=result[piece])
 
 
 def _torch_backward(upstream, logits, table, result, normalizers, in_logits, in_table) -> None:
     summed = in_table.new_zeros(in_table.shape, dtype=normalizers.dtype)
-    for piece in pieces(len(logits), logits.shape[1], logits.device, backend.ROWS_OF_A_PRODUCT):
-        p = logits[piece].to(normalizers.dtype).softmax(-1)
+    means = torch.linalg.vecdot(upstream.to(normalizers.dtype), result.to(normalizers.dtype))
+    # a tile holds no whole row, so it has more of them
+    for piece, columns in tiles(*logits.shape, logits.device, 2 * backend.ROWS_OF_A_PRODUCT):
+        p = (logits[piece, columns] - normalizers[piece, None]).exp_()
         g = upstream[piece]
         if in_table.numel():
-            summed += p.to(g.dtype).T @ g
+            summed[columns] += p.to(g.dtype).T @ g
         if in_logits.numel():
-            change = (g @ table.T).to(p.dtype)
-            change -= torch.linalg.vecdot(g.to(p.dtype), result[piece].to(p.dtype))[:, None]
-            in_logits[piece] = p.mul_(change)
+            change = (g @ table[columns].T).to(p.dtype)
+            in_logits[piece, columns] = p.mul_(change.sub_(means[piece, None]))
     in_table.copy_(summed)
 
 
@@ -253,7 +260,7 @@ def _torch_backward(upstream, logits, table, result, normalizers, in_logits, in_
 def _operator(logits, table, triton):
     result = torch.empty(len(logits), table.shape[1], dtype=table.dtype, device=table.device)
     dtype = accumulation_dtype(logits)
-    normalizers = torch.empty(len(logits) if triton else 0, dtype=dtype, device=table.device)
+    normalizers = torch.empty(len(logits), dtype=dtype, device=table.device)
     forward = _triton_forward if triton else _torch_forward
     with torch.cuda.device_of(table):
         forward(logits, table, result, normalizers)
@@ -263,8 +270,7 @@ def _operator(logits, table, triton):
 @_operator.register_fake
 def _(logits, table, triton):
     dtype, rows = accumulation_dtype(logits), logits.shape[0]
-    result = table.new_empty(rows, table.shape[1])
-    return result, table.new_empty(rows if triton else 0, dtype=dtype)
+    return table.new_empty(rows, table.shape[1]), table.new_empty(rows, dtype=dtype)
 
 
 @torch.library.custom_op(

@@ -4,7 +4,8 @@
 
 Measured are the least processor time of some calls on one thread, which what else runs on a machine
 disturbs little, and by how much the memory of the process (Linux) peaks above that before a call,
-without what it returns. Compiled functions are for any size, so that compiling is not measured.
+without what it returns. Each way has a process of its own, for the memory that one has freed is not
+always used again. Compiled functions are for any size, so that compiling is not measured.
 """
 
 import argparse
@@ -12,7 +13,10 @@ import ctypes
 import gc
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from page import table, write_page
@@ -84,6 +88,8 @@ PROBLEMS: dict[str, Callable] = {
 
 def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float, float]:
     """Processor seconds and MiB of a call."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
     ours, plain, arguments, learned = PROBLEMS[problem](N, V)
     function = {OURS: ours, PLAIN: plain, COMPILED: torch.compile(plain, dynamic=True)}[way]
 
@@ -109,6 +115,12 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
     return min(seconds), mebibytes("VmHWM") - before - returned
 
 
+def measured_alone(*arguments: Any) -> tuple[float, float]:
+    """`measured` in a new process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(measured, *arguments).result()
+
+
 def reset_peak() -> float:
     """Give back what is free, forget the peak of the memory, and return what is held, in MiB."""
     gc.collect()
@@ -123,11 +135,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     rows = []
     cases = [(problem, V) for problem in PROBLEMS for V in SIZES]
     for problem, V in track(cases, "problems"):
-        found = {way: measured(problem, way, options.rows, V, options.rounds) for way in WAYS}
+        found = {way: measured_alone(problem, way, options.rows, V, options.rounds) for way in WAYS}
         for way, (seconds, peak) in found.items():
             ratios = (f"{seconds / found[PLAIN][0]:.2f}", f"{peak / found[PLAIN][1]:.2f}")
             row = [problem, f"{V:,}", way, f"{seconds:.2f}", ratios[0], f"{peak:,.0f}", ratios[1]]
