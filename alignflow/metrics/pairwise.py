@@ -3,8 +3,14 @@ r"""Statistics over all pairs of samples: kernel distances and diversity, withou
 .. math:: D_k = \frac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j) + \frac{1}{m(m-1)} \sum_{i \ne j}
     k(y_i, y_j) - \frac{2}{nm} \sum_{i,j} k(x_i, y_j)
 
-The squared MMD is D_k of a Gaussian kernel, the energy distance D_k of k(x, y) = -|x - y|. Only
-the sums of rows are stored: they give the value and its delete-one jackknife error in closed form.
+The squared MMD is D_k of a Gaussian kernel, the energy distance D_k of k(x, y) = -|x - y|. A
+reference may have weights w, of sum 1: its averages become
+
+.. math:: \frac{\sum_{i \ne j} w_i w_j k(y_i, y_j)}{1 - \sum_i w_i^2} \qquad \text{and} \qquad
+    \frac{2}{n} \sum_{i,j} w_j k(x_i, y_j)
+
+Only the sums of rows are stored: they give the value and its delete-one jackknife error in closed
+form.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +30,12 @@ Kernel = Callable[[Tensor], Tensor]
 """From distances to similarities, elementwise."""
 
 
-def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Estimate:
+def mmd(
+    x: Tensor,
+    y: Tensor,
+    bandwidths: Sequence[float] | None = None,
+    log_weight: Tensor | None = None,
+) -> Estimate:
     """Squared maximum mean discrepancy, unbiased: its mean is zero for equal distributions.
 
     Args:
@@ -32,14 +43,23 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] | None = None) -> Esti
         y: Reference (M, *E).
         bandwidths: Of the Gaussian kernels exp(-d^2 / (2 h^2)) that are averaged; by default the
             mean distance between all samples, of both sides, times 1/4, 1/2, 1, 2 and 4.
+        log_weight: Of the reference, (M,), up to a constant; without them its samples are equal.
+            A sample of -inf counts nothing. Where samples have nearly all the weight of their side,
+            the value and its error are NaN.
+
+    Raises:
+        ValueError: If an argument is none of these, or fewer than two samples have a weight.
     """
+    weight = None
+    if log_weight is not None:
+        y, weight = _weighted(y, log_weight)
     x, y = _rows(x, y)
     if bandwidths is None:
         bandwidths = default_bandwidths(torch.cat([x, y]))
     if not isinstance(bandwidths, Sequence) or not bandwidths:
         raise ValueError(f"bandwidths must be positive numbers, got {checks.shown(bandwidths)}")
     bandwidths = [checks.positive("each of bandwidths", width) for width in bandwidths]
-    return _discrepancy(gaussian_kernel(bandwidths), x, y)
+    return _discrepancy(gaussian_kernel(bandwidths), x, y, weight)
 
 
 def default_bandwidths(x: Tensor) -> list[float]:
@@ -70,53 +90,76 @@ def energy_distance(x: Tensor, y: Tensor) -> Estimate:
 def diversity(x: Tensor) -> Estimate:
     """The mean distance between two of the samples (N, *E), with its jackknife error."""
     (x,) = _rows(x)
-    n, sums = len(x), _within(lambda distance: distance, x)
+    n, sums = len(x), _within(lambda distance: distance, x, _equal(x))
     total = sums.sum()
     left = (total - 2 * sums) / ((n - 1) * (n - 2)) if n > 2 else sums * torch.nan
     return Estimate((total / (n * (n - 1))).item(), _error(left).item())
 
 
-def _discrepancy(kernel: Kernel, x: Tensor, y: Tensor) -> Estimate:
-    xx, yy = _within(kernel, x), _within(kernel, y)
-    xy, yx = _between(kernel, x, y)
-    value = _pairs(xx) + _pairs(yy) - 2 * xy.sum() / (len(x) * len(y))
-    errors = _error(_left_out(xx, xy, len(y))), _error(_left_out(yy, yx, len(x)))
-    return Estimate(value.item(), torch.hypot(*errors).item())
+def _discrepancy(kernel: Kernel, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Estimate:
+    ones, weight = _equal(x), _equal(y) if weight is None else weight
+    xx, yy = _within(kernel, x, ones), _within(kernel, y, weight)
+    xy, yx = _between(kernel, x, y, weight)
+    value = _pairs(xx, ones) + _pairs(yy, weight) - 2 * xy.sum() / (len(x) * weight.sum())
+    left_x = _left_out(xx, xy, ones, weight.sum())
+    left_y = _left_out(yy, yx, weight, ones.sum())
+    return Estimate(value.item(), torch.hypot(_error(left_x), _error(left_y)).item())
 
 
-def _pairs(sums: Tensor) -> Tensor:
-    return sums.sum() / (len(sums) * (len(sums) - 1))
+def _equal(x: Tensor) -> Tensor:
+    """Weights of samples that are equal, (N,)."""
+    return torch.ones(len(x), dtype=torch.float64, device=x.device)
 
 
-def _left_out(within: Tensor, between: Tensor, others: int) -> Tensor:
+def _weighted(y: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples that have a weight, with it: at most 1, float64."""
+    check_samples(y)
+    log_weight = checks.as_tensor("log_weight", log_weight).detach().to(y.device, torch.float64)
+    if log_weight.shape != y.shape[:1] or not (log_weight < torch.inf).all():
+        raise ValueError(
+            f"log_weight must be ({len(y)},), numbers or -inf, got {checks.shown(log_weight)}"
+        )
+    counts = log_weight > -torch.inf
+    if counts.sum() < 2:
+        raise ValueError(f"at least two samples must have a weight, got {int(counts.sum())}")
+    log_weight = log_weight[counts]
+    return y[counts], (log_weight - log_weight.max()).exp()
+
+
+def _pairs(within: Tensor, weight: Tensor) -> Tensor:
+    return (weight * within).sum() / (weight.sum().square() - weight.square().sum())
+
+
+def _left_out(within: Tensor, between: Tensor, weight: Tensor, others: Tensor) -> Tensor:
     """The discrepancy without each sample in turn, up to a constant, (N,)."""
-    n = len(within)
-    if n < 3:
+    if len(weight) < 3:
         return within * torch.nan
-    inside = (within.sum() - 2 * within) / ((n - 1) * (n - 2))
-    return inside - 2 * (between.sum() - between) / ((n - 1) * others)
+    left = weight.sum() - weight
+    inside, across = weight * within, weight * between
+    pairs = left.square() - (weight.square().sum() - weight.square())
+    return (inside.sum() - 2 * inside) / pairs - 2 * (across.sum() - across) / (left * others)
 
 
 def _error(left: Tensor) -> Tensor:
     return ((len(left) - 1) / len(left) * (left - left.mean()).square().sum()).sqrt()
 
 
-def _within(kernel: Kernel, x: Tensor) -> Tensor:
-    """Sums over the others, sum_{j != i} k(x_i, x_j), (N,)."""
+def _within(kernel: Kernel, x: Tensor, weight: Tensor) -> Tensor:
+    """Sums over the others, sum_{j != i} w_j k(x_i, x_j), (N,)."""
     sums = []
     for start in range(0, len(x), ROWS):
         similar = kernel(torch.cdist(x[start : start + ROWS], x))
         similar.diagonal(start).zero_()
-        sums.append(similar.sum(1, dtype=torch.float64))
+        sums.append((similar * weight).sum(1))
     return torch.cat(sums)
 
 
-def _between(kernel: Kernel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the other side, of each x (N,) and of each y (M,)."""
+def _between(kernel: Kernel, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the other side, of each x (N,) by the weights of y, and of each y (M,)."""
     rows, columns = [], torch.zeros(len(y), dtype=torch.float64, device=y.device)
     for part in x.split(ROWS):
         similar = kernel(torch.cdist(part, y))
-        rows.append(similar.sum(1, dtype=torch.float64))
+        rows.append((similar * weight).sum(1))
         columns += similar.sum(0, dtype=torch.float64)
     return torch.cat(rows), columns
 
