@@ -2,6 +2,7 @@
 
 from alignflow.resampling import effective_sample_size
 
+from .against_tilt import check_tilt, mmd_to_tilt, particle_ess
 from .clusters import cluster_wasserstein
 from .distances import (
     frechet_distance,
@@ -17,15 +18,20 @@ from .judging import evaluate
 from .molecules import canonical, odd_rings
 from .pairwise import default_bandwidths, diversity, energy_distance, gaussian_kernel, mmd
 from .property_judge import PropertyJudge
-from .reweighting import reweighted_mean
+from .reweighting import TiltRows, reweighted_mean
 from .strings import distinct, entropy, listed, rates
+from .tilt_check import Comparison, TiltCheck
 
 __all__ = [
+    "Comparison",
     "Estimate",
     "Evaluation",
     "Interval",
     "PropertyJudge",
+    "TiltCheck",
+    "TiltRows",
     "canonical",
+    "check_tilt",
     "cluster_wasserstein",
     "default_bandwidths",
     "distinct",
@@ -41,9 +47,11 @@ __all__ = [
     "listed",
     "mean",
     "mmd",
+    "mmd_to_tilt",
     "mode_weights_error",
     "novelty",
     "odd_rings",
+    "particle_ess",
     "rates",
     "reweighted_mean",
     "sampling_floor",

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from alignflow import checks
 
-from .estimate import Estimate, mean
-
 __all__ = ["MEASURES", "check_judges", "judged"]
 
 MEASURES = {
-    "samples", "reward", "diversity", "sliced_w2", "mmd", "energy_distance", "frechet_distance"
+    "samples", "reward", "diversity", "sliced_w2", "mmd", "energy_distance", "frechet_distance",
+    "verdict", "tilt_reward", "base_reward", "tilt_mmd", "tilt_ess", "tilt_progress", "particle_ess"
 }  # fmt: skip
 """Names that no judge may have."""
 
@@ -35,9 +34,9 @@ def check_judges(judges: Any) -> dict[str, Any]:
 
 
 def judged(
-    name: str, judge: Any, parts: Iterable[tuple[Any, int]], before: Mapping[str, Estimate]
-) -> dict[str, Estimate]:
-    """Means of a judge's answers, by column.
+    name: str, judge: Any, parts: Iterable[tuple[Any, int]], before: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """A judge's answers (N,), by column.
 
     Args:
         name: Of the judge.
@@ -79,13 +78,13 @@ def _verdict(name: str, answer: Any, n: int) -> Tensor:
     return verdict
 
 
-def _columns(name: str, judge, verdicts: Tensor) -> dict[str, Estimate]:
+def _columns(name: str, judge, verdicts: Tensor) -> dict[str, Tensor]:
     if verdicts.ndim == 1:
-        return {name: mean(verdicts)}
+        return {name: verdicts}
     titles = getattr(judge, "names", getattr(judge, "labels", range(verdicts.shape[1])))
     if len(titles) != verdicts.shape[1]:
         raise ValueError(
             f"judge {name!r} answers with {verdicts.shape[1]} numbers a sample and names "
             f"{len(titles)}: {', '.join(map(str, titles))}"
         )
-    return {f"{name}_{title}": mean(verdicts[:, i]) for i, title in enumerate(titles)}
+    return {f"{name}_{title}": verdicts[:, i] for i, title in enumerate(titles)}

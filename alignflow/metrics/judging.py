@@ -1,34 +1,28 @@
-"""One call that judges samples: reward, diversity, distances to a reference, and judges."""
+"""One call that judges samples: reward, diversity, distances to a reference, judges, the tilt."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeGuard
 
-import numpy as np
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from alignflow import checks
-from alignflow.conditions import check_rows, rows_of
-from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.flow_map import FlowMap
 from alignflow.modes import frozen
 from alignflow.reward_module import Reward, as_reward, copied
+from alignflow.tilt import Tilt
 
+from .against_tilt import check_tilt, mmd_to_tilt, particle_ess
 from .distances import frechet_distance, sliced_wasserstein
 from .estimate import Estimate, mean
 from .evaluation import Evaluation
 from .judges import check_judges, judged
 from .pairwise import diversity, energy_distance, mmd
+from .reweighting import TiltRows
+from .sources import Chunks, Samples, as_samples, as_states, draw_base, drawn, in_chunks, thinned
 
 __all__ = ["evaluate"]
-
-PAIRS = 2048
-"""Samples in statistics over all pairs, whose cost is quadratic."""
-
-Samples = Tensor | list[str]
-Chunks = list[tuple[Any, Any]]
 
 
 @checks.refuse_seed
@@ -42,6 +36,9 @@ def evaluate(
     features: Callable[[Any], Tensor] | None = None,
     batch_size: int = 1024,
     generator: torch.Generator | int | None = None,
+    tilt: Tilt | None = None,
+    base: Any = None,
+    base_samples: int = 4096,
 ) -> Evaluation:
     """Judge samples, each number with its standard error.
 
@@ -50,7 +47,8 @@ def evaluate(
     Args:
         samples: States (N, *E), as a tensor, an array or the `state` of a TensorDict; or N texts,
             which need no decoding, and whose distances are those of their one-hot characters.
-        reward: What was aligned to, or several by name: `reward`, `reward_<name>`.
+        reward: What was aligned to, or several by name: `reward`, `reward_<name>`; beside a tilt,
+            which has its reward, only others by name.
         reference: States (M, *E) or M texts, or a model or another source with
             `sample(n, generator=...)`, of which as many as the samples are drawn: `sliced_w2`,
             `mmd` (squared) and `energy_distance` to it.
@@ -60,103 +58,120 @@ def evaluate(
         decode: From states to what rewards and judges see; by default the reference model's.
         features: From decoded samples to (N, F): adds `frechet_distance` to the reference.
         batch_size: Samples decoded and scored at a time.
-        generator: Source of the reference's samples and of the random directions, or its seed.
+        generator: Source of the reference's and the base's samples and of the random directions, or
+            its seed.
+        tilt: What was aimed at. The samples are compared with it, by samples of the base that are
+            reweighted: means under the tilt and of the base (`tilt_<name>`, `base_<name>`, of the
+            rewards and judges), squared MMD to it (`tilt_mmd`), the base's effective sample size
+            under it (`tilt_ess`, least over conditions), the fraction of the way from the base's
+            mean reward to the tilt's (`tilt_progress`), and `verdict`, a sentence. Samples of a
+            steerer also have their particles' effective sample size (`particle_ess`).
+        base: What the tilt is a tilt of: a model or another source, which draws as many samples for
+            each condition of the samples; or samples of it, which have these conditions in turn.
+        base_samples: How many the base draws, or the next multiple of as many conditions.
 
     Raises:
         ValueError: If the samples are no batch of finite states or texts, a judge's name is another
-            measure's, or a judge does not answer with one finite number, or row, a sample.
+            measure's, a judge does not answer with one finite number, or row, a sample, or one of
+            `tilt` and `base` comes without the other.
         RewardError: If a reward fails; see `Reward`.
     """
-    given, generator = _given("samples", samples), checks.as_generator(generator)
+    given, generator = as_samples("samples", samples), checks.as_generator(generator)
+    _check_tilt(tilt, base)
     if decode is None:
-        decode = reference.decode if isinstance(reference, FlowMap) else _identity
+        models = [source for source in (reference, base) if isinstance(source, FlowMap)]
+        decode = models[0].decode if models else _identity
     checks.called("decode", decode, "(states) -> what rewards and judges see")
     if features is not None:
         checks.called("features", features, "(samples) -> features (N, F)")
-    rewards, judges = _rewards(reward), check_judges(judges)
+    batch_size = checks.count("batch_size", batch_size)
+    base_samples = checks.count("base_samples", base_samples, least=2)
     seen = decode if isinstance(given, Tensor) else _identity
-    chunks = _chunks(given, condition, checks.count("batch_size", batch_size))
-    modules = [part for part in (reference, features, *judges.values()) if _is_module(part)]
-    found: dict[str, Estimate] = {}
-    with torch.no_grad(), frozen(*modules):
-        for name, term in rewards.items():
-            found[name] = mean(torch.cat([term.score(x, its, seen) for x, its in chunks]))
-        for name, judge in judges.items():
-            found |= judged(name, judge, _decoded(chunks, seen), found)
+    numbers_of = partial(_numbers, _rewards(reward, tilt), check_judges(judges), seen)
+    chunks = in_chunks(given, condition, batch_size)
+    modules = (reference, base, features, *(judges or {}).values())
+    with torch.no_grad(), frozen(*filter(_is_module, modules)):
+        numbers = numbers_of(chunks)
+        found = {name: mean(values) for name, values in numbers.items()}
         if reference is None:
-            found["diversity"] = diversity(_thinned(*_as_states(given)))
+            (states,) = as_states("reference", given)
+            found["diversity"] = diversity(thinned(states))
+        else:
+            others = drawn("reference", reference, [(len(x), its) for x, its in chunks], generator)
+            others = _beside(given, others, decode)
+            states, others_states = as_states("reference", given, others)
+            found |= _distances(states, others_states, generator)
+            if features is not None:
+                featured = partial(_features, features, seen, batch_size)
+                found["frechet_distance"] = frechet_distance(featured(given), featured(others))
+        if tilt is None:
             return Evaluation(found, len(given))
-        others = _reference(reference, chunks, generator)
-        if not isinstance(given, Tensor):
-            others = decode(others) if isinstance(others, Tensor) else others
-        states, others_states = _as_states(given, others)
-        found["diversity"] = diversity(_thinned(states))
-        found |= _distances(states, others_states, generator)
-        if features is not None:
-            featured = partial(_features, features, seen, batch_size)
-            found["frechet_distance"] = frechet_distance(featured(given), featured(others))
-    return Evaluation(found, len(given))
-
-
-def _given(name: str, samples: Any) -> Samples:
-    """States, or texts."""
-    return list(samples) if _are_texts(samples) and len(samples) > 1 else _states(name, samples)
-
-
-def _are_texts(samples: Any) -> bool:
-    several = isinstance(samples, list | tuple) and len(samples) > 0
-    return several and all(isinstance(text, str) for text in samples)
-
-
-def _states(name: str, samples: Any) -> Tensor:
-    states = samples
-    if isinstance(samples, TensorDictBase):
-        states = samples.get("state", samples.get("data", None))
-    states = torch.as_tensor(states) if isinstance(states, np.ndarray) else states
-    if not isinstance(states, Tensor) or states.ndim < 2 or len(states) < 2:
-        raise ValueError(
-            f"{name} must be states (N, *E) or N texts, N >= 2, got {checks.shown(samples)}"
+        rows = draw_base(base, condition, len(given), base_samples, batch_size, generator)
+        pilot = _beside(given, rows.samples, decode)
+        x, y = as_states("base", given, pilot)
+        of_pilot = numbers_of(in_chunks(pilot, rows.condition, batch_size))
+        log_weight = tilt.log_weight(of_pilot["reward"].double())
+        check = check_tilt(
+            tilt.strength,
+            numbers,
+            of_pilot,
+            TiltRows.reweighted(of_pilot, log_weight, rows.groups),
+            mmd_to_tilt(x, y, log_weight, rows.sample_groups, rows.groups),
+            particle_ess(samples),
         )
-    if not states.is_floating_point():
-        raise ValueError(f"{name} must be floats, got {states.dtype}: images lie in [-1, 1]")
-    if not torch.isfinite(states).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity among them")
-    return states.detach()
+    return Evaluation(found, len(given), check)
 
 
-def _as_states(*samples: Samples) -> list[Tensor]:
-    """States in the precision of the first; texts as one-hot characters, padded to one length."""
-    first, *others = samples
-    if isinstance(first, Tensor) and all(isinstance(other, Tensor) for other in others):
-        return [torch.as_tensor(each).to(first) for each in samples]
-    if not all(map(_are_texts, samples)):
-        kinds = " and ".join(checks.shown(each) for each in samples)
-        raise ValueError(f"samples and reference must be both states or both texts, got {kinds}")
-    texts: list[str] = [text for each in samples for text in each]  # pyright: ignore
-    length = max(1, *map(len, texts))
-    ids = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
-    return [_characters(each, ids, length) for each in samples]
+def _check_tilt(tilt: Any, base: Any) -> None:
+    """Refuse a tilt without a base, and a base without a tilt."""
+    if tilt is None and base is None:
+        return
+    if tilt is None:
+        raise ValueError(
+            "base is what a tilt is a tilt of: say which, tilt=af.Tilt(reward, strength); to "
+            "compare with samples as they are, reference=..."
+        )
+    checks.instance("tilt", tilt, Tilt, "a tilt, af.Tilt(reward, strength)")
+    if base is None:
+        raise ValueError(
+            "a tilt is compared with by samples of its base: give base=, the model before "
+            "alignment, or samples of it"
+        )
 
 
-def _characters(texts: Any, ids: dict[str, int], length: int) -> Tensor:
-    rows = [[ids[c] for c in text] + [len(ids)] * (length - len(text)) for text in texts]
-    return one_hot(torch.tensor(rows), len(ids) + 1).float()
-
-
-def _chunks(states: Samples, condition: Any, size: int) -> Chunks:
-    """The samples so many at a time, each part with its rows of the condition."""
-    n = len(states)
-    check_rows(condition, n)
-    rows = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-    return [(states[part], rows_of(condition, part, n)) for part in rows]
-
-
-def _rewards(reward) -> dict[str, Reward]:
-    if reward is None:
-        return {}
+def _rewards(reward: Any, tilt: Tilt | None) -> dict[str, Reward]:
+    """By the names under which they are reported, the tilt's first."""
+    own = {} if tilt is None else {"reward": tilt.reward}
     if isinstance(reward, Mapping):
-        return {f"reward_{name}": as_reward(term) for name, term in reward.items()}
-    return {"reward": as_reward(reward)}
+        return own | {f"reward_{name}": as_reward(term) for name, term in reward.items()}
+    if reward is None:
+        return own
+    given = as_reward(reward)
+    if tilt is not None and given is not tilt.reward and given.function != tilt.reward.function:
+        raise ValueError(
+            f"reward {given.name!r} is not the tilt's, {tilt.reward.name!r}: leave it out, or "
+            "report it by name beside that, reward={'other': ...}"
+        )
+    return {"reward": given if tilt is None else tilt.reward}
+
+
+def _numbers(
+    rewards: Mapping[str, Reward], judges: Mapping[str, Any], seen: Callable, chunks: Chunks
+) -> dict[str, Tensor]:
+    """Rewards and judges' columns of samples, (N,) each, by name."""
+    found: dict[str, Tensor] = {}
+    for name, reward in rewards.items():
+        found[name] = torch.cat([reward.score(x, its, seen) for x, its in chunks])
+    for name, judge in judges.items():
+        found |= judged(name, judge, _decoded(chunks, seen), found)
+    return found
+
+
+def _beside(given: Samples, others: Samples, decode: Callable[[Tensor], Any]) -> Samples:
+    """Other samples as those that are given: texts beside texts."""
+    if isinstance(given, Tensor) or not isinstance(others, Tensor):
+        return others
+    return decode(others)
 
 
 def _decoded(chunks: Chunks, decode: Callable[[Tensor], Any]) -> Iterator[tuple[Any, int]]:
@@ -174,32 +189,13 @@ def _features(
 
 
 def _distances(states: Tensor, others: Tensor, generator: Any) -> dict[str, Estimate]:
-    x, y = _thinned(states), _thinned(others)
+    x, y = thinned(states), thinned(others)
     return {
+        "diversity": diversity(x),
         "sliced_w2": sliced_wasserstein(states, others, generator=generator),
         "mmd": mmd(x, y),
         "energy_distance": energy_distance(x, y),
     }
-
-
-def _reference(reference: Any, chunks: Chunks, generator) -> Samples:
-    if isinstance(reference, Tensor | TensorDictBase | np.ndarray | list | tuple):
-        return _given("reference", reference)
-    if isinstance(reference, FlowMap):
-        draws = [
-            reference.sample(len(part), condition=its, generator=generator) for part, its in chunks
-        ]
-        return torch.cat(draws)
-    if not callable(getattr(reference, "sample", None)):
-        check_flow_map("reference", reference)
-    n = sum(len(part) for part, _ in chunks)
-    return _states("reference", reference.sample(n, generator=generator))
-
-
-def _thinned(states: Tensor) -> Tensor:
-    """At most `PAIRS` of them, evenly spaced, so that ordered conditions all count."""
-    rows = torch.linspace(0, len(states) - 1, min(PAIRS, len(states)), dtype=torch.float64)
-    return states[rows.round().long().to(states.device)]
 
 
 def _is_module(part: Any) -> TypeGuard[nn.Module]:

@@ -54,7 +54,7 @@ EARLIER = {
 }
 """Names of earlier versions, to the present ones."""
 
-TO_TILT = "tilt_"  # before the name of a distance to the exact tilt, in logs of training
+TO_TILT = "tilt_"  # before the name of a distance to the exact tilt, or of a number under it
 
 
 def current(name: str) -> str:
@@ -69,7 +69,8 @@ def label(name: str) -> str:
     if name in METRICS:
         return METRICS[name].label
     if (bare := name.removeprefix(TO_TILT)) != name and bare in METRICS:
-        return f"{METRICS[bare].label} to the exact tilt"
+        word = "to" if METRICS[bare].lower_is_better else "under"
+        return f"{METRICS[bare].label} {word} the exact tilt"
     return " ".join(name.replace("_", " ").split())
 
 
@@ -78,4 +79,6 @@ def lower_is_better(name: str) -> bool | None:
     if name.startswith("loss"):
         return True
     known = METRICS.get(name.removeprefix(TO_TILT))
-    return None if known is None else known.lower_is_better
+    if known is None or (name.startswith(TO_TILT) and not known.lower_is_better):
+        return None  # a number under the tilt is what samples are to come near
+    return known.lower_is_better

@@ -7,20 +7,17 @@ from alignflow.checkpoint import save_folder
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import (
     Estimate,
-    Interval,
     diversity,
-    effective_sample_size,
     frechet_distance,
     mean,
-    reweighted_mean,
     sliced_wasserstein,
     wilson_interval,
 )
-from alignflow.results import EvaluationResult, Event, ModelResult, TiltResult
-from alignflow.tilt import Tilt
+from alignflow.results import EvaluationResult, Event, ModelResult
 
 from .context import Context
 from .episodes import save_episodes
+from .exact_tilt import Drawn, ExactTilt, exact_tilt
 from .judging import Verdict, decoded, joined, judge_samples
 from .reference import against_reference
 from .sampling import COSTS, build_steerer, sample_model, sample_steered, valid_rewards
@@ -28,11 +25,9 @@ from .texts import save_texts
 
 __all__ = ["evaluate_stage"]
 
-BASE, EXACT = "base", "exact tilt"
+BASE = "base"
 SHOWN = 64  # samples saved to be looked at
 PAIRED = 2048  # samples whose pairs are compared, at a cost that is quadratic
-
-Drawn = dict[str, Tensor]
 
 
 def evaluate_stage(context: Context) -> EvaluationResult:
@@ -42,13 +37,13 @@ def evaluate_stage(context: Context) -> EvaluationResult:
     verdicts = {name: judge_samples(context, drawn["state"]) for name, drawn in samples.items()}
     save_episodes(context, models)
     has_method = context.config.get("steerer") or context.config.get("finetuner")
-    tilt = context.tilt if has_method else None
+    exact = exact_tilt(context, samples[BASE], verdicts[BASE]) if has_method else None
     return EvaluationResult(
-        models=[_model(context, name, samples, verdicts) for name in samples],
-        tilt=_exact_tilt(context, tilt, samples[BASE]["reward"], verdicts[BASE].held),
+        models=[_model(context, name, samples, verdicts, exact) for name in samples],
+        tilt=None if exact is None else exact.result,
         reference=against_reference(context, samples, models),
         reward_name=context.reward.name,
-        strength=tilt.strength if tilt else 0.0,
+        strength=0.0 if exact is None else context.tilt.strength,
         event=_save_some(context, samples),
     )
 
@@ -75,7 +70,11 @@ def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
 
 
 def _model(
-    context: Context, name: str, samples: dict[str, Drawn], verdicts: dict[str, Verdict]
+    context: Context,
+    name: str,
+    samples: dict[str, Drawn],
+    verdicts: dict[str, Verdict],
+    exact: ExactTilt | None,
 ) -> ModelResult:
     drawn, verdict = samples[name], verdicts[name]
     rewards = valid_rewards(drawn["reward"], name)
@@ -93,6 +92,7 @@ def _model(
         diversity=diversity(drawn["state"][:PAIRED]),
         distance_to_base={} if name == BASE else _distances(context, drawn, verdict, *base),
         cost={cost: drawn[cost].double().mean().item() for cost in COSTS},
+        tilt_check=None if name == BASE or exact is None else exact.check(drawn, verdict),
     )
 
 
@@ -107,56 +107,6 @@ def _distances(
     if verdict.features is not None and base_verdict.features is not None:
         found["frechet_distance"] = frechet_distance(verdict.features, base_verdict.features[last])
     return found
-
-
-def _exact_tilt(
-    context: Context, tilt: Tilt | None, rewards: Tensor, held: dict[str, Tensor]
-) -> TiltResult | None:
-    """What an exact method would give: by a known list, or else by the base's samples.
-
-    Args:
-        context: Of the run.
-        tilt: What its methods aim at; None if it has none.
-        rewards: Of the base's samples, (n,).
-        held: Which labels these hold, (n,) each.
-    """
-    if tilt is None:
-        return None
-    if hasattr(context.reference, "states"):
-        return _of_a_list(context)
-    return _reweighted(rewards, held, tilt)
-
-
-def _of_a_list(context: Context) -> TiltResult:
-    """By the weights (N,) of all there is: without an error."""
-    reference = context.reference
-    held = judge_samples(context, reference.states).held
-    rates = {label: float(reference.weights @ values) for label, values in held.items()}
-    rewards = torch.where(reference.weights > 0, reference.rewards, 0.0)  # dropped ones are -inf
-    return TiltResult(
-        name=EXACT,
-        mean_reward=Estimate(float(reference.weights @ rewards), 0.0),
-        ess=None,
-        rates={label: Interval(rate, rate, rate) for label, rate in rates.items()},
-    )
-
-
-def _reweighted(rewards: Tensor, held: dict[str, Tensor], tilt: Tilt) -> TiltResult:
-    """By the base's samples of these rewards (n,) and labels (n,)."""
-    log_weight = tilt.log_weight(rewards.double())
-    rates = {label: reweighted_mean(values, log_weight) for label, values in held.items()}
-    return TiltResult(
-        name=EXACT,
-        mean_reward=reweighted_mean(rewards, log_weight),
-        ess=effective_sample_size(log_weight).item(),
-        rates={label: _rate(estimate) for label, estimate in rates.items()},
-    )
-
-
-def _rate(estimate: Estimate) -> Interval:
-    """A rate with its interval, which does not leave [0, 1]."""
-    found = estimate.interval
-    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def _save_some(context: Context, samples: dict[str, Drawn]) -> Event:

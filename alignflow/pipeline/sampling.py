@@ -11,6 +11,7 @@ from torch import Tensor
 from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.cost import MeteredSampler, metered
 from alignflow.flow_map import FlowMap
+from alignflow.metrics import effective_sample_size
 from alignflow.reward_module import RewardError
 from alignflow.steering import Steerer, steer
 
@@ -101,13 +102,17 @@ def build_steerer(context: Context, policy: FlowMap) -> Steerer:
 
 
 def sample_steered(context: Context, steerer: Steerer) -> dict[str, Tensor]:
-    """The steered samples of the run: `state`, `reward`, and the cost of each."""
+    """The steered samples of the run: `state`, `reward`, the cost of each, and the effective
+    sample size of its particles where there are several, `particle_ess`."""
 
     def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:
         condition, count = context.condition(rows), rows.stop - rows.start
         out = steerer.sample(count, condition=condition, generator=generator)
         cost = {name: torch.as_tensor(out[name]).expand(count) for name in COUNTS}
-        return {"state": out["state"], "reward": out["reward"], **cost}
+        log_weight = out["particles", "log_weight"]
+        several = log_weight.shape[1] > 1
+        ess = {"particle_ess": effective_sample_size(log_weight)} if several else {}
+        return {"state": out["state"], "reward": out["reward"], **cost, **ess}
 
     return draw_in_batches(
         context,

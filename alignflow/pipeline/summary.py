@@ -24,6 +24,9 @@ def print_summary(folder: Path) -> None:
         # soft, so that a file or a pipe is never cut to a width that it does not have
         out = Console()
         out.print(_table(result), soft_wrap=not out.is_terminal)
+        for model in result.models:
+            if model.tilt_check is not None:
+                print(f"{model.name}: {model.tilt_check.verdict}")
     page = folder / "report.html"
     print(f"report: {page}" if page.exists() else f"done: {folder}")
     for line in _next_commands(run_folder):

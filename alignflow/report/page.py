@@ -51,6 +51,7 @@ def render(run: Run) -> str:
         headline=words.headline(run),
         subject=words.subject(run),
         outcomes=words.outcomes(run),
+        verdicts=words.verdicts(run),
         cautions=words.cautions(run),
         portraits=pictures.same_noise_rows(run.samples) if is_image else [],
         pixelated=is_image and pictures.is_pixel_art(run.samples),

@@ -29,6 +29,7 @@ __all__ = [
     "subject",
     "targets",
     "use_of_tuned",
+    "verdicts",
     "with_error",
 ]
 
@@ -80,6 +81,11 @@ def cautions(run: Run) -> list[str]:
             "so its numbers are rough."
         )
     return found
+
+
+def verdicts(run: Run) -> list[tuple[str, str]]:
+    """Whether each aligned model reached the tilt: its name, and a sentence."""
+    return [(model.name, model.tilt_check.verdict) for model in run.aligned if model.tilt_check]
 
 
 def plain(name: str) -> str:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from alignflow.metrics.estimate import Estimate, Finite, Interval
+from alignflow.metrics.tilt_check import TiltCheck
 
 __all__ = [
     "STAGES",
@@ -50,6 +51,9 @@ class ModelResult(msgspec.Struct, frozen=True):
     diversity: Estimate | None = None
     distance_to_base: dict[str, Estimate] = {}
     cost: dict[str, Finite] = {}
+    tilt_check: TiltCheck | None = None
+    """Whether the samples reached the tilt; None of the base, without a tilt, and in results of
+    earlier versions."""
 
 
 class TiltResult(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ def test_names_of_earlier_versions_lead_to_present_ones():
     [
         ("sliced_w2", "sliced W2", True),
         ("tilt_mmd", "MMD² to the exact tilt", True),
+        ("tilt_reward", "mean reward under the exact tilt", None),
         ("diversity", "diversity", False),
         ("loss_map", "loss map", True),
         ("held_out_sharpness", "held out sharpness", None),
