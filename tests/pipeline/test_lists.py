@@ -55,6 +55,15 @@ def test_the_tilt_of_a_list_is_exact(finished):
     assert found["tilt"]["ess"] is None
 
 
+def test_a_model_is_compared_with_the_exact_numbers_of_the_list(finished):
+    base, steered = json.loads((finished / "stages/evaluate/result.json").read_text())["models"]
+    check = steered["tilt_check"]
+    weight = math.exp(1.5) / (1 + math.exp(1.5))
+    assert check["numbers"]["reward"]["tilt"] == pytest.approx([weight, 0])
+    assert check["base_ess"] is None and check["mmd"] is not None and check["reached"] is not None
+    assert base["tilt_check"] is None
+
+
 def test_each_model_has_its_distance_to_the_tilted_list(finished):
     found = json.loads((finished / "stages/evaluate/result.json").read_text())["reference"]
     distances = found["distances"]

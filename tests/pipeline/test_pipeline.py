@@ -19,6 +19,7 @@ from alignflow.checkpoint import load_folder
 from alignflow.metrics import reweighted_mean, wilson_interval
 from alignflow.pipeline import ConfigError
 from alignflow.pipeline.display import duration
+from alignflow.pipeline.summary import print_summary
 from alignflow.reward_module import RewardError
 from alignflow.tilt import Tilt
 
@@ -175,6 +176,17 @@ def test_the_evaluation_judges_every_model_beside_the_exact_tilt(finished):
         "base": (6, 2),
         "steered: importance": (6, 2),
     }
+
+
+def test_each_model_has_a_verdict_in_the_result_the_report_and_on_the_terminal(finished, capsys):
+    base, steered = json.loads((finished / "stages/evaluate/result.json").read_text())["models"]
+    check = steered["tilt_check"]
+    assert base["tilt_check"] is None
+    assert check["reached"] is None and "cannot be told: the 8 samples" in check["verdict"]
+    assert 1 <= check["particle_ess"][0] <= 3
+    assert check["verdict"] in (finished / "report.html").read_text("utf-8")
+    print_summary(finished)
+    assert f"steered: importance: {check['verdict']}" in capsys.readouterr().out
 
 
 def test_models_are_compared_at_the_same_noise(tmp_path):
