@@ -49,8 +49,8 @@ BOUNDS = 4  # times, or sets of masked tokens, of a string's bound
 ROWS = 500  # evaluated at a time
 ABOUT = """\
 {n:,} samples of each, ± standard errors; forwards are those of the network for a string. The
-baselines have the tokens, about the parameters and the training time of the flow map (table of
-models). *Data* are draws of the list or, for molecules, held-out ones: no method can be better, up
+baselines have the tokens and about the parameters of the flow map, and at most its training time
+(table of models), less where their likelihood no longer fell. *Data* are draws of the list or, for molecules, held-out ones: no method can be better, up
 to errors. Flow maps jump in equal steps of t, or where equal parts of noised tokens can be decoded
 (*times by decoding*); *its ODE* follows the model's own denoiser, and *tokens drawn and noised
 again* ask it for the tokens of each step. Masked diffusion unmasks equal numbers of tokens a step,
