@@ -12,7 +12,7 @@ from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.cost import MeteredSampler, metered
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import RewardError
-from alignflow.steering import Steerer, steer
+from alignflow.steering import BaseSteerer, steer
 
 from .build import build
 from .context import Context
@@ -95,12 +95,12 @@ def sample_model(
     return draw_in_batches(context, folder, n, draw, title)
 
 
-def build_steerer(context: Context, policy: FlowMap) -> Steerer:
+def build_steerer(context: Context, policy: FlowMap) -> BaseSteerer:
     """The steerer that the config describes, of a policy."""
     return steer(policy, context.tilt, **build(context.config.steerer))
 
 
-def sample_steered(context: Context, steerer: Steerer) -> dict[str, Tensor]:
+def sample_steered(context: Context, steerer: BaseSteerer) -> dict[str, Tensor]:
     """The steered samples of the run: `state`, `reward`, and the cost of each."""
 
     def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:

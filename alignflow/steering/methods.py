@@ -34,6 +34,8 @@ Method = Literal[
     "reno",
     "best_of_n",
     "importance",
+    "waltz",
+    "source_mcmc",
     "custom",
 ]
 
@@ -60,6 +62,8 @@ METHODS: dict[str, type[Recipe]] = {
         recipes.ReNO,
         recipes.BestOfN,
         recipes.Importance,
+        recipes.Waltz,
+        recipes.SourceMCMC,
         recipes.Custom,
     )
 }
@@ -101,7 +105,9 @@ def keywords(method: str) -> dict[str, Option]:
     Raises:
         ValueError: If there is no such method.
     """
-    return _CALL | options(method)
+    recipe = METHODS[checks.choice("method", method, METHODS)]
+    steps = _CALL["steps"]._replace(default=recipe.default_steps)
+    return _CALL | {"steps": steps} | options(method)
 
 
 def line(recipe: type[Recipe]) -> str:
