@@ -1,4 +1,4 @@
-"""What steerers share: a frozen model and a tilt, both metered, their cost, and the printed graph."""
+"""What steerers share: a frozen model and tilt, both metered, their cost, and the printed graph."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
