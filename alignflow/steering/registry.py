@@ -163,9 +163,9 @@ RESAMPLERS: dict[str, Maker[Resampler]] = {
 
 # of a model, a tilt, the jumps of the flow map, and a number of replicas
 KERNELS: dict[str, Maker[ChainNodes]] = {
+    "pcn": Maker(random_walk_kernel, "step_size", "acceptance"),
+    "pcnl": Maker(langevin_kernel, "step_size", "acceptance"),
     "slice": Maker(slice_kernel, "tries"),
-    "pcn": Maker(random_walk_kernel, "step_size"),
-    "pcnl": Maker(langevin_kernel, "step_size"),
 }
 
 

@@ -1,6 +1,7 @@
 """Markov chains over finished samples, whose invariant distribution is the tilt."""
 
 from .acceptance import Acceptance, SourceAcceptance
+from .adaptation import Adaptation
 from .crank_nicolson import CrankNicolson, MoveRatio
 from .exchange import Exchange, LastReplica
 from .kernels import langevin_kernel, random_walk_kernel, slice_kernel
@@ -12,6 +13,7 @@ from .steerer import ChainSteerer
 
 __all__ = [
     "Acceptance",
+    "Adaptation",
     "ChainNodes",
     "ChainSteerer",
     "CrankNicolson",

@@ -54,7 +54,7 @@ class CrankNicolson(Node):
     """
 
     reads = ("state", "source", "step_noise", "size_noise", "tilt_fraction")
-    optional = ("source_gradient",)
+    optional = ("source_gradient", "reach")
     writes = ("sample", "state", "time", "step_size")
     noise = ("step_noise", "size_noise")
     whole_batch = True
@@ -73,8 +73,11 @@ class CrankNicolson(Node):
 
     def forward(self, tensordict):
         sample, source, noise, size, fraction = (self.read(tensordict, key) for key in self.reads)
+        reach = self.read(tensordict, "reach")
         if self.step_size is not None:
             size = torch.full_like(size, self.step_size)
+        elif reach is not None:
+            size = size ** (-reach).exp()
         wide = expand_time(size, source)
         rho = (1 - wide.square()).sqrt()
         moved = rho * source + wide * noise

@@ -25,6 +25,7 @@ class Noising(Node):
     """
 
     reads = ("state", "time_noise", "step_noise")
+    optional = ("reach",)
     writes = ("sample", "state", "time")
     noise = ("time_noise", "step_noise")
     whole_batch = True
@@ -42,6 +43,9 @@ class Noising(Node):
 
     def forward(self, tensordict):
         sample, uniform, noise = (self.read(tensordict, key) for key in self.reads)
+        reach = self.read(tensordict, "reach")
+        if reach is not None:
+            uniform = uniform ** reach.exp()
         time = self.t_min + (self.t_max - self.t_min) * uniform
         wide = expand_time(time, sample)
         state = wide * sample + (1 - wide) * noise

@@ -17,12 +17,12 @@ from ..base_steerer import BaseSteerer, Callback, check_callback, counted
 from ..execution import naming_step, run_group
 from ..samples import Samples, collect
 from ..step import Group, check_keys
-from .exchange import Exchange, LastReplica
+from .exchange import LastReplica
 from .nodes import ChainNodes
 
 __all__ = ["ChainSteerer"]
 
-GIVEN = ("state", "time", "condition", "reward", "source", "tilt_fraction", "step")
+GIVEN = ("state", "time", "condition", "reward", "source", "tilt_fraction", "step", "progress")
 
 
 class ChainSteerer(BaseSteerer):
@@ -61,9 +61,6 @@ class ChainSteerer(BaseSteerer):
         self.nodes = build(self.model, self.metered_tilt)
         self._steps = checks.count("steps", steps)
         self._last = LastReplica(self.particles)
-        several = self.particles > 1
-        exchange = Exchange(self.metered_tilt, self.particles, self.nodes.carries)
-        self._exchange: list[Group] = [(exchange,)] if several else []
         check_keys(self.groups(0), (*GIVEN, *self.nodes.carries))
 
     @property
@@ -83,7 +80,7 @@ class ChainSteerer(BaseSteerer):
 
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""
-        return [*self.nodes.attempt, *self._exchange]
+        return [*self.nodes.attempt, *self.nodes.after]
 
     def sample(
         self,
@@ -164,16 +161,17 @@ class ChainSteerer(BaseSteerer):
         tensordict = self._at(tensordict, step)
         with naming_step(f"at step {step}"):
             tensordict = self._attempts(tensordict, generator)
-            for group in self._exchange:
+            for group in self.nodes.after:
                 tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
         return tensordict
 
     def _at(self, tensordict: TensorDictBase, step: int) -> TensorDictBase:
         """A batch at the start of a step: samples, and what belongs to them."""
-        carried = ("state", "condition", "reward", "tilt_fraction", *self.nodes.carries)
+        carried = ("state", "condition", "reward", "tilt_fraction", "reach", *self.nodes.carries)
         tensordict = tensordict.select(*carried, strict=False)
-        rows, device = tensordict["reward"].shape, tensordict["reward"].device
-        tensordict["step"] = torch.full(rows, step, device=device)
+        fraction = tensordict["tilt_fraction"]
+        tensordict["step"] = torch.full_like(fraction, step, dtype=torch.long)
+        tensordict["progress"] = torch.full_like(fraction, step / self.steps)
         return tensordict
 
     def _attempts(

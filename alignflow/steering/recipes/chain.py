@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from alignflow import checks
 from alignflow.posteriors import FlowMapPosterior, Posterior
-from alignflow.settings import option
+from alignflow.settings import option, optional
 
-from ..chains import Acceptance, ChainNodes, Noising
+from ..chains import Acceptance, Adaptation, ChainNodes, Noising
 from ..registry import Choice, build_kernel, build_posterior, build_value
-from .base import Recipe, draws_option, inner_steps_option, particles_option, solver_option
+from .base import Recipe, draws_option, inner_steps_option, inside, particles_option, solver_option
 
 __all__ = ["ChainRecipe", "SourceMCMC", "Waltz"]
 
@@ -29,10 +29,6 @@ class ChainRecipe(Recipe):
     def nodes(self, model, tilt) -> ChainNodes:
         """The nodes of the chain."""
         raise NotImplementedError
-
-
-def _latest(name: str, value: float) -> float:
-    return checks.fraction(name, value, zero=False, one=False)
 
 
 def _earliest(name: str, value: float) -> float:
@@ -61,7 +57,12 @@ class Waltz(ChainRecipe):
     inner_steps: int = inner_steps_option()
     solver: str = solver_option()
     t_min: float = option(0.0, "earliest time that a sample is noised to", _earliest)
-    t_max: float = option(0.9, "latest time that a sample is noised to", _latest)
+    t_max: float = option(0.9, "latest time that a sample is noised to", inside)
+    acceptance: float | None = option(
+        None,
+        "fraction of moves to accept, to which times are adapted in the first half of the steps",
+        optional(inside),
+    )
     jumps: int = option(4, "jumps of the flow map from noise to the first sample", checks.count)
     particles: int = particles_option(1)
 
@@ -76,6 +77,7 @@ class Waltz(ChainRecipe):
             posterior = "stochastic_map" if model.has_posterior_flow else "glass"
         numbers = {"inner_steps": self.inner_steps, "solver": self.solver}
         return ChainNodes(
+            tilt=tilt,
             first=FlowMapPosterior(model, self.jumps),
             proposal=Noising(self.t_min, self.t_max),
             lookahead=(
@@ -83,6 +85,7 @@ class Waltz(ChainRecipe):
                 build_value("value", model, tilt),
             ),
             acceptance=(Acceptance(tilt),),
+            adaptation=None if self.acceptance is None else Adaptation(self.acceptance),
             particles=self.particles,
         )
 
@@ -94,13 +97,15 @@ class SourceMCMC(ChainRecipe):
     .. math:: \pi(x_0) \propto N(x_0; 0, I)\, e^{\lambda r(X_{0,1}(x_0))}
 
     Exact for what the map samples in its jumps, few as they may be; no posterior is needed. The
-    kernel is elliptical slice sampling ("slice"), preconditioned Crank-Nicolson ("pcn"), or that
-    along the reward's gradient ("pcnl", Psi-Sampler, 2506.01320).
+    kernel is preconditioned Crank-Nicolson ("pcn"), that along the reward's gradient ("pcnl",
+    Psi-Sampler, 2506.01320), or elliptical slice sampling ("slice"), whose rows shrink by
+    themselves, each at its cost. Step sizes are drawn at random where none is given.
     """
 
     name = "source_mcmc"
+    default_steps = 64
 
-    kernel: Choice = option("slice", "how the noise moves: slice, pcn or pcnl")
+    kernel: Choice = option("pcn", "how the noise moves: pcn, pcnl or slice")
     jumps: int = option(4, "jumps of the flow map from noise to a sample", checks.count)
     particles: int = particles_option(1)
 
