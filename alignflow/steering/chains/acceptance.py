@@ -59,7 +59,7 @@ class Acceptance(Node):
         "acceptance_noise",
     )
     optional = ("endpoint_log_weight", "log_ratio")
-    writes = ("state", "reward", "time", "accepted")
+    writes = ("state", "reward", "time", "accepted", "chance")
     noise = ("choice_noise", "acceptance_noise")
     whole_batch = True
 
@@ -85,8 +85,9 @@ class Acceptance(Node):
         correction = self.read(tensordict, "log_ratio")
         if correction is not None:
             log_ratio = log_ratio + correction
-        accepted = self.read(tensordict, "acceptance_noise").log() < log_ratio
-        return self.moved(tensordict, accepted, chosen)
+        chance = log_ratio.exp().clamp(max=1)
+        accepted = self.read(tensordict, "acceptance_noise") < chance
+        return self.moved(self.write(tensordict, chance=chance), accepted, chosen)
 
     def log_weights(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Of the current samples (B,) and of the proposals (B, K), in float64."""

@@ -101,6 +101,7 @@ class SliceAcceptance(SourceAcceptance):
         "source",
         "level",
     )
+    writes = ("state", "reward", "time", "accepted", "source")
     noise = ()
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
