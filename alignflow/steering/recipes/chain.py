@@ -7,7 +7,7 @@ the tilt is invariant for one particle, and what a chain ends in tends to it as 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from alignflow import checks
 from alignflow.posteriors import FlowMapPosterior, Posterior
@@ -15,7 +15,7 @@ from alignflow.settings import option, optional
 
 from ..chains import Acceptance, Adaptation, ChainNodes, Noising
 from ..registry import Choice, build_kernel, build_posterior, build_value
-from .base import Recipe, draws_option, inner_steps_option, inside, particles_option, solver_option
+from .base import Recipe, draws_option, inner_steps_option, inside, solver_option
 
 __all__ = ["ChainRecipe", "SourceMCMC", "Waltz"]
 
@@ -29,6 +29,11 @@ class ChainRecipe(Recipe):
     def nodes(self, model, tilt) -> ChainNodes:
         """The nodes of the chain."""
         raise NotImplementedError
+
+
+def _replicas() -> Any:
+    meaning = "M, replicas of each system at strengths from 0 to the tilt's, which exchange samples"
+    return option(1, meaning, checks.count)
 
 
 def _earliest(name: str, value: float) -> float:
@@ -64,7 +69,7 @@ class Waltz(ChainRecipe):
         optional(inside),
     )
     jumps: int = option(4, "jumps of the flow map from noise to the first sample", checks.count)
-    particles: int = particles_option(1)
+    particles: int = _replicas()
 
     def __post_init__(self):
         super().__post_init__()
@@ -107,7 +112,7 @@ class SourceMCMC(ChainRecipe):
 
     kernel: Choice = option("pcn", "how the noise moves: pcn, pcnl or slice")
     jumps: int = option(4, "jumps of the flow map from noise to a sample", checks.count)
-    particles: int = particles_option(1)
+    particles: int = _replicas()
 
     def nodes(self, model, tilt):
         return build_kernel(self.kernel, model, tilt, self.jumps, self.particles)

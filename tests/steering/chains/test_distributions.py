@@ -109,8 +109,8 @@ def test_strings_are_steered_as_any_other_states(posterior):
 def test_an_aimed_acceptance_is_met():
     """Of 500 chains in the second half of 100 steps."""
     target, reward = Normal(2), Linear(torch.tensor([2.0, 0.0], dtype=torch.float64))
-    for aimed in (None, 0.8):
+    for aimed in (None, 0.2):
         steerer = af.steer(target, reward, "waltz", steps=100, acceptance=aimed, **EXACT)
         out = steerer.sample(500, generator=0, return_chain=True)
         found = out["chain_accepted"][:, 50:].double().mean().item()
-        assert (abs(found - 0.8) < 0.05) == (aimed is not None), found
+        assert (abs(found - 0.2) < 0.06) == (aimed is not None), found
