@@ -91,6 +91,9 @@ def steer(
         micro_batch_size: Rows that go through the model at a time; all by default.
         **method_options: Of a method by name, as `steer.options(method)` has them.
 
+    Returns:
+        A `Steerer` over a grid, or a `ChainSteerer`.
+
     Raises:
         ValueError: If a name is unknown, an option unknown or without effect, a number out of
             range, or the method needs the gradient of a black box.

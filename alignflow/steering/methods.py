@@ -71,7 +71,7 @@ METHODS: dict[str, type[Recipe]] = {
 # arguments of `steer` under every method; MISSING for those that a config need not state
 _CALL = {
     "strength": Option(float, 1.0, "lambda of the tilt, per unit of reward"),
-    "steps": Option(int, 8, "from noise to data"),
+    "steps": Option(int, 8, "from noise to data, or of a chain"),
     "particles": Option(int, MISSING, "M, of each system"),
     "draws": Option(int, MISSING, "K, endpoints of each state"),
     "grid": Option(Any, MISSING, "uniform, or increasing times from 0 to 1"),

@@ -85,7 +85,7 @@ class Acceptance(Node):
         correction = self.read(tensordict, "log_ratio")
         if correction is not None:
             log_ratio = log_ratio + correction
-        chance = log_ratio.exp().clamp(max=1)
+        chance = log_ratio.exp().clamp(max=1).nan_to_num(0.0)
         accepted = self.read(tensordict, "acceptance_noise") < chance
         return self.moved(self.write(tensordict, chance=chance), accepted, chosen)
 

@@ -23,6 +23,8 @@ from alignflow.interpolants import expand_time
 
 __all__ = ["CrankNicolson", "MoveRatio", "move_log_ratio"]
 
+SMALLEST = 1e-3  # of the steps that are drawn: 0 would be no move
+
 
 def move_log_ratio(
     old: Tensor, new: Tensor, drift: Tensor, back: Tensor, step_size: Tensor
@@ -68,7 +70,7 @@ class CrankNicolson(Node):
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         source = self.read(tensordict, "source")
         uniform = draws.uniform(source.shape[:1], generator, source.dtype, source.device)
-        self.write(tensordict, size_noise=1 - uniform)  # never 0
+        self.write(tensordict, size_noise=(1 - uniform).clamp_min(SMALLEST))
         self.write(tensordict, step_noise=noise_like(source, generator=generator))
 
     def forward(self, tensordict):
@@ -77,7 +79,7 @@ class CrankNicolson(Node):
         if self.step_size is not None:
             size = torch.full_like(size, self.step_size)
         elif reach is not None:
-            size = size ** (-reach).exp()
+            size = (size ** (-reach).exp()).clamp_min(SMALLEST)
         wide = expand_time(size, source)
         rho = (1 - wide.square()).sqrt()
         moved = rho * source + wide * noise

@@ -54,6 +54,7 @@ STEERED: dict[str, Bad] = {
 # options that a method may do without, where others may not
 FREE: dict[str, dict[str, Bad]] = {
     "fmrg_j": {"scale": v.nonnegative(optional=True)},
+    "waltz": {"posterior": v.choice("glass", "stochastic_map", optional=True)},
     "custom": {"value": v.choice("gradient", "gradient_free", optional=True)},
 }
 # options without which a method does not run on the small policy
