@@ -162,7 +162,7 @@ def steer(options: Namespace) -> None:
     condition = _condition(options, policy)
     out = steerer.sample(options.n, condition=condition, generator=_generator(options))
     before = policy.sample(
-        options.n, steps=steerer.steps, condition=condition, generator=_generator(options)
+        options.n, steps=steerer.base_steps, condition=condition, generator=_generator(options)
     )
     print(steerer)
     rewards = reward.score(before, condition, policy.decode), out["reward"]

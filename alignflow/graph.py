@@ -3,9 +3,10 @@
 A node reads and writes keys of a flat batch (B rows; with M particles a system, B is n M). Keys:
 `state` (B, *E), `time`, `target_time` and `step_length` (B,), `condition`, `endpoint` (B, K, *E),
 `endpoint_log_weight` and `endpoint_reward` (B, K), `value` (B,), `value_gradient`, `velocity`,
-`correction` and `tilted_velocity` (B, *E), `log_weight` (B,). Random numbers are keys too
-(`endpoint_noise` (B, K, *E), `step_noise` (B, *E)): a node draws them before it runs, for the whole
-batch at once, so that cutting the batch changes nothing.
+`correction` and `tilted_velocity` (B, *E), `log_weight` (B,); in a chain the finished `sample` and
+its `source`, the noise (B, *E), its `reward` and whether a move was `accepted` (B,). Random numbers
+are keys too (`endpoint_noise` (B, K, *E), `step_noise` (B, *E)): a node draws them before it runs,
+for the whole batch at once, so that cutting the batch changes nothing.
 """
 
 from collections.abc import Container
@@ -29,6 +30,9 @@ MAKERS = {
     "step_length": "the steerer",
     "condition": "the steerer, where samples have one",
     "reward": "the steerer, once the samples are finished",
+    "sample": "a proposal of a chain (Noising, CrankNicolson, Ellipse)",
+    "source": "FirstSample, which starts a chain",
+    "tilt_fraction": "the steerer of a chain",
     "endpoint_noise": "the posterior itself, by `draw`",
     "step_noise": "the transition itself, by `draw`",
     "resampling_noise": "the resampler itself, by `draw`",
@@ -40,7 +44,7 @@ MAKERS = {
     "value_gradient": "a gradient estimator (Gradient)",
     "correction": "GradientFree, EndpointAscent or a correction (TiltCorrection, Ramped, ...)",
     "start_state": "Heun",
-    "log_ratio": "a transition with a density (SDE, Anchored)",
+    "log_ratio": "a transition with a density (SDE, Anchored), or MoveRatio",
     "tilted_velocity": "Euler or Heun",
 }
 

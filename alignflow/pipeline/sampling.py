@@ -13,7 +13,7 @@ from alignflow.cost import MeteredSampler, metered
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import effective_sample_size
 from alignflow.reward_module import RewardError
-from alignflow.steering import Steerer, steer
+from alignflow.steering import BaseSteerer, steer
 
 from .build import build
 from .context import Context
@@ -96,12 +96,12 @@ def sample_model(
     return draw_in_batches(context, folder, n, draw, title)
 
 
-def build_steerer(context: Context, policy: FlowMap) -> Steerer:
+def build_steerer(context: Context, policy: FlowMap) -> BaseSteerer:
     """The steerer that the config describes, of a policy."""
     return steer(policy, context.tilt, **build(context.config.steerer))
 
 
-def sample_steered(context: Context, steerer: Steerer) -> dict[str, Tensor]:
+def sample_steered(context: Context, steerer: BaseSteerer) -> dict[str, Tensor]:
     """The steered samples of the run: `state`, `reward`, the cost of each, and the effective
     sample size of its particles where there are several, `particle_ess`."""
 

@@ -39,7 +39,7 @@ class ExactPosterior(Posterior):
         self.target = target
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
-        state, time = tensordict["state"], tensordict["time"]
+        state, time = self.read(tensordict, "state"), self.read(tensordict, "time")
         condition = self.read(tensordict, "condition")
         asked = condition is not None and getattr(self.target, "conditional", False)
         given = {"condition": condition} if asked else {}

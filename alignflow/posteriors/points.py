@@ -5,6 +5,7 @@ r"""Points in place of draws: the endpoint of the flow, or the denoiser.
 Both are biased stand-ins for a draw, the first off the data manifold, the second on it.
 """
 
+from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import velocity_from_denoiser
 
@@ -18,15 +19,25 @@ class FlowMapPosterior(Posterior):
 
     Args:
         model: The frozen flow map.
+        jumps: Equal jumps in which it goes there.
     """
 
-    def __init__(self, model: FlowMap):
+    def __init__(self, model: FlowMap, jumps: int = 1):
         super().__init__(model)
+        self.jumps = checks.count("jumps", jumps)
 
     def forward(self, tensordict):
         state, time = self.read(tensordict, "state"), self.read(tensordict, "time")
-        endpoint = self.model.flow_map(state, time, 1.0, self.read(tensordict, "condition"))
+        condition = self.read(tensordict, "condition")
+        start = time
+        for jump in range(1, self.jumps):
+            end = time + (1 - time) * (jump / self.jumps)
+            state, start = self.model.flow_map(state, start, end, condition), end
+        endpoint = self.model.flow_map(state, start, 1.0, condition)
         return self.write(tensordict, endpoint=endpoint.unsqueeze(1))
+
+    def extra_repr(self) -> str:
+        return f"jumps={self.jumps}" if self.jumps > 1 else ""
 
 
 class DenoiserPosterior(Posterior):

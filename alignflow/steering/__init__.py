@@ -5,6 +5,8 @@ A method is a value, `FMTT(particles=16)`: a recipe of nodes, with its options a
 
 from alignflow.settings import Option
 
+from .base_steerer import BaseSteerer
+from .chains import ChainNodes, ChainSteerer
 from .entry import steer
 from .methods import METHODS, Method, keywords, methods, options
 from .nodes import Nodes
@@ -19,6 +21,7 @@ from .recipes import (
     MFMG,
     MFMGF,
     BestOfN,
+    ChainRecipe,
     Custom,
     DiamondSMC,
     Exact,
@@ -29,7 +32,9 @@ from .recipes import (
     Recipe,
     ReNO,
     Search,
+    SourceMCMC,
     TwistedSMC,
+    Waltz,
     WeightedDiamond,
 )
 from .steerer import Steerer
@@ -45,7 +50,11 @@ __all__ = [
     "METHODS",
     "MFMG",
     "MFMGF",
+    "BaseSteerer",
     "BestOfN",
+    "ChainNodes",
+    "ChainRecipe",
+    "ChainSteerer",
     "Custom",
     "DiamondSMC",
     "Exact",
@@ -59,8 +68,10 @@ __all__ = [
     "ReNO",
     "Recipe",
     "Search",
+    "SourceMCMC",
     "Steerer",
     "TwistedSMC",
+    "Waltz",
     "WeightedDiamond",
     "keywords",
     "methods",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,8 +14,11 @@ from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options
 from alignflow.tilt import DefaultStrength, Tilt, as_tilt
 
+from .base_steerer import BaseSteerer
+from .chains import ChainSteerer
 from .methods import METHODS, Method, line, methods, options
-from .recipes import Recipe
+from .nodes import Nodes
+from .recipes import ChainRecipe, Recipe
 from .steerer import Steerer
 
 __all__ = ["steer"]
@@ -68,7 +71,7 @@ def steer(
     guidance: float = 1.0,
     micro_batch_size: int | None = None,
     **method_options: Any,
-) -> Steerer:
+) -> BaseSteerer:
     """A frozen model steered towards a tilt; `steer.methods()` has the names.
 
     `steer(policy, reward, "fmtt", strength=2, particles=16)` is short for
@@ -80,13 +83,16 @@ def steer(
         method: Name of a method, or the method itself with its options.
         strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one.
             Methods that ascend follow the gradient of lambda r and also take a step_size.
-        steps: Of the grid; 8 by default.
+        steps: Of the grid, 8 by default, or of the chain.
         particles: M of each system, for methods that have several; the method's default otherwise.
         draws: Endpoints of each state, for posteriors that draw; the method's default otherwise.
-        grid: "uniform", or increasing times from 0 to 1, (steps + 1,).
+        grid: "uniform", or increasing times from 0 to 1, (steps + 1,); a chain has none.
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows that go through the model at a time; all by default.
         **method_options: Of a method by name, as `steer.options(method)` has them.
+
+    Returns:
+        A `Steerer` over a grid, or a `ChainSteerer`.
 
     Raises:
         ValueError: If a name is unknown, an option unknown or without effect, a number out of
@@ -98,15 +104,17 @@ def steer(
     tilt = as_tilt(reward, strength)
     recipe = _recipe(method, method_options, particles=particles, draws=draws)
     _check_gradient(policy, tilt.reward, recipe)
-    return Steerer(
-        policy,
-        tilt,
-        recipe.nodes,
-        _times(grid, steps),
-        guidance=guidance,
-        micro_batch_size=micro_batch_size,
-        title=f"{_name(recipe)}: {line(type(recipe))}",
-    )
+    steps = recipe.default_steps if steps is None and isinstance(grid, str) else steps
+    shared = {
+        "guidance": guidance,
+        "micro_batch_size": micro_batch_size,
+        "title": f"{_name(recipe)}: {line(type(recipe))}",
+    }
+    if isinstance(recipe, ChainRecipe):
+        _check_no_grid(grid, recipe)
+        return ChainSteerer(policy, tilt, recipe.nodes, checks.count("steps", steps), **shared)
+    build = cast(Callable[[FlowMap, Tilt], Nodes], recipe.nodes)
+    return Steerer(policy, tilt, build, _times(grid, steps), **shared)
 
 
 def _recipe(method: str | Recipe, given: dict[str, Any], **counts: int | None) -> Recipe:
@@ -167,11 +175,19 @@ def _name(recipe: Recipe) -> str:
     return recipe.name or type(recipe).__name__
 
 
+def _check_no_grid(grid: str | Tensor | Sequence[float], recipe: Recipe) -> None:
+    if not isinstance(grid, str) or grid != "uniform":
+        raise ValueError(
+            f"grid={checks.shown(grid)} would do nothing: method {_name(recipe)!r} is a chain, "
+            "with steps of its own and no times between noise and data"
+        )
+
+
 def _times(grid: str | Tensor | Sequence[float], steps: int | None) -> Tensor:
     if isinstance(grid, str):
         if grid != "uniform":
             raise ValueError(f"grid must be 'uniform' or increasing times, got {grid!r}")
-        return uniform_grid(checks.count("steps", 8 if steps is None else steps))
+        return uniform_grid(checks.count("steps", steps))
     try:
         times = torch.as_tensor(grid, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:

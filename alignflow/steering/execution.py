@@ -76,10 +76,10 @@ def _run_in_parts(
 
 
 @contextmanager
-def naming_step(step: int, time: float) -> Iterator[None]:
+def naming_step(where: str) -> Iterator[None]:
     """A reward's error inside, with the step that met it."""
     try:
         yield
     except RewardError as error:
-        message = f"at step {step} (time {time:.4g}): {error}"
+        message = f"{where}: {error}"
         raise type(error)(message) from (error.__cause__ or error)

@@ -34,6 +34,8 @@ Method = Literal[
     "reno",
     "best_of_n",
     "importance",
+    "waltz",
+    "source_mcmc",
     "custom",
 ]
 
@@ -60,6 +62,8 @@ METHODS: dict[str, type[Recipe]] = {
         recipes.ReNO,
         recipes.BestOfN,
         recipes.Importance,
+        recipes.Waltz,
+        recipes.SourceMCMC,
         recipes.Custom,
     )
 }
@@ -67,7 +71,7 @@ METHODS: dict[str, type[Recipe]] = {
 # arguments of `steer` under every method; MISSING for those that a config need not state
 _CALL = {
     "strength": Option(float, 1.0, "lambda of the tilt, per unit of reward"),
-    "steps": Option(int, 8, "from noise to data"),
+    "steps": Option(int, 8, "from noise to data, or of a chain"),
     "particles": Option(int, MISSING, "M, of each system"),
     "draws": Option(int, MISSING, "K, endpoints of each state"),
     "grid": Option(Any, MISSING, "uniform, or increasing times from 0 to 1"),
@@ -101,7 +105,9 @@ def keywords(method: str) -> dict[str, Option]:
     Raises:
         ValueError: If there is no such method.
     """
-    return _CALL | options(method)
+    recipe = METHODS[checks.choice("method", method, METHODS)]
+    steps = _CALL["steps"]._replace(default=recipe.default_steps)
+    return _CALL | {"steps": steps} | options(method)
 
 
 def line(recipe: type[Recipe]) -> str:

@@ -52,8 +52,11 @@ from alignflow.values import (
     Value,
 )
 
+from .chains import ChainNodes, langevin_kernel, random_walk_kernel, slice_kernel
+
 __all__ = [
     "CORRECTIONS",
+    "KERNELS",
     "POSTERIORS",
     "RESAMPLERS",
     "TRANSITIONS",
@@ -61,6 +64,7 @@ __all__ = [
     "Choice",
     "Maker",
     "build_correction",
+    "build_kernel",
     "build_posterior",
     "build_resampler",
     "build_transition",
@@ -68,7 +72,7 @@ __all__ = [
 ]
 
 Choice = str | Mapping[str, Any]
-Kind = TypeVar("Kind", bound=Node)
+Kind = TypeVar("Kind", bound=Node | ChainNodes)
 
 
 class Maker(Generic[Kind]):
@@ -157,6 +161,13 @@ RESAMPLERS: dict[str, Maker[Resampler]] = {
     "adaptive": Maker(_adaptive, "potential", "ramped", "scheme", "threshold"),
 }
 
+# of a model, a tilt, the jumps of the flow map, and a number of replicas
+KERNELS: dict[str, Maker[ChainNodes]] = {
+    "pcn": Maker(random_walk_kernel, "step_size", "acceptance"),
+    "pcnl": Maker(langevin_kernel, "step_size", "acceptance"),
+    "slice": Maker(slice_kernel, "tries"),
+}
+
 
 def build_posterior(choice: Choice, model: FlowMap, draws: int = 1, **numbers: Any) -> Posterior:
     """A posterior by name; one that is a point takes no draws but one."""
@@ -193,6 +204,14 @@ def build_resampler(choice: Choice, tilt: Tilt, particles: int) -> Resampler:
     """A resampler by name."""
     maker, options = _find("resampler", RESAMPLERS, choice, {})
     return maker.make(tilt, particles, **options)
+
+
+def build_kernel(
+    choice: Choice, model: FlowMap, tilt: Tilt, jumps: int, particles: int
+) -> ChainNodes:
+    """A chain over the noise of a flow map, by the name of its kernel."""
+    maker, options = _find("kernel", KERNELS, choice, {})
+    return maker.make(model, tilt, jumps, particles, **options)
 
 
 def _name(choice: Any) -> Any:

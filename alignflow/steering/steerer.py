@@ -1,27 +1,20 @@
 """The steerer: the nodes of a method run over a time grid, with the model frozen."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.conditions import repeat_rows
-from alignflow.cost import Cost, Meter, MeteredFlowMap, MeteredReward, dry_run, metered
-from alignflow.flow_map import FlowMap, Guided, guided
-from alignflow.modes import frozen
+from alignflow.cost import Cost, Meter
+from alignflow.flow_map import FlowMap
 from alignflow.posteriors import Velocity
 from alignflow.tilt import Tilt
 
-from .drawing import draw_html, draw_mermaid, draw_table
+from .base_steerer import BaseSteerer, Callback, check_callback, counted
 from .execution import naming_step, run_group
-from .graph_data import node_costs, nodes_and_edges
 from .nodes import Nodes
 from .samples import Samples, collect
 from .step import FinishedReward, Group, check_keys, step_groups
@@ -29,7 +22,7 @@ from .step import FinishedReward, Group, check_keys, step_groups
 __all__ = ["Steerer"]
 
 
-class Steerer:
+class Steerer(BaseSteerer):
     """A frozen model and the graph that steers it; `sample` runs the graph over the grid.
 
     Args:
@@ -59,29 +52,31 @@ class Steerer:
         micro_batch_size: int | None = None,
         title: str = "",
     ):
-        self.policy = policy
-        self.tilt = tilt
-        model: FlowMap = MeteredFlowMap(policy)
-        if checks.finite("guidance", guidance) != 1.0:
-            model = guided(model, guidance)
-        reward = MeteredReward(tilt.reward)
-        self.nodes = build(model, tilt.with_reward(reward))
-        self.velocity = Velocity(model)
-        self.finished = FinishedReward(model, reward)
+        shared = {"guidance": guidance, "micro_batch_size": micro_batch_size, "title": title}
+        super().__init__(policy, tilt, **shared)
+        self.nodes = build(self.model, self.metered_tilt)
+        self.velocity = Velocity(self.model)
+        self.finished = FinishedReward(self.model, self.metered_tilt.reward)
         self.times: list[float] = times.tolist()
         # in the precision that the steps themselves will have
         exact = times.to(policy.device, policy.dtype)
         self.noisy = (self.nodes.transition.std(exact[:-1], exact[1:]) > 0).tolist()
-        self.micro_batch_size = (
-            None if micro_batch_size is None else checks.count("micro_batch_size", micro_batch_size)
-        )
-        self.title = title
         self._check()
 
     @property
     def steps(self) -> int:
         """Steps of the grid."""
         return len(self.times) - 1
+
+    @property
+    def base_steps(self) -> int:
+        """The base's samples of the same noise take as many."""
+        return self.steps
+
+    @property
+    def particles(self) -> int:
+        """M, of each system."""
+        return self.nodes.particles
 
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""
@@ -96,19 +91,12 @@ class Steerer:
         started = time >= t_min or math.isclose(time, t_min, rel_tol=1e-6)
         return started and time < t_max and self.nodes.ascent is None
 
-    @cached_property
-    def cost(self) -> Cost:
-        """What one system will cost, counted in a dry run."""
-        with self._dry_run() as meter:
-            self._run(self._dry_start(), torch.Generator().manual_seed(0))
-            return meter.total
-
     def sample(
         self,
         n: int,
         condition=None,
         generator: torch.Generator | int | None = None,
-        callback: Callable[[int, TensorDictBase], None] | None = None,
+        callback: Callback | None = None,
         return_trajectory: bool = False,
     ) -> Samples:
         """Run n independent systems of M particles from noise to data.
@@ -133,42 +121,19 @@ class Steerer:
         """
         n, generator = checks.count("n", n), checks.as_generator(generator)
         checks.flag("return_trajectory", return_trajectory)
-        if callback is not None:
-            checks.called("callback", callback, "(step, tensordict)")
-        with (
-            metered() as meter,
-            frozen(self.policy, self.tilt.reward),
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):
+        check_callback(callback)
+        with self._sampling() as meter:
             tensordict = self._start(n, condition, generator)
             if return_trajectory:
                 tensordict["trajectory"] = tensordict["state"].unsqueeze(1)
             tensordict = self._run(tensordict, generator, callback)
             return collect(tensordict, n, self.nodes.resampler, meter.total, generator)
 
-    def _start(self, n: int, condition: Any, generator: torch.Generator | None) -> TensorDict:
-        rows = n * self.nodes.particles
-        tensordict = TensorDict({"state": self.policy.noise(rows, generator)}, batch_size=[rows])
-        if condition is not None:
-            condition = self.policy.condition_rows(condition, n)
-            tensordict.set("condition", repeat_rows(condition, self.nodes.particles))
-        return tensordict
-
-    def _dry_start(self) -> TensorDict:
-        """Of one system, with a condition where guidance must have one."""
-        tensordict = self._start(1, None, torch.Generator().manual_seed(0))
-        if isinstance(self.velocity.model, Guided):
-            tensordict["condition"] = torch.zeros(
-                len(tensordict), device=tensordict["state"].device
-            )
-        return tensordict
-
     def _run(
         self,
         tensordict: TensorDictBase,
         generator: torch.Generator | None,
-        callback: Callable[[int, TensorDictBase], None] | None = None,
+        callback: Callback | None = None,
     ) -> TensorDictBase:
         """All steps, and the rewards and weights of what they end in."""
         for step in range(self.steps):
@@ -178,21 +143,15 @@ class Steerer:
                 tensordict["trajectory"] = torch.cat(path, dim=1)
             if callback is not None:
                 callback(step, tensordict)
-        with naming_step(self.steps, 1.0):
+        with naming_step(f"at step {self.steps} (time 1)"):
             tensordict = run_group((self.finished,), tensordict, self.micro_batch_size)
         return self.nodes.resampler.finish(tensordict)
-
-    @contextmanager
-    def _dry_run(self) -> Iterator[Meter]:
-        """Calls of the model and the reward inside are counted, and not made."""
-        with dry_run(), metered() as meter, torch.inference_mode(False), torch.no_grad():
-            yield meter
 
     def _step(
         self, tensordict: TensorDictBase, step: int, generator: torch.Generator | None
     ) -> TensorDictBase:
         tensordict = self._at(tensordict, step)
-        with naming_step(step, self.times[step]):
+        with naming_step(f"at step {step} (time {self.times[step]:.4g})"):
             for group in self.groups(step):
                 tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
         return tensordict
@@ -209,36 +168,18 @@ class Steerer:
             tensordict[key] = state.new_full(state.shape[:1], time)
         return tensordict
 
-    def graph(self) -> dict[str, Any]:
-        """The graph of a guided step as data that JSON can hold.
+    def _spent(self, meter: Meter) -> Cost:
+        self._run(self._dry_start(), torch.Generator().manual_seed(0))
+        return meter.total
 
-        Returns:
-            `title` and `about`; `nodes`, each with its `name`, the keys that it `reads` and
-            `writes`, and its `cost` for one row; `edges`, with the index of the `source` (None is
-            the steerer itself) and of the `target`, and the `keys` between them; and the `cost` of
-            one system over all steps.
-        """
+    def _shown_step(self) -> tuple[list[Group], TensorDictBase]:
         guided = (k for k in range(self.steps) if self.guides(self.times[k]))
         step = next(guided, 0)
-        with self._dry_run() as meter:
-            start = self._at(self._dry_start(), step)
-            costs = node_costs(self.groups(step), start, self.micro_batch_size, meter)
-        described = {"title": self.title, "about": self._about(), "cost": asdict(self.cost)}
-        return described | nodes_and_edges(costs)
-
-    def __repr__(self) -> str:
-        return draw_table(self.graph())
-
-    def _repr_html_(self) -> str:
-        return draw_html(self.graph())
-
-    def mermaid(self) -> str:
-        """The graph of a guided step as a Mermaid flowchart."""
-        return draw_mermaid(self.graph())
+        return self.groups(step), self._at(self._dry_start(), step)
 
     def _about(self) -> str:
         when = f", guided from t = {self.nodes.t_min:g}" if self.nodes.t_min > 0 else ""
-        steps, particles = _count(self.steps, "step"), _count(self.nodes.particles, "particle")
+        steps, particles = counted(self.steps, "step"), counted(self.particles, "particle")
         return f"{steps} from noise to data{when}; {particles} a system"
 
     def _check(self) -> None:
@@ -253,7 +194,3 @@ class Steerer:
             )
         for step in range(self.steps):
             check_keys(self.groups(step))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

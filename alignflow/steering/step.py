@@ -96,13 +96,17 @@ def step_groups(
     return [group for group in groups if group]
 
 
-def check_keys(groups: Iterable[Group]) -> None:
+def check_keys(groups: Iterable[Group], given: Iterable[str] = GIVEN) -> None:
     """Refuse a graph in which a node needs a key that no node before it makes.
+
+    Args:
+        groups: Of a step.
+        given: Keys that are there at its start.
 
     Raises:
         ValueError: Naming the node, the key and what makes it.
     """
-    available: set[str] = set(GIVEN)
+    available: set[str] = set(given)
     for node in (node for group in groups for node in group):
         available.update(node.noise)
         for key in node.needs:

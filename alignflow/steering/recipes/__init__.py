@@ -1,6 +1,7 @@
 """Every published steerer as a value: four choices (posterior, value, transition, resampler)."""
 
 from .base import Recipe
+from .chain import ChainRecipe, SourceMCMC, Waltz
 from .custom import Custom
 from .fmrg import FMRGE, FMRGJ
 from .lookahead import Lookahead, LookaheadNormalized, LookaheadWeighted
@@ -19,6 +20,7 @@ __all__ = [
     "MFMG",
     "MFMGF",
     "BestOfN",
+    "ChainRecipe",
     "Custom",
     "DiamondSMC",
     "Exact",
@@ -29,6 +31,8 @@ __all__ = [
     "ReNO",
     "Recipe",
     "Search",
+    "SourceMCMC",
     "TwistedSMC",
+    "Waltz",
     "WeightedDiamond",
 ]

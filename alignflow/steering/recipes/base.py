@@ -14,6 +14,7 @@ from alignflow.resampling.schemes import SCHEMES
 from alignflow.settings import Settings, option
 from alignflow.tilt import Tilt
 
+from ..chains import ChainNodes
 from ..nodes import Nodes
 from ..registry import Choice
 
@@ -29,11 +30,13 @@ class Recipe(Settings):
 
     Attributes:
         name: By which `af.steer` takes it.
+        default_steps: Steps if none are given.
     """
 
     name: ClassVar[str] = ""
+    default_steps: ClassVar[int] = 8
 
-    def nodes(self, model: FlowMap, tilt: Tilt) -> Nodes:
+    def nodes(self, model: FlowMap, tilt: Tilt) -> Nodes | ChainNodes:
         """The nodes of the method.
 
         Args:

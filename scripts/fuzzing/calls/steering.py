@@ -26,6 +26,12 @@ STEERED: dict[str, Bad] = {
     "inner_steps": v.count(),
     "draws": v.count(optional=True),
     "particles": v.count(optional=True),
+    "acceptance": v.fraction(zero=False, one=False, optional=True),
+    "jumps": v.count(),
+    "kernel": v.among(
+        v.choice("pcn", "pcnl", "slice"),
+        v.each("{'name': 'pcn', 'step_size': 0.0}", "{'name': 'slice', 'step_size': 0.1}"),
+    ),
     "t_max": v.fraction(zero=False),
     "t_min": v.fraction(one=False),
     "solver": v.choice("heun", "euler"),
@@ -48,6 +54,7 @@ STEERED: dict[str, Bad] = {
 # options that a method may do without, where others may not
 FREE: dict[str, dict[str, Bad]] = {
     "fmrg_j": {"scale": v.nonnegative(optional=True)},
+    "waltz": {"posterior": v.choice("glass", "stochastic_map", optional=True)},
     "custom": {"value": v.choice("gradient", "gradient_free", optional=True)},
 }
 # options without which a method does not run on the small policy

@@ -359,6 +359,6 @@ def test_every_method_has_a_line_and_a_config_with_its_numbers():
         # what a run makes of it: every number of the method; the strength stands once, above it
         defaults = {name: option.default for name, option in af.steer.options(name).items()}
         completed = method_keys.completed("steerer", OmegaConf.create(config))
-        assert completed == {"method": name, "steps": 8, **defaults}
+        assert completed == {"method": name, "steps": METHODS[name].default_steps, **defaults}
         steerer = af.steer(gaussian(), linear(), **completed)
         assert str(steerer).startswith(f"{name}: ") and steerer.mermaid().startswith("flowchart")
