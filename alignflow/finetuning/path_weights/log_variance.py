@@ -28,12 +28,12 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 
 from alignflow import checks
+from alignflow.conditions import count_rows
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.rollouts.paths import recomputed
 from alignflow.finetuning.tuner import Method, Tuner
-from alignflow.flow_map import FlowMap
-from alignflow.metrics.groups import group_means
-from alignflow.settings import option
+from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.settings import option, optional
 
 from .path_pool import StoredPaths
 from .paths import MemorylessPaths, velocity_of
@@ -54,6 +54,11 @@ def at_least_two(name: str, value: int) -> int:
     return checks.count(name, value, least=2)
 
 
+def _behavior(name: str, value: Any) -> FlowMap:
+    check_flow_map(name, value)
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogVariance(Method):
     """Regression of paths' log-ratios on their rewards, by any behavior: any black box will do.
@@ -69,7 +74,9 @@ class LogVariance(Method):
         "how far fresh paths are from their goal: ESSRegion(), KLRegion(), or None, the tilt",
         as_trust_region,
     )
-    behavior: FlowMap | None = option(None, "what draws the paths; None is the tuned model")
+    behavior: FlowMap | None = option(
+        None, "what draws the paths; None is the tuned model", optional(_behavior)
+    )
     recompute: bool = option(
         False, "whether the backward pass recomputes each step instead of storing it", checks.flag
     )
@@ -128,13 +135,12 @@ class LogVarianceTuner(Tuner):
         condition, data = self.read(tensordict, "condition"), self.read(tensordict, "data")
         log_ratio = self.log_ratio(tensordict)
         residual = log_ratio - self.read(tensordict, "goal").to(log_ratio)
-        loss = group_variance(residual, self.read(tensordict, "group")) / data[0].numel()
-        reward = self.pool.reward[self.pool.reward.isfinite()].mean()
+        group, number = self.read(tensordict, "group"), count_rows(self.condition) or 1
         return TensorDict(
             {
-                "loss_variance": loss,
+                "loss_variance": group_variance(residual, group, number) / data[0].numel(),
                 **self.distil(data, condition),
-                "reward": reward.to(loss),
+                "reward": self.pool.mean_reward.clone(),
                 "ess_fraction": self.pool.ess_fraction.clone(),
                 "exponent": self.pool.exponent.clone(),
             }
@@ -155,12 +161,18 @@ class LogVarianceTuner(Tuner):
         return torch.stack(terms).sum(0)
 
 
-def group_variance(values: Tensor, groups: Tensor) -> Tensor:
+def group_variance(values: Tensor, groups: Tensor, number: int) -> Tensor:
     """The variance of values (N,) within their groups (N,), unbiased, a mean over the rows, ().
 
     A row that is alone in its group counts as 0.
+
+    Args:
+        values: (N,).
+        groups: Of each, (N,), below the number of groups.
+        number: Of groups.
     """
-    groups = groups.unique(return_inverse=True)[1]
-    size = torch.bincount(groups)[groups].to(values)
-    offset = values - group_means(values, groups)
+    zero, one = values.new_zeros(number), torch.ones_like(values)
+    size = zero.index_add(0, groups, one)
+    mean = zero.index_add(0, groups, values) / size.clamp_min(1)
+    offset, size = values - mean[groups], size[groups]
     return (offset.square() * size / (size - 1).clamp_min(1)).mean()

@@ -116,6 +116,7 @@ class StoredPaths(PathPool):
     base_velocity: Tensor
     goal: Tensor
     group: Tensor
+    mean_reward: Tensor
 
     def __init__(self, *given, **options):
         super().__init__(*given, **options)
@@ -125,6 +126,7 @@ class StoredPaths(PathPool):
         self.register_buffer("time", like.new_zeros(size, steps))
         self.register_buffer("base_velocity", like.new_zeros(size, steps, *event))
         self.register_buffer("goal", torch.zeros_like(self.reward))
+        self.register_buffer("mean_reward", torch.zeros((), device=like.device))
         self.register_buffer("group", torch.zeros(size, dtype=torch.int64, device=like.device))
 
     def draw(self, n: int, resampled: int = 0) -> TensorDict:
@@ -158,3 +160,4 @@ class StoredPaths(PathPool):
         goal = self.log_ratio + self.log_weight
         self.goal.copy_(torch.where(goal > -torch.inf, center_by_group(goal, groups), goal))
         self.group.copy_(groups)
+        self.mean_reward.copy_(self.reward[torch.isfinite(self.reward)].mean())

@@ -80,7 +80,9 @@ class Pool(nn.Module):
         set_unregistered(self, base=base, tilt=tilt, data=data, conditions=condition)
         self.generator = generator
         device, source = base.device, generator.device
-        self.register_buffer("state", torch.zeros(size, *base.event_shape, device=device))
+        dtype = torch.promote_types(base.dtype, torch.float32)
+        state = torch.zeros(size, *base.event_shape, dtype=dtype, device=device)
+        self.register_buffer("state", state)
         self.register_buffer("condition", None)
         if data is not None:
             self._hold_conditions_of_data()
