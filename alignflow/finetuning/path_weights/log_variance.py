@@ -157,7 +157,7 @@ class LogVarianceTuner(Tuner):
         for k, (end_state, end) in enumerate(zip(*ends, strict=True)):
             at = state[:, k], time[:, k]
             model = velocity(*at, condition)
-            terms.append(paths.log_ratio(*at, end_state, end, model, of_base[:, k], self.base))
+            terms.append(paths.log_ratio(*at, end_state, end, model, of_base[:, k]))
         return torch.stack(terms).sum(0)
 
 

@@ -57,7 +57,7 @@ class PathPool(Pool):
         super().__init__(
             base, tilt, size, refresh_every, paths.steps, generator, condition=condition
         )
-        self.paths, self.trust_region = paths, trust_region
+        self.paths, self.trust_region = paths.of(base, condition), trust_region
         set_unregistered(self, model=model)
         self.register_buffer("log_ratio", torch.zeros_like(self.reward))
         self.register_buffer("exponent", torch.ones((), device=base.device))
@@ -67,7 +67,7 @@ class PathPool(Pool):
         condition = None
         if self.conditions is not None:
             condition = condition_rows(self._conditions_of(rows), n, device)
-        steps = self.paths.draw(self.model, self.base, n, condition, self.generator)
+        steps = self.paths.draw(self.model, n, condition, self.generator)
         total, state = torch.zeros(n, dtype=torch.float64, device=device), None
         for number, step in enumerate(steps):
             total, state = total + step.log_ratio, step.end_state

@@ -6,8 +6,8 @@ r"""Memoryless paths whose log-ratio to the base's is known.
 
 with rho the offset of :math:`x_{k+1}` from the base's mean, and delta the tuned model's mean less
 the base's, which is :math:`f_k (b_\theta - b)`. Both models' steps have one variance. Steps are
-those of `alignflow.transitions.memoryless`, but the last one keeps its noise, so that it has a
-density too: of normal data of standard deviation d it is that of x_1 about the denoiser.
+those of `alignflow.transitions.memoryless`, with the standard deviation of x_1 about the denoiser
+that the base has at each time; the last one keeps it, so that it has a density too.
 
 The paths start at noise, of which their ends are independent. So the tilt of paths by
 :math:`e^{\lambda r(x_1)}` leaves the noise as it is, and its ends are the tilt of the base's ends.
@@ -16,6 +16,7 @@ Source: Domingo-Enrich et al. 2024 (2409.08861), section 4, for the memoryless p
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +31,9 @@ from alignflow.modes import evaluating
 from alignflow.precision import accumulation_dtype, full_precision
 from alignflow.transitions.memoryless import memoryless_std, step_coefficients, step_mean
 
-__all__ = ["MemorylessPaths", "PathStep", "step_log_ratio", "velocity_of"]
+from .denoiser_error import DenoiserError, NormalError
+
+__all__ = ["BasePaths", "MemorylessPaths", "PathStep", "step_log_ratio", "velocity_of"]
 
 
 class PathStep(NamedTuple):
@@ -54,39 +57,64 @@ class PathStep(NamedTuple):
 
 
 class MemorylessPaths:
-    """Paths from noise to time 1, in Gaussian steps that are exact for normal data of std d.
+    """Paths from noise to time 1, in Gaussian steps of the first two moments of the base's.
 
     Inner times are even and shifted together by up to half a gap, at random for each path, so that
     training meets all times but half a gap at either end.
 
     Args:
         steps: Of a path.
-        data_std: d; None is the base's, `data_std`.
+        data_std: d, for steps that are exact for normal data of this standard deviation; None
+            measures the error of the base's denoiser at each time.
     """
 
     def __init__(self, steps: int = 16, data_std: float | None = None):
         self.steps = checks.count("steps", steps)
         self.data_std = None if data_std is None else checks.positive("data_std", data_std)
 
+    def of(self, base: FlowMap, condition: Any = None) -> "BasePaths":
+        """These paths for a base.
+
+        Args:
+            base: What their log-ratios are to.
+            condition: Conditions, rows (C, ...), under which its denoiser is measured.
+        """
+        if self.data_std is None:
+            return BasePaths(base, self.steps, DenoiserError(base, condition))
+        return BasePaths(base, self.steps, NormalError(self.data_std))
+
+
+class BasePaths:
+    """Memoryless paths and their log-ratios to those of a base.
+
+    Args:
+        base: The base.
+        steps: Of a path.
+        error: Of its denoiser: from times (N,) below 1 to the standard deviation of x_1 about it
+            over 1 - t, (N,).
+    """
+
+    def __init__(self, base: FlowMap, steps: int, error: Callable[[Tensor], Tensor]):
+        self.base, self.steps, self.error = base, steps, error
+
     @torch.no_grad()
     def draw(
         self,
         model: FlowMap,
-        base: FlowMap,
         n: int,
         condition: Any = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[PathStep]:
         """The steps of n paths of a model, from the first to the last."""
-        state = base.noise(n, generator)
+        state = self.base.noise(n, generator)
         times = jittered_times(state.new_zeros(n), self.steps, generator)
-        velocity, of_base = velocity_of(model), velocity_of(base)
-        for time, end in zip(times, times[1:], strict=False):
+        velocity, of_base = velocity_of(model), velocity_of(self.base)
+        for time, end in pairwise(times):
             at = velocity(state, time, condition), of_base(state, time, condition)
-            std, rest, _ = self.coefficients(time, end, base)
+            std, rest, _ = self.coefficients(time, end)
             noise = normal(state.shape, generator, state.dtype, state.device)
             moved = step_mean(state, at[0], time, end, rest) + expand_time(std, state) * noise
-            log_ratio = self.log_ratio(state, time, moved, end, *at, base)
+            log_ratio = self.log_ratio(state, time, moved, end, *at)
             yield PathStep(state, time, at[1], moved, end, log_ratio)
             state = moved
 
@@ -98,7 +126,6 @@ class MemorylessPaths:
         end: Tensor,
         velocity: Tensor,
         base_velocity: Tensor,
-        base: FlowMap,
     ) -> Tensor:
         """Log-density of a step under a model less that under the base, (N,).
 
@@ -109,21 +136,17 @@ class MemorylessPaths:
             end: When, (N,).
             velocity: The model's at the start, (N, *E), perhaps with a graph.
             base_velocity: The base's, (N, *E).
-            base: The base.
         """
-        std, rest, factor = self.coefficients(time, end, base)
+        std, rest, factor = self.coefficients(time, end)
         offset = end_state - step_mean(state, base_velocity, time, end, rest)
         shift = expand_time(factor, state) * (velocity - base_velocity)
         return step_log_ratio(offset, shift, std)
 
-    def coefficients(
-        self, time: Tensor, end: Tensor, base: FlowMap
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `step_coefficients`, but the last step is to a sample, and not to the denoiser."""
-        data_std = base.data_std if self.data_std is None else self.data_std
-        std, rest, factor = step_coefficients(time, end, memoryless_std(time, end), data_std)
-        last = data_std * factor / torch.hypot(data_std * time, 1 - time)
-        return torch.where(end < 1, std, last), rest, factor
+    def coefficients(self, time: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Standard deviation of a step, the weight of eps_s and the factor of the velocity in its
+        mean, each (N,), as of `step_coefficients`; the last step is to a sample of x_1."""
+        noise_std, rest, factor = step_coefficients(time, end, memoryless_std(time, end), 0.0)
+        return torch.hypot(noise_std, factor * self.error(time)), rest, factor
 
 
 def step_log_ratio(offset: Tensor, shift: Tensor, std: Tensor) -> Tensor:
