@@ -51,13 +51,13 @@ def by_backprop(policy, base, reward, strength, noise, scale="std"):
             SDE().moments(TensorDict({**rows, "velocity": model.velocity(x, times[k])}, [len(x)]))
             for model in (policy, base)
         ]
-        (mean, spread, _), (other, _, _) = moments
+        (mean, std, _), (other, _, _) = moments
         if k < STEPS - 1:
-            kl = kl + (mean - other).square()[:, 0] / (2 * spread.square())
-        x = mean + spread[:, None] * noise[k + 1]
-    worth = strength * reward.score(x)
-    std = worth.detach().std() if scale == "std" else 1.0
-    objective = (worth - kl).mean() / std / (STEPS - 1)
+            kl = kl + (mean - other).square()[:, 0] / (2 * std.square())
+        x = mean + std[:, None] * noise[k + 1]
+    scaled = strength * reward.score(x)
+    divisor = scaled.detach().std() if scale == "std" else 1.0
+    objective = (scaled - kl).mean() / divisor / (STEPS - 1)
     return -torch.autograd.grad(objective, policy.nudge)[0]
 
 

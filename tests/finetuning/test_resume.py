@@ -68,8 +68,13 @@ def weigh_and_redistil(**options):
 
 def weigh_and_move(**options):
     reward = af.reward(differentiable=True)(first)
-    law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
-    options |= {"recentering": 3, "langevin": Langevin(law, 5), "pool": 64, "refresh_every": 5}
+    distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
+    options |= {
+        "recentering": 3,
+        "langevin": Langevin(distribution, 5),
+        "pool": 64,
+        "refresh_every": 5,
+    }
     generator = torch.Generator().manual_seed(1)
     return af.finetune(policy(), reward, "weighted", 0.5, generator=generator, **options)
 
