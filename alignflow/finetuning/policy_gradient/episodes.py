@@ -166,19 +166,22 @@ class Episodes(nn.Module):
     def _advantages(self, reward: Tensor, kl: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         """By the credit "return", of KLs (N, K): advantages and weights of the KLs, (N, K)."""
         after = kl.flip(1).cumsum(1).flip(1) - kl
-        advantage, weight = self._centered(reward, after, groups)
-        return advantage, weight.expand_as(kl)
+        offset, weight = self._offset(reward, groups)
+        advantage = weight * (offset - (after - group_means(after, groups)))
+        return advantage * torch.isfinite(reward)[:, None], weight.expand_as(kl)
 
     def _path_advantages(self, reward: Tensor, log_ratio: Tensor, groups: Tensor) -> Tensor:
         """By the credit "path", of log-ratios of whole paths (N,): (N,)."""
-        advantage, _ = self._centered(reward, log_ratio[:, None], groups)
-        counted = torch.isfinite(reward).to(advantage)
+        offset, weight = self._offset(reward, groups)
+        counted = torch.isfinite(reward).to(log_ratio)
         number = group_means(counted, groups) * torch.bincount(groups)[groups]
-        return advantage[:, 0] * number / (number - 1).clamp_min(1)
+        mean = group_means(counted * log_ratio, groups) / group_means(counted, groups)
+        centered = weight[:, 0] * (offset[:, 0] - (log_ratio - mean))
+        # without the episode itself, the mean is further off by this
+        return (centered * number / (number - 1).clamp_min(1)).where(counted > 0, 0.0)
 
-    def _centered(self, reward: Tensor, cost: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """strength r - cost (N, K) less the mean of its group, over the scale (N, 1), whose inverse
-        is the second; 0 for dropped episodes."""
+    def _offset(self, reward: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """strength r less the mean of its group, and one over the scale, (N, 1)."""
         finite = torch.isfinite(reward)
         scaled = torch.where(finite, self.tilt.log_weight(reward), torch.inf)
         least = torch.full_like(scaled, torch.inf).scatter_reduce(0, groups, scaled, "amin")[groups]
@@ -189,11 +192,8 @@ class Episodes(nn.Module):
         offset = torch.where(finite, above - mean, 0.0)
         std = (group_means(offset.square(), groups) / fraction).sqrt()
         varies = std > ROUNDING * (1 + (least + mean).abs())
-        scale = torch.where(varies & (self.scale == "std"), std, 1.0)[:, None]
-        counted = finite[:, None] * cost
-        off_cost = cost - group_means(counted, groups) / fraction[:, None]
-        centered = torch.where(varies, offset, 0.0)[:, None] - off_cost
-        return centered / scale * finite[:, None], 1 / scale
+        weight = torch.where(varies & (self.scale == "std"), 1 / std, 1.0)
+        return torch.where(varies, offset, 0.0)[:, None], weight[:, None]
 
     def _seed(self) -> int:
         return int(integers(2**31, (), self.generator))

@@ -5,8 +5,10 @@ r"""Policy gradient on the denoising process: the reward is only scored, at the 
 
 On memoryless paths the sum is the KL of paths, and its optimum, as steps grow, is the tilt. The
 gradient of the expectation is that of log-densities, each times the advantage of what comes after
-it, beside that of each KL itself. Both are divided by the standard deviation of the rewards of a
-group, which sets the length of a step and leaves the optimum where it is.
+it, beside that of each KL itself. Or, in place of the KLs, each of them times lambda r less the
+log-ratio of the whole path to the base's: the same in mean, and constant at the tilt. Both may be
+divided by the standard deviation of the rewards of a group, which sets the length of a step and
+leaves the optimum where it is.
 
 Sources: PPO (1707.06347) for the clipped ratio; GRPO (2402.03300) for groups in place of a critic;
 Flow-GRPO (2505.05470) and Flow-Map GRPO (2607.00535) for the stochastic steps.
