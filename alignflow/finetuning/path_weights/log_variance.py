@@ -43,9 +43,7 @@ __all__ = ["LogVariance", "group_variance"]
 
 
 def as_paths(name: str, value: Any) -> MemorylessPaths:
-    """Paths; None is those of default settings."""
-    if value is None:
-        return MemorylessPaths()
+    """Settings of paths, as they are."""
     return checks.instance(name, value, MemorylessPaths, "a MemorylessPaths(...)")
 
 
@@ -68,7 +66,7 @@ class LogVariance(Method):
 
     pool: int = option(1024, "paths at a time", at_least_two)
     refresh_every: int = option(4, "batches between fresh paths", checks.count)
-    paths: MemorylessPaths = option(None, "how they are drawn; None is MemorylessPaths()", as_paths)
+    paths: MemorylessPaths = option(MemorylessPaths(), "how they are drawn", as_paths)
     trust_region: TrustRegion | None = option(
         ESSRegion(),
         "how far fresh paths are from their goal: ESSRegion(), KLRegion(), or None, the tilt",

@@ -68,7 +68,7 @@ class MemorylessPaths:
             measures the error of the base's denoiser at each time.
     """
 
-    def __init__(self, steps: int = 16, data_std: float | None = None):
+    def __init__(self, steps: int = 32, data_std: float | None = None):
         self.steps = checks.count("steps", steps)
         self.data_std = None if data_std is None else checks.positive("data_std", data_std)
 

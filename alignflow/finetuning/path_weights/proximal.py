@@ -44,7 +44,7 @@ class Proximal(Method):
     diagonal_fraction: float = option(
         0.75, "fraction of rows that train the velocity, the others the jumps", checks.fraction
     )
-    paths: MemorylessPaths = option(None, "how they are drawn; None is MemorylessPaths()", as_paths)
+    paths: MemorylessPaths = option(MemorylessPaths(), "how they are drawn", as_paths)
     trust_region: TrustRegion | None = option(
         ESSRegion(0.3),
         "how far a stage goes: ESSRegion(), KLRegion(), or None, to the tilt",

@@ -21,7 +21,7 @@ SMALL_POOL = {"pool": "8", "candidate_steps": "1"}
 PATHS = {
     "pool": v.count(2),
     "refresh_every": v.count(),
-    "paths": v.instance(optional=True),
+    "paths": v.instance(),
     "trust_region": v.instance(optional=True),
 }
 OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
