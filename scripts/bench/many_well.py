@@ -22,16 +22,15 @@ from alignflow.finetuning import ESSRegion, MemorylessPaths
 from alignflow.interpolants import expand_time
 from alignflow.policies import MLP, FlowMapPolicy
 
-STD, WELL, JUDGED, JUMPS = 2.0, 4.0, 8192, 32
+STD, WELL, JUDGED, JUMPS = 1.0, 4.0, 8192, 32
 WELLS = {2: 2, 50: 5, 200: 5}  # m, by dimension
-PATHS = {"paths": MemorylessPaths(JUMPS, STD)}
+PATHS = {"paths": MemorylessPaths(JUMPS, STD), "trust_region": ESSRegion(0.3), "pool": 4096}
 TUNERS: Mapping[str, dict] = {
-    "log_variance, trust region": {"method": "log_variance", "pool": 1024, **PATHS},
-    "log_variance": {"method": "log_variance", "pool": 1024, "trust_region": None, **PATHS},
-    "proximal": {
-        "method": "proximal", "pool": 4096, "refresh_every": 100,
-        "trust_region": ESSRegion(0.3), **PATHS,
+    "log_variance": {"method": "log_variance", "refresh_every": 32, **PATHS},
+    "log_variance, no trust region": {
+        "method": "log_variance", "refresh_every": 32, **PATHS, "trust_region": None,
     },
+    "proximal": {"method": "proximal", "refresh_every": 40, **PATHS},
     "adjoint_matching": {"method": "adjoint_matching", "clip_norm": 100.0},
 }  # fmt: skip
 PUBLISHED = [

@@ -64,8 +64,8 @@ class LogVariance(Method):
     The velocity is trained on the paths, the jumps follow by `rule`, from noise to their ends.
     """
 
-    pool: int = option(1024, "paths at a time", at_least_two)
-    refresh_every: int = option(4, "batches between fresh paths", checks.count)
+    pool: int = option(2048, "paths at a time, stored step by step", at_least_two)
+    refresh_every: int = option(16, "batches between fresh paths", checks.count)
     paths: MemorylessPaths = option(MemorylessPaths(), "how they are drawn", as_paths)
     trust_region: TrustRegion | None = option(
         ESSRegion(),
