@@ -81,12 +81,11 @@ def log_partition(dimension: int, wells: int) -> float:
 @torch.no_grad()
 def judged(tuned, base, reward, dimension: int, wells: int) -> list[str]:
     """Errors of log Z by the mean of log w and by importance, the effective fraction, the modes."""
-    total = torch.zeros(JUDGED, dtype=torch.float64)
-    end = None
     generator = torch.Generator().manual_seed(1)
-    for step in MemorylessPaths(JUMPS, STD).of(base).draw(tuned, JUDGED, generator=generator):
-        total, end = total + step.log_ratio, step.end_state
-    log_weight = reward.score(end).double() - total
+    paths = list(MemorylessPaths(JUMPS, STD).of(base).draw(tuned, JUDGED, generator=generator))
+    end = paths[-1].end_state
+    log_ratio = torch.stack([step.log_ratio for step in paths]).double().sum(0)
+    log_weight = reward.score(end).double() - log_ratio
     exact = log_partition(dimension, wells)
     weights = log_weight.softmax(0)
     code = (end[:, :wells] > 0).long() @ (2 ** torch.arange(wells))
