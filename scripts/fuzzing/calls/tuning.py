@@ -170,6 +170,9 @@ def _parts_of_tuners() -> list[Call]:
             start=v.choice("noise", "path"),
             recompute=v.flag(),
         ),
+        valid("MemorylessPaths", steps=v.count(), data_std=v.positive(optional=True)),
+        valid("ESSRegion", ess_fraction=v.fraction(zero=False, one=False)),
+        valid("KLRegion", radius=v.positive()),
         valid(
             "MemorylessRollout",
             jumps=v.count(),
