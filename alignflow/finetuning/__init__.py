@@ -1,9 +1,14 @@
-"""Changing a policy for good: the problem, the methods in three families, and the run.
+"""Changing a policy for good: the problem, the methods in four families, and the run.
 
-`problem` says what is tuned and to which tilt, a method (`pools`, `rollouts`, `policy_gradient`) is
-a value that, bound to a problem, gives a loss, and `runs` has what carries it out and watches it.
+`problem` says what is tuned and to which tilt, a method (`pools`, `path_weights`, `rollouts`,
+`policy_gradient`) is a value that, bound to a problem, gives a loss, and `runs` has what carries it
+out and watches it.
 """
 
+from .path_weights.log_variance import LogVariance
+from .path_weights.paths import MemorylessPaths
+from .path_weights.proximal import Proximal
+from .path_weights.trust_region import ESSRegion, KLRegion
 from .policy_gradient.grpo import GRPO
 from .pools.mfm import MFM
 from .pools.pooled import PooledMethod, PooledTuner
@@ -34,11 +39,15 @@ __all__ = [
     "AdaptiveStages",
     "AdjointMatching",
     "Direct",
+    "ESSRegion",
     "EndpointDistance",
     "EndpointKL",
     "EqualStages",
+    "KLRegion",
     "Langevin",
+    "LogVariance",
     "MapRollout",
+    "MemorylessPaths",
     "MemorylessRollout",
     "Method",
     "MethodName",
@@ -47,6 +56,7 @@ __all__ = [
     "PooledMethod",
     "PooledTuner",
     "Problem",
+    "Proximal",
     "RunawayError",
     "TiltMatching",
     "Tuner",

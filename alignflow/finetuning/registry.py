@@ -5,6 +5,8 @@ from typing import Literal, cast
 from alignflow import checks
 from alignflow.settings import Option, options
 
+from .path_weights.log_variance import LogVariance
+from .path_weights.proximal import Proximal
 from .policy_gradient.grpo import GRPO
 from .pools.mfm import MFM
 from .pools.tilt_matching import ETM, ITM, TiltMatching
@@ -24,11 +26,14 @@ METHODS: dict[str, type[Method]] = {
     "mfm": MFM,
     "adjoint_matching": AdjointMatching,
     "grpo": GRPO,
+    "log_variance": LogVariance,
+    "proximal": Proximal,
 }
 
 # what METHODS holds, for type checkers and editors
 MethodName = Literal[
-    "direct", "weighted", "etm", "itm", "tilt", "mfm", "adjoint_matching", "grpo"
+    "direct", "weighted", "etm", "itm", "tilt", "mfm", "adjoint_matching", "grpo",
+    "log_variance", "proximal",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "ess_fraction",
     "group_means",
     "groups_of",
+    "kl_from_uniform",
     "normalize_by_group",
 ]
 
@@ -69,6 +70,18 @@ def ess_fraction(log_weight: Tensor, groups: Tensor) -> Tensor:
     """
     size = torch.bincount(groups)
     return (1 / (_over(groups, (2 * log_weight).exp(), "sum", 0.0) * size)).min()
+
+
+def kl_from_uniform(log_weight: Tensor, groups: Tensor) -> Tensor:
+    """KL of the weights to equal ones, in nats, (), of the group where it is largest.
+
+    Args:
+        log_weight: Normalized within each group, (N,).
+        groups: Index of each row's group, (N,).
+    """
+    size = torch.bincount(groups)[groups]
+    terms = log_weight.exp() * (log_weight + size.log())
+    return _over(groups, torch.where(log_weight > -torch.inf, terms, 0.0), "sum", 0.0).max()
 
 
 def group_means(values: Tensor, groups: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ METRICS = {
     "ess": Metric("effective sample size", False),
     "ess_fraction": Metric("effective fraction", False),
     "clipped_fraction": Metric("clipped fraction"),
+    "exponent": Metric("exponent of the weights"),
     # costs of one sample, and of tuning
     "nfe": Metric("NFE", True),
     "vjps": Metric("vjps", True),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import alignflow as af
-from alignflow.finetuning import METHODS, Problem, TiltMatching, Weighted
+from alignflow.finetuning import METHODS, MemorylessPaths, Problem, TiltMatching, Weighted
 from alignflow.interpolants import expand_time
 from alignflow.policies import MLP, FlowMapPolicy
 
@@ -15,6 +15,7 @@ QUICK = {
     **dict.fromkeys(("weighted", "etm", "itm", "tilt", "mfm"), {"pool": 16}),
     "etm": {"pool": 16, "annealing_stages": 1},
     "grpo": {"episodes": 8},
+    **dict.fromkeys(("log_variance", "proximal"), {"pool": 16, "paths": MemorylessPaths(2)}),
 }
 
 

@@ -38,8 +38,8 @@ class Nudged(FlowMap):
         return x
 
 
-def by_backprop(policy, base, reward, strength, noise):
-    """Minus the gradient of E[strength r - KLs], over the steps and the deviation of strength r."""
+def by_backprop(policy, base, reward, strength, noise, scale="std"):
+    """Minus the gradient of E[strength r - KLs], over the steps and the std of strength r, or 1."""
     x, kl, times = noise[0], 0.0, torch.linspace(0, 1, STEPS + 1).double()
     for k in range(STEPS):
         rows = {
@@ -51,12 +51,13 @@ def by_backprop(policy, base, reward, strength, noise):
             SDE().moments(TensorDict({**rows, "velocity": model.velocity(x, times[k])}, [len(x)]))
             for model in (policy, base)
         ]
-        (mean, spread, _), (other, _, _) = moments
+        (mean, std, _), (other, _, _) = moments
         if k < STEPS - 1:
-            kl = kl + (mean - other).square()[:, 0] / (2 * spread.square())
-        x = mean + spread[:, None] * noise[k + 1]
-    worth = strength * reward.score(x)
-    objective = (worth - kl).mean() / worth.detach().std() / (STEPS - 1)
+            kl = kl + (mean - other).square()[:, 0] / (2 * std.square())
+        x = mean + std[:, None] * noise[k + 1]
+    scaled = strength * reward.score(x)
+    divisor = scaled.detach().std() if scale == "std" else 1.0
+    objective = (scaled - kl).mean() / divisor / (STEPS - 1)
     return -torch.autograd.grad(objective, policy.nudge)[0]
 
 
@@ -69,15 +70,18 @@ def still(base, reward, jitter, **options):
     return DenoisingEnv(base, reward, STEPS, **options)
 
 
-@pytest.mark.parametrize("strength", [0.3, 1.5])
-def test_its_gradient_is_that_of_backprop_on_average(strength, bind):
-    """A reward that is not linear, KLs that depend on the state: 60 batches of 2,000 episodes
-    beside 500,000 reparametrized ones, five standard errors of the first. The last step has no
-    density: its own parameter is not the score's to move."""
+@pytest.mark.parametrize(
+    ("strength", "credit", "scale"),
+    [(0.3, "return", "std"), (1.5, "return", "std"), (1.5, "path", "one"), (1.5, "path", "std")],
+)
+def test_its_gradient_is_that_of_backprop_on_average(strength, credit, scale, bind):
+    """Of the reverse KL of paths. A reward that is not linear, KLs that depend on the state: 60
+    batches of 2,000 episodes beside 500,000 reparametrized ones, five standard errors of the first.
+    The last step has no density: its own parameter is not the score's to move."""
     policy, base = Nudged([0.2, -0.3, 0.4, 0.1]), Nudged([0.0] * STEPS)
     reward = af.reward(differentiable=True, name="bowl")(lambda x: -(x[:, 0] - 1).square())
     loss = bind(GRPO, policy, reward, strength, environment=still, episodes=2000, base=base,
-        generator=torch.Generator().manual_seed(0),
+        generator=torch.Generator().manual_seed(0), credit=credit, scale=scale,
     ).double()  # fmt: skip
     found = []
     for _ in range(60):
@@ -86,7 +90,7 @@ def test_its_gradient_is_that_of_backprop_on_average(strength, bind):
         found.append(torch.autograd.grad(total, policy.nudge)[0][:-1])
     found = torch.stack(found)
     noise = torch.randn(STEPS + 1, 500_000, 1, generator=torch.Generator().manual_seed(1)).double()
-    exact = by_backprop(policy, base, reward, strength, noise)[:-1]
+    exact = by_backprop(policy, base, reward, strength, noise, scale)[:-1]
     error = (found.mean(0) - exact).abs()
     assert (error < 5 * found.std(0) / 60**0.5).all()
     assert exact.abs().max() > 20 * (found.std(0) / 60**0.5).min()  # there is something to see
@@ -103,6 +107,36 @@ def test_a_normal_reaches_its_tilt_by_scores_alone(normal):
         drawn = tuned.sample(20_000, steps, generator=torch.Generator().manual_seed(1))
         assert drawn.mean().item() == pytest.approx(1, abs=0.2)
         assert drawn.std().item() == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("scale", ["one", "std"])
+def test_at_the_tilt_whole_paths_have_no_advantage_and_returns_have(scale, normal, bind):
+    """The tilt of N(0, 1) by 0.7 x is N(0.7, 1), of which all steps but the last, which has no
+    density here, are the base's tilted: what is left of 0.7 x - l is a line in x_0 at most."""
+
+    class Tilted(type(normal)):
+        def velocity(self, x, t, condition=None):
+            shift = (1 - t) / (t**2 + (1 - t) ** 2)
+            return super().velocity(x, t) + 0.7 * shift.reshape(-1, 1)
+
+    policy, found = Tilted(normal.module, (1,)), {}
+    first = af.reward(lambda x: x[:, 0])
+    for credit in ("path", "return"):
+        loss = bind(GRPO, policy, first, 0.7, base=normal, environment=WHITE, episodes=500,
+            credit=credit, scale=scale, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        found[credit] = loss.sample_batch(500)["advantage"].std()
+    assert found["path"] < 0.2 * found["return"]
+
+
+def test_the_mean_of_a_path_leaves_itself_out_and_counts_no_dropped_one(normal, first, bind):
+    """Rewards 1, 3, 8 and a dropped one, log-ratios 0, 1, 0: returns 1, 2, 8."""
+    held = bind(GRPO, normal, first, 1.0, environment=WHITE, episodes=4, credit="path",
+        scale="one").episodes  # fmt: skip
+    reward = torch.tensor([1.0, 3.0, 8.0, -torch.inf])
+    log_ratio, groups = torch.tensor([0.0, 1.0, 0.0, 5.0]), torch.zeros(4, dtype=torch.int64)
+    found = held._path_advantages(reward, log_ratio, groups)
+    torch.testing.assert_close(found, torch.tensor([1 - 5.0, 2 - 4.5, 8 - 1.5, 0.0]))
 
 
 def test_a_constant_reward_moves_nothing(normal, bind):
@@ -247,6 +281,8 @@ def test_a_ratio_is_clipped(normal, first, bind):
         ({"episodes": 1}, "episodes must be a whole number of at least 2, got 1"),
         ({"refresh_every": 0}, "refresh_every must be a whole number of at least 1"),
         ({"clip": 1.0}, r"clip must be a fraction in \(0, 1\), got 1.0"),
+        ({"credit": "all"}, "credit must be one of path, return, got 'all'"),
+        ({"scale": "two"}, "scale must be one of one, std, got 'two'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message, normal, first, bind):

@@ -13,7 +13,7 @@ import torch
 import alignflow as af
 from alignflow.distillation import pretrain
 from alignflow.envs import DenoisingEnv
-from alignflow.finetuning import Langevin, MemorylessRollout
+from alignflow.finetuning import Langevin, MemorylessPaths, MemorylessRollout
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.targets import GaussianMixture
 
@@ -68,8 +68,13 @@ def weigh_and_redistil(**options):
 
 def weigh_and_move(**options):
     reward = af.reward(differentiable=True)(first)
-    law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
-    options |= {"recentering": 3, "langevin": Langevin(law, 5), "pool": 64, "refresh_every": 5}
+    distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
+    options |= {
+        "recentering": 3,
+        "langevin": Langevin(distribution, 5),
+        "pool": 64,
+        "refresh_every": 5,
+    }
     generator = torch.Generator().manual_seed(1)
     return af.finetune(policy(), reward, "weighted", 0.5, generator=generator, **options)
 
@@ -84,6 +89,16 @@ def act(**options):
     generator = torch.Generator().manual_seed(1)
     options |= {"environment": partial(DenoisingEnv, steps=2), "episodes": 32, "refresh_every": 5}
     return af.finetune(policy(), first, "grpo", 0.5, generator=generator, **options)
+
+
+def regress_paths(**options):
+    options |= {"pool": 24, "refresh_every": 5, "paths": MemorylessPaths(2), "generator": 1}
+    return af.finetune(policy(), first, "log_variance", 0.5, **options)
+
+
+def weigh_paths(**options):
+    options |= {"pool": 64, "refresh_every": 5, "paths": MemorylessPaths(2), "generator": 1}
+    return af.finetune(policy(), first, "proximal", 0.5, **options)
 
 
 class Flaky:
@@ -115,6 +130,11 @@ def follow(reward, **options):
     )
 
 
+def walk(reward, **options):
+    options |= {"pool": 16, "refresh_every": 3, "paths": MemorylessPaths(2), "generator": 1}
+    return af.finetune(policy(), scored(reward), options.pop("method"), 0.5, **options)
+
+
 def act_for(reward, **options):
     environment = partial(DenoisingEnv, steps=2)
     options |= {"environment": environment, "episodes": 16, "refresh_every": 3, "generator": 1}
@@ -137,6 +157,8 @@ def same(a, b):
         weigh_and_move,
         backpropagate,
         act,
+        regress_paths,
+        weigh_paths,
     ],
 )
 def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
@@ -153,6 +175,7 @@ def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
     ("run", "method"),
     [(match_velocities, name) for name in ("weighted", "etm", "itm", "tilt", "mfm")]
     + [(follow, name) for name in ("direct", "adjoint_matching")]
+    + [(walk, name) for name in ("log_variance", "proximal")]
     + [(act_for, "grpo")],
 )
 def test_a_reward_that_fails_at_any_call_changes_no_bit(run, method, tmp_path):

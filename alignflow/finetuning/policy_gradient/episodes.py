@@ -25,13 +25,19 @@ ROUNDING = 1e-6  # of rewards: what differs by less is constant
 class Episodes(nn.Module):
     r"""Episodes of an environment, drawn and scored anew every so many batches.
 
-    Of each step k: its `advantage`, the return after it less the mean of its group, which is the
-    episodes of one condition,
+    Of each step k: its `advantage`, and the `kl_weight` of its KL to the base. The episodes of one
+    condition are a group. By the credit "path",
+
+    .. math:: A_k = \frac{\lambda r - \ell - \text{mean of the others}}{s}, \qquad
+        \ell = \sum_k \log \frac{\pi_\theta}{\pi}(x_{k+1} | x_k),
+
+    and the weight is 0, for the gradient of the KL is in it already. By the credit "return",
 
     .. math:: A_k = \frac{\lambda r - \sum_{j > k} \mathrm{KL}_j - \text{mean}}{s},
 
-    and 1/s as `kl_weight`, s the standard deviation of the rewards of the group (1 where they are
-    all the same). Episodes whose reward was dropped have no advantage and count in no mean.
+    and the weight is 1/s. The scale s is 1, or the standard deviation of the rewards of the group
+    (1 where they are all the same). Episodes whose reward was dropped have no advantage and count
+    in no mean.
 
     What it holds is module state and travels with checkpoints, so that a resumed run goes on with
     the same episodes.
@@ -41,6 +47,8 @@ class Episodes(nn.Module):
         actor: Of the policy.
         base: Actor of the model that is tilted.
         tilt: Whose strength scales the rewards.
+        credit: "path" or "return".
+        scale: "one" or "std".
         refresh_every: Batches between fresh episodes.
         generator: Source of all randomness.
         condition: Conditions of the environment, rows (C, ...); None for none.
@@ -61,11 +69,14 @@ class Episodes(nn.Module):
         actor: Any,
         base: Any,
         tilt: Tilt,
+        credit: str,
+        scale: str,
         refresh_every: int,
         generator: torch.Generator,
         condition: Any = None,
     ):
         super().__init__()
+        self.credit, self.scale = credit, scale
         set_unregistered(
             self, environment=environment, actor=actor, base=base, tilt=tilt, conditions=condition
         )
@@ -129,7 +140,14 @@ class Episodes(nn.Module):
         groups = groups_of(condition, len(reward)).to(reward.device)
         kl = step_kl(model.loc, base.loc, model.scale)
         path["base_loc"] = base.loc
-        path["advantage"], path["kl_weight"] = self._advantages(reward, kl, groups)
+        if self.credit == "path":
+            action = path["action"]
+            log_ratio = (model.log_prob(action) - base.log_prob(action)).sum(1)
+            advantage = self._path_advantages(reward, log_ratio, groups)
+            path["advantage"] = advantage[:, None].expand_as(kl)
+            path["kl_weight"] = torch.zeros_like(kl)
+        else:
+            path["advantage"], path["kl_weight"] = self._advantages(reward, kl, groups)
         if "condition_row" in self.names:
             rows = self._rows_of(condition, len(reward))
             path["condition_row"] = rows[:, None].expand(self.shape).to(reward.device)
@@ -146,6 +164,24 @@ class Episodes(nn.Module):
         return first[groups[count:]]
 
     def _advantages(self, reward: Tensor, kl: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """By the credit "return", of KLs (N, K): advantages and weights of the KLs, (N, K)."""
+        after = kl.flip(1).cumsum(1).flip(1) - kl
+        offset, weight = self._offset(reward, groups)
+        advantage = weight * (offset - (after - group_means(after, groups)))
+        return advantage * torch.isfinite(reward)[:, None], weight.expand_as(kl)
+
+    def _path_advantages(self, reward: Tensor, log_ratio: Tensor, groups: Tensor) -> Tensor:
+        """By the credit "path", of log-ratios of whole paths (N,): (N,)."""
+        offset, weight = self._offset(reward, groups)
+        counted = torch.isfinite(reward).to(log_ratio)
+        number = group_means(counted, groups) * torch.bincount(groups)[groups]
+        mean = group_means(counted * log_ratio, groups) / group_means(counted, groups)
+        centered = weight[:, 0] * (offset[:, 0] - (log_ratio - mean))
+        # without the episode itself, the mean is further off by this
+        return (centered * number / (number - 1).clamp_min(1)).where(counted > 0, 0.0)
+
+    def _offset(self, reward: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """strength r less the mean of its group, and one over the scale, (N, 1)."""
         finite = torch.isfinite(reward)
         scaled = torch.where(finite, self.tilt.log_weight(reward), torch.inf)
         least = torch.full_like(scaled, torch.inf).scatter_reduce(0, groups, scaled, "amin")[groups]
@@ -156,10 +192,8 @@ class Episodes(nn.Module):
         offset = torch.where(finite, above - mean, 0.0)
         std = (group_means(offset.square(), groups) / fraction).sqrt()
         varies = std > ROUNDING * (1 + (least + mean).abs())
-        weight = torch.where(varies, 1 / std, 1.0)[:, None]
-        after = kl.flip(1).cumsum(1).flip(1) - kl
-        centered = torch.where(varies, offset, 0.0)[:, None] - (after - group_means(after, groups))
-        return weight * centered * finite[:, None], weight.expand_as(kl)
+        weight = torch.where(varies & (self.scale == "std"), 1 / std, 1.0)
+        return torch.where(varies, offset, 0.0)[:, None], weight[:, None]
 
     def _seed(self) -> int:
         return int(integers(2**31, (), self.generator))

@@ -5,8 +5,10 @@ r"""Policy gradient on the denoising process: the reward is only scored, at the 
 
 On memoryless paths the sum is the KL of paths, and its optimum, as steps grow, is the tilt. The
 gradient of the expectation is that of log-densities, each times the advantage of what comes after
-it, beside that of each KL itself. Both are divided by the standard deviation of the rewards of a
-group, which sets the length of a step and leaves the optimum where it is.
+it, beside that of each KL itself. Or, in place of the KLs, each of them times lambda r less the
+log-ratio of the whole path to the base's: the same in mean, and constant at the tilt. Both may be
+divided by the standard deviation of the rewards of a group, which sets the length of a step and
+leaves the optimum where it is.
 
 Sources: PPO (1707.06347) for the clipped ratio; GRPO (2402.03300) for groups in place of a critic;
 Flow-GRPO (2505.05470) and Flow-Map GRPO (2607.00535) for the stochastic steps.
@@ -57,6 +59,14 @@ def _clip(name: str, value: float) -> float:
     return checks.fraction(name, value, zero=False, one=False)
 
 
+def _credit(name: str, value: str) -> str:
+    return checks.choice(name, value, ("path", "return"))
+
+
+def _scale(name: str, value: str) -> str:
+    return checks.choice(name, value, ("one", "std"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class GRPO(Method):
     """Policy gradient with group-normalized advantages: any reward, at many calls.
@@ -75,6 +85,14 @@ class GRPO(Method):
     )
     episodes: int = option(256, "episodes at a time; rewards are compared among them", _group)
     refresh_every: int = option(1, "batches between fresh episodes", checks.count)
+    credit: str = option(
+        "return",
+        "of a step: return, the reward less the KLs after it, its own KL differentiated; or path, "
+        "the reward less the log-ratio of the whole path to the base's, which is constant at the "
+        "tilt: with scale=one its gradient is that of the reverse KL",
+        _credit,
+    )
+    scale: str = option("std", "of advantages: std of the rewards of a group, or one", _scale)
     clip: float = option(0.2, "how far a ratio of densities may move from 1", _clip)
 
     def bind(self, problem: Problem) -> "GRPOTuner":
@@ -126,6 +144,8 @@ class GRPOTuner(Tuner):
             self.actor,
             environment.actor(self.base),
             self.tilt,
+            method.credit,
+            method.scale,
             method.refresh_every,
             self.generator,
             self.condition,

@@ -80,7 +80,9 @@ class Pool(nn.Module):
         set_unregistered(self, base=base, tilt=tilt, data=data, conditions=condition)
         self.generator = generator
         device, source = base.device, generator.device
-        self.register_buffer("state", torch.zeros(size, *base.event_shape, device=device))
+        dtype = torch.promote_types(base.dtype, torch.float32)
+        state = torch.zeros(size, *base.event_shape, dtype=dtype, device=device)
+        self.register_buffer("state", state)
         self.register_buffer("condition", None)
         if data is not None:
             self._hold_conditions_of_data()
@@ -170,14 +172,21 @@ class Pool(nn.Module):
         condition = self.condition
         if self.conditions is not None:
             condition = self._conditions_of(everyone)
-        groups = groups_of(condition, len(everyone)).to(self.reward.device)
-        log_weight = self.tilt.log_weight(self.reward)
+        self._weigh(groups_of(condition, len(everyone)).to(self.reward.device))
+
+    def _weigh(self, groups: Tensor) -> None:
+        """Weigh the candidates, of groups (N,)."""
+        log_weight = self._log_weight(groups)
         self.log_weight.copy_(normalize_by_group(log_weight, groups))
         self.ess_fraction.copy_(ess_fraction(self.log_weight, groups))
         self.log_mean.copy_(log_weight.logsumexp(0) - math.log(len(log_weight)))
         self.weight.copy_(torch.bincount(groups)[groups] * self.log_weight.exp())
         self.centered.copy_(center_by_group(log_weight, groups))
         self._warn_of_few()
+
+    def _log_weight(self, groups: Tensor) -> Tensor:
+        """Log-weights (N,) of the candidates, up to a constant for each of the groups (N,)."""
+        return self.tilt.log_weight(self.reward)
 
     def _warn_of_few(self) -> None:
         if self.ess_fraction < FEW:

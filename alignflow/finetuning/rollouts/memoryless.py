@@ -21,7 +21,7 @@ from alignflow.transitions.memoryless import memoryless_std, memoryless_step, st
 
 from .paths import Node, Path, check_rollout, graph, recomputed
 
-__all__ = ["MemorylessRollout", "kl_weight", "velocity_factor"]
+__all__ = ["MemorylessRollout", "jittered_times", "kl_weight", "velocity_factor"]
 
 
 class MemorylessRollout:
@@ -67,7 +67,7 @@ class MemorylessRollout:
         generator: torch.Generator | None = None,
     ) -> Path:
         """From states (N, *E) at times (N,) to endpoints, with the nodes of the path KL."""
-        times = self._times(start, generator)
+        times = jittered_times(start, self.jumps, generator)
         std = model.data_std if self.data_std is None else self.data_std
         noise = normal((self.jumps - 1, *x.shape), generator, x.dtype, x.device).unbind()
 
@@ -88,11 +88,13 @@ class MemorylessRollout:
         endpoint, nodes = run(model)
         return Path(endpoint, replay=lambda model: run(model)[0], nodes=nodes)
 
-    def _times(self, start: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        shift = (uniform(start.shape, generator, device=start.device) - 0.5).to(start)
-        inner = [(k + shift) / self.jumps for k in range(1, self.jumps)]
-        times = (start + fraction * (1 - start) for fraction in inner)
-        return [start, *times, torch.ones_like(start)]
+
+def jittered_times(start: Tensor, jumps: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Times (N,) from a start (N,) to 1, the inner ones shifted together by up to half a gap."""
+    shift = (uniform(start.shape, generator, device=start.device) - 0.5).to(start)
+    inner = [(k + shift) / jumps for k in range(1, jumps)]
+    times = (start + fraction * (1 - start) for fraction in inner)
+    return [start, *times, torch.ones_like(start)]
 
 
 def velocity_factor(s: Tensor, t: Tensor) -> Tensor:

@@ -18,6 +18,12 @@ POOLED = {
     "rule": v.instance(optional=True),
 }
 SMALL_POOL = {"pool": "8", "candidate_steps": "1"}
+PATHS = {
+    "pool": v.count(2),
+    "refresh_every": v.count(),
+    "paths": v.instance(),
+    "trust_region": v.instance(optional=True),
+}
 OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
     "direct": (
         {"rollout": "MapRollout(jumps=2)", "regularizer": "EndpointDistance()"},
@@ -47,7 +53,21 @@ OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
             "episodes": v.count(),
             "refresh_every": v.count(),
             "clip": v.positive(),
+            "credit": v.choice("path", "return"),
+            "scale": v.choice("one", "std"),
         },
+    ),
+    "log_variance": (
+        {"pool": "8", "paths": "MemorylessPaths(2)"},
+        {
+            **PATHS,
+            "behavior": v.instance(optional=True),
+            "recompute": v.flag(),
+        },
+    ),
+    "proximal": (
+        {"pool": "8", "paths": "MemorylessPaths(2)"},
+        {**PATHS, "diagonal_fraction": v.fraction()},
     ),
 }
 
@@ -150,6 +170,9 @@ def _parts_of_tuners() -> list[Call]:
             start=v.choice("noise", "path"),
             recompute=v.flag(),
         ),
+        valid("MemorylessPaths", steps=v.count(), data_std=v.positive(optional=True)),
+        valid("ESSRegion", ess_fraction=v.fraction(zero=False, one=False)),
+        valid("KLRegion", radius=v.positive()),
         valid(
             "MemorylessRollout",
             jumps=v.count(),
