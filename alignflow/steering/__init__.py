@@ -30,6 +30,7 @@ from .recipes import (
     ReNO,
     Search,
     TwistedSMC,
+    ValueGuidance,
     WeightedDiamond,
 )
 from .steerer import Steerer
@@ -61,6 +62,7 @@ __all__ = [
     "Search",
     "Steerer",
     "TwistedSMC",
+    "ValueGuidance",
     "WeightedDiamond",
     "keywords",
     "methods",

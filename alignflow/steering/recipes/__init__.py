@@ -3,6 +3,7 @@
 from .base import Recipe
 from .custom import Custom
 from .fmrg import FMRGE, FMRGJ
+from .learned import ValueGuidance
 from .lookahead import Lookahead, LookaheadNormalized, LookaheadWeighted
 from .particles import FK, FMTT, DiamondSMC, TwistedSMC
 from .selection import BestOfN, Importance, ReNO, Search
@@ -30,5 +31,6 @@ __all__ = [
     "Recipe",
     "Search",
     "TwistedSMC",
+    "ValueGuidance",
     "WeightedDiamond",
 ]
