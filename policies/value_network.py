@@ -39,7 +39,7 @@ def network_like(network: nn.Module, event_shape: Sequence[int]) -> nn.Module | 
         network: Of the policy.
         event_shape: Of its states.
     """
-    kind = type(network)
+    kind: Any = type(network)
     if kind in SMALL:
         arguments: Any = network.arguments
         made = kind(**{name: arguments[name] for name in KEPT[kind]} | SMALL[kind])

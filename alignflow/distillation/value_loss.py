@@ -109,18 +109,19 @@ class ValueLoss(nn.Module):
         x = Linear().state(noise, x1, t)
         value = self.value(x, t, strength, condition)
         exact = accumulation_dtype(x1)
-        log_label = self._log_label(*(each.to(exact) for each in (x, t, x1, strength, reward)),
-                                    condition)  # fmt: skip
-        peak = strength.to(exact) * self.peak.to(exact)
+        x, t, x1, strength, reward = (each.to(exact) for each in (x, t, x1, strength, reward))
+        log_label = _log_label(x, t, x1, strength, reward, condition)
+        peak = strength * self.peak.to(exact)
         loss = deviance(value.to(exact) - peak, log_label - peak, self.power)
         return TensorDict({"loss_value": loss.mean()})
 
-    def _log_label(
-        self, x: Tensor, t: Tensor, x1: Tensor, strength: Tensor, reward: Tensor, condition: Any
-    ) -> Tensor:
-        # the label of a sample that was dropped is 0, at strength 0 too
-        if condition is not None:
-            return torch.where(reward == -torch.inf, reward, strength * reward)
-        log_weight = strength.unsqueeze(1) * reward
-        log_weight = torch.where(reward == -torch.inf, -torch.inf, log_weight)
-        return shared_log_labels(x, t, x1, log_weight)
+
+def _log_label(
+    x: Tensor, t: Tensor, x1: Tensor, strength: Tensor, reward: Tensor, condition: Any
+) -> Tensor:
+    """log y of each row, (N,)."""
+    # the label of a sample that was dropped is 0, at strength 0 too
+    if condition is not None:
+        return torch.where(reward == -torch.inf, reward, strength * reward)
+    log_weight = strength.unsqueeze(1) * reward
+    return shared_log_labels(x, t, x1, log_weight.where(reward > -torch.inf, -torch.inf))
