@@ -18,7 +18,7 @@ from .value_function import ValueFunction
 
 __all__ = ["Learned", "LearnedGradient", "LearnedTilt"]
 
-FIRST = 1e-3  # time at which c_t grad V is taken in place of 0, where it is 0 times infinity
+FIRST = 1e-4  # time at which c_t grad V is taken in place of 0, where it is 0 times infinity
 
 
 class Learned(Estimator):
