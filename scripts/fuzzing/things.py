@@ -90,6 +90,7 @@ def _models() -> dict[str, Any]:
         "stochastic": policy.with_context().eval(),
         "images": af.FlowMapPolicy(image, (1, 8, 8), decode="image").eval(),
         "ring": targets.ring(modes=3),
+        "value": af.learn_value.build(policy, red).value.eval(),
     }
 
 
