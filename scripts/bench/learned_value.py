@@ -27,7 +27,7 @@ FOLDER = Path("outputs/learned_value")
 DRAWS, SEEDS = 2048, 3
 TIMES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
 BATCH = 256
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     "guidance, 8 steps": {"method": "value_guidance", "steps": 8},
     "guidance, 32 steps": {"method": "value_guidance", "steps": 32},
     "twisted_smc, 16 steps": {"method": "twisted_smc", "steps": 16, "particles": DRAWS},

@@ -13,7 +13,6 @@ RING = [
     "policy._target_=alignflow.targets.ring",
     "~policy.name",
     "reward=ring",
-    "judge=ring",
     "evaluation={samples: 6, base_samples: 8, steps: 2, batch_size: 4}",
     "stages=[learn_value, steer, evaluate, report]",
 ]
