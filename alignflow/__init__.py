@@ -29,7 +29,9 @@ _FACE = {
     "from_velocity": "policies",
     "kernels": "kernels",
     "learn_posterior": "distillation",
+    "learn_value": "distillation",
     "load": "policies",
+    "load_value": "policies",
     "policies": "policies",
     "pretrain": "distillation",
     "reward": "reward_module",
@@ -59,11 +61,11 @@ if TYPE_CHECKING:
     from alignflow import data, envs, kernels, policies, rewards, samplers, targets
     from alignflow.checkpoint import CheckpointError
     from alignflow.data import Vocabulary
-    from alignflow.distillation import learn_posterior, pretrain
+    from alignflow.distillation import learn_posterior, learn_value, pretrain
     from alignflow.finetuning import finetune
     from alignflow.flow_map import FlowMap
     from alignflow.metrics import evaluate
-    from alignflow.policies import FlowMapPolicy, from_flow_map, from_velocity, load
+    from alignflow.policies import FlowMapPolicy, from_flow_map, from_velocity, load, load_value
     from alignflow.reward_module import (
         Reward,
         RewardError,

@@ -8,7 +8,7 @@ answer at once, with a stand-in for the network.
 A meter belongs to a call, not to what is called: two threads that call one steerer have two.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
@@ -25,6 +25,7 @@ __all__ = [
     "MeteredFlowMap",
     "MeteredReward",
     "MeteredSampler",
+    "MeteredValue",
     "dry_run",
     "metered",
 ]
@@ -167,6 +168,23 @@ class MeteredSampler:
 
     def step(self, model, x, s, t, condition=None, generator=None):
         return self.sampler.step(MeteredFlowMap(model, self.meter), x, s, t, condition, generator)
+
+
+class MeteredValue:
+    """A learned value whose forwards and gradients are counted as those of the model are.
+
+    Args:
+        value: A callable (state, time, strength, condition) -> values (N,).
+        meter: What counts, as `MeteredFlowMap` takes it.
+    """
+
+    def __init__(self, value: Callable[..., Tensor], meter: Meter | None = None):
+        self.value, self.meter = value, meter
+
+    def __call__(self, x: Tensor, t: Tensor, strength: Tensor, condition: Any = None) -> Tensor:
+        out = x.flatten(1).sum(1) if _DRY.get() else self.value(x, t, strength, condition)
+        _counting(self.meter).count(out, "nfe", "vjps", len(out))
+        return out
 
 
 class _StandIn(FlowMap):

@@ -131,6 +131,17 @@ class FlowMap(TensorDictModuleBase):
         """
         raise NotImplementedError(f"{type(self).__name__} is no stochastic flow map")
 
+    def value_network(self) -> nn.Module:
+        """A network for `learn_value` on states of this kind, untrained.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        raise ValueError(
+            f"there is no network for values on states of {type(self).__name__}, of shape "
+            f"{tuple(self.event_shape)}: give one, such as network=af.policies.MLP(dimension)"
+        )
+
     def decode(self, x: Tensor):
         """What people and rewards see of states (N, *E); the states themselves by default."""
         return x

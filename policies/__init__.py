@@ -1,5 +1,7 @@
 """Policies: networks and callables as flow maps, and the models that are shipped."""
 
+from alignflow.values import load_value
+
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
 from .loading import load_policy
@@ -25,6 +27,7 @@ __all__ = [
     "load",
     "load_judge",
     "load_policy",
+    "load_value",
     "shipped",
     "text_policy",
 ]

@@ -1,6 +1,7 @@
 """Policies read from folders. A folder may be anybody's: nothing in it is imported or executed."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +17,11 @@ from alignflow.checkpoint import (
     fact,
     load_folder,
     load_parameters,
+    registered_network,
 )
 from alignflow.decoding import Decoder, as_decoder, decoder_class
+from alignflow.values.learned_value import KIND
 
-from .networks import NETWORKS
 from .policy import FlowMapPolicy
 from .saving import DECODER, DTYPES, FORMAT
 
@@ -57,6 +59,8 @@ def load_policy(
     decoder = None if decode is None else as_decoder(decode)
 
     def check(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+        if facts.get("kind") == KIND:
+            raise CheckpointError(f"{folder} holds a learned value: af.load_value reads it")
         if fact(facts, "format", int, folder) != FORMAT:
             raise CheckpointError(f"{folder} has format {facts['format']}, expected {FORMAT}")
         of_network, of_decoder = _apart(shapes)
@@ -104,15 +108,9 @@ def _fill(
     load_parameters(part, tensors, folder)
 
 
-def _network(facts: dict[str, Any], folder: str | Path) -> partial[nn.Module]:
+def _network(facts: dict[str, Any], folder: str | Path) -> Callable[[], nn.Module]:
     """What makes the network that a folder names."""
-    name = facts.get("network")
-    if not isinstance(name, str) or name not in NETWORKS:
-        raise CheckpointError(
-            f"{folder} holds a network that is not registered ({checks.shown(name)}, known: "
-            f"{', '.join(NETWORKS)}): pass it, af.load(folder, module=MyNet())"
-        )
-    return partial(NETWORKS[name], **fact(facts, "arguments", dict, folder))
+    return registered_network(facts, folder, "af.load(folder, module=MyNet())")
 
 
 def _decoder(decoding: dict[str, Any], folder: str | Path) -> partial[Decoder]:

@@ -19,6 +19,7 @@ from alignflow.trainable import TrainablePolicy
 from .networks import NETWORKS
 from .networks.embedding import check_labels
 from .saving import save
+from .value_network import network_like
 
 __all__ = ["FlowMapPolicy"]
 
@@ -177,6 +178,11 @@ class FlowMapPolicy(TrainablePolicy):
         classes = getattr(self.module, "arguments", {}).get("classes", 0)
         if classes and type(self.module) in NETWORKS.values():
             check_labels(condition, classes)
+
+    def value_network(self) -> nn.Module:
+        """A small network of the kind of the policy's, or else of the kind of its states."""
+        found = network_like(self.module, self.event_shape)
+        return super().value_network() if found is None else found.to(self.device, self.dtype)
 
     def decode(self, x: Tensor, **options: Any) -> Any:
         """What people and rewards see of states (N, *E).

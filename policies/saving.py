@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from alignflow import checks
-from alignflow.checkpoint import save_folder
+from alignflow.checkpoint import registered_name, save_folder
 from alignflow.decoding import Decoder, decoder_name
-
-from .networks import NETWORKS
 
 __all__ = ["DECODER", "DTYPES", "FORMAT", "save"]
 
@@ -50,7 +48,7 @@ def save(
         raise ValueError(
             f"dtype must be a floating-point one, like torch.float16, got {checks.shown(dtype)}"
         )
-    registered = {network: name for name, network in NETWORKS.items()}.get(type(network))
+    registered = registered_name(network)
     named = decoder_name(decoder)
     state, of_decoder = network.state_dict(), decoder.state_dict()
     facts = {

@@ -12,19 +12,31 @@ tensors.safetensors             the tensors
 .<hash>.<name>.part             what a save is writing
 """
 
+from .digest import digest
 from .format import CheckpointError, as_folder
-from .networks import build_without_memory, load_frozen, load_parameters
+from .networks import (
+    NETWORKS,
+    build_without_memory,
+    load_frozen,
+    load_parameters,
+    registered_name,
+    registered_network,
+)
 from .reading import fact, is_saved, load_folder
 from .writing import save_folder
 
 __all__ = [
+    "NETWORKS",
     "CheckpointError",
     "as_folder",
     "build_without_memory",
+    "digest",
     "fact",
     "is_saved",
     "load_folder",
     "load_frozen",
     "load_parameters",
+    "registered_name",
+    "registered_network",
     "save_folder",
 ]

@@ -18,7 +18,18 @@ from alignflow.checks import shown
 from .format import CheckpointError
 from .reading import Shapes, fact, load_folder
 
-__all__ = ["build_without_memory", "load_frozen", "load_parameters"]
+__all__ = [
+    "NETWORKS",
+    "build_without_memory",
+    "load_frozen",
+    "load_parameters",
+    "registered_name",
+    "registered_network",
+]
+
+NETWORKS: dict[str, type[nn.Module]] = {}
+"""Networks that a saved folder may name; nothing else is ever built from one. Each keeps its
+constructor's `arguments`, from which it is built again. `alignflow.policies` enters its own."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -45,6 +56,33 @@ def load_frozen(folder: Path, kind: str, build: type[Network]) -> Network:
     network = build(**facts["arguments"])
     load_parameters(network, tensors, folder)
     return network.eval().requires_grad_(False)
+
+
+def registered_name(network: nn.Module) -> str | None:
+    """The name of a network's class; None if it is not registered."""
+    return {kind: name for name, kind in NETWORKS.items()}.get(type(network))
+
+
+def registered_network(
+    facts: dict[str, Any], folder: str | Path, way: str
+) -> Callable[[], nn.Module]:
+    """What makes the registered network that a folder names.
+
+    Args:
+        facts: Of the folder: `network` and its `arguments`.
+        folder: For the error.
+        way: How a network that is not registered is given.
+
+    Raises:
+        CheckpointError: If it names none.
+    """
+    name = facts.get("network")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise CheckpointError(
+            f"{folder} holds a network that is not registered ({shown(name)}, known: "
+            f"{', '.join(NETWORKS)}): pass it, {way}"
+        )
+    return partial(NETWORKS[name], **fact(facts, "arguments", dict, folder))
 
 
 def build_without_memory(

@@ -12,6 +12,7 @@ from .rules import ESD, LSD, PSD, Learner
 from .student import student
 from .times import LogitNormalTimes, UniformTimes
 from .trajectory import Trajectory
+from .value import learn_value
 from .weight import LossWeight
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "build_loss",
     "cross_entropy",
     "learn_posterior",
+    "learn_value",
     "pretrain",
     "student",
 ]

@@ -24,12 +24,13 @@ TRAINS = ("pretrain", "learn_posterior")
 UPSTREAM = {
     "pretrain": (),
     "learn_posterior": ("pretrain",),
+    "learn_value": TRAINS,
     "finetune": TRAINS,
-    "steer": TRAINS,
-    "evaluate": (*TRAINS, "finetune", "steer"),
-    "report": (*TRAINS, "finetune", "steer", "evaluate"),
+    "steer": (*TRAINS, "learn_value"),
+    "evaluate": (*TRAINS, "learn_value", "finetune", "steer"),
+    "report": (*TRAINS, "learn_value", "finetune", "steer", "evaluate"),
 }
-SETTINGS = {"finetune": {"condition", "strength"}} | dict.fromkeys(
+SETTINGS = {"learn_value": {"condition"}, "finetune": {"condition", "strength"}} | dict.fromkeys(
     ("steer", "evaluate", "report"), {"condition", "strength", "evaluation"}
 )
 SHOWN = 4  # keys that an error names

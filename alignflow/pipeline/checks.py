@@ -14,6 +14,7 @@ __all__ = ["ConfigError", "check_config", "without_remnants"]
 NEEDS = {
     "pretrain": {"policy", "data", "training"},
     "learn_posterior": {"policy", "training"},
+    "learn_value": {"policy", "reward", "value"},
     "finetune": {"policy", "reward", "finetuner"},
     "steer": {"policy", "reward", "steerer"},
     "evaluate": {"policy", "reward"},
@@ -24,6 +25,8 @@ READS = NEEDS | {
     "finetune": NEEDS["finetune"] | {"held_out"},
     "evaluate": NEEDS["evaluate"] | {"judge", "held_out", "reference"},
 }
+TRAINING = {"pretrain", "learn_posterior", "learn_value", "finetune"}
+CONDITIONED = {"learn_value", "finetune", "steer", "evaluate"}
 PLAIN = {*SETTINGS, "stages", "evaluation", "loader"}
 # parts that one key makes what they are; all else in them are its arguments
 WHOLE = {"policy", "data", "reward", "judge", "reference", "steerer", "finetuner"}
@@ -101,9 +104,14 @@ def _check_held_out(config: DictConfig) -> None:
 
 def _check_use(config: DictConfig) -> None:
     stages = set(config.stages)
-    if config.compile and not stages & {"pretrain", "learn_posterior", "finetune"}:
+    if config.compile and not stages & TRAINING:
         raise ConfigError("compile is set, but no stage trains: only training is compiled")
-    if config.condition is not None and not stages & {"finetune", "steer", "evaluate"}:
+    if config.condition is not None and not stages & {
+        "learn_value",
+        "finetune",
+        "steer",
+        "evaluate",
+    }:
         raise ConfigError("condition is set, but no stage tunes or samples")
     if config.evaluation.weighed and not config.get("reference"):
         raise ConfigError("evaluation.weighed needs a reference, whose density weighs the samples")

@@ -12,6 +12,7 @@ from alignflow.flow_map import FlowMap, Sampler, check_sampler
 from alignflow.precision import autocast
 from alignflow.reward_module import Reward
 from alignflow.tilt import Tilt
+from alignflow.values import load_value
 
 from .build import build, build_condition, build_reward
 from .display import console
@@ -65,6 +66,15 @@ class Context:
         fits = module is not None and loader.get("_target_") == LOADER and "module" not in loader
         given = {"module": copy.deepcopy(module)} if fits else {}
         return load(self.folder.stage(stage) / MODEL, **given).to(self.config.device)
+
+    @cached_property
+    def value(self) -> Any:
+        """The value that this run learned; None if there is no such stage."""
+        if "learn_value" not in self.config.stages:
+            return None
+        network = build(self.config.value).get("network")
+        value = load_value(self.folder.stage("learn_value") / MODEL, network)
+        return value.to(self.config.device)
 
     def _before(self, stage: str) -> Any:
         """A model of the kind that a training stage makes."""

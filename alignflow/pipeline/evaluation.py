@@ -64,7 +64,7 @@ def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
         n = settings.base_samples if name == BASE else settings.samples
         samples[name] = sample_model(context, model, n, folder / kind, f"sample the {kind}")
         if name == BASE and "steer" in context.config.stages:
-            steered = sample_steered(context, build_steerer(context, context.policy))
+            steered = sample_steered(context, build_steerer(context, context.policy, context.value))
             samples[f"steered: {context.config.steerer.method}"] = steered
     return samples
 

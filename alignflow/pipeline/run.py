@@ -13,7 +13,7 @@ from alignflow.results import StageResult
 from alignflow.reward_module import RewardError
 
 from .bindings import bind, check_bindings
-from .checks import check_config, without_remnants
+from .checks import TRAINING, check_config, without_remnants
 from .context import Context
 from .display import console
 from .evaluation import evaluate_stage
@@ -23,6 +23,7 @@ from .stages import (
     dry_run_training,
     finetune_stage,
     learn_posterior_stage,
+    learn_value_stage,
     pretrain_stage,
     report_stage,
     steer_stage,
@@ -34,12 +35,12 @@ __all__ = ["resume", "run"]
 STAGES: dict[str, Callable[[Context], StageResult]] = {
     "pretrain": pretrain_stage,
     "learn_posterior": learn_posterior_stage,
+    "learn_value": learn_value_stage,
     "finetune": finetune_stage,
     "steer": steer_stage,
     "evaluate": evaluate_stage,
     "report": report_stage,
 }
-TRAININGS = {"pretrain", "learn_posterior", "finetune"}
 
 
 def run(config: DictConfig, folder: str | Path, command: str = "") -> Path:
@@ -89,7 +90,7 @@ def _finish(context: Context, stage: str) -> StageResult:
     bind(context.folder, context.config, stage)
     try:
         # a training ends at its next step, all else at once
-        ending = deferred_signals() if stage in TRAININGS else nullcontext()
+        ending = deferred_signals() if stage in TRAINING else nullcontext()
         with resumable(context.folder.path, stage), ending:
             return STAGES[stage](context)
     except RewardError as error:
@@ -120,8 +121,11 @@ def dry_run(context: Context) -> None:
         _ = context.judge, context.reference, context.held_out, context.sampler
     if config.get("reward"):
         _ = context.reward
+    value = None
+    if "learn_value" in config.stages and due & {"learn_value", "steer"}:
+        value = dry_run_training(context, "learn_value", policy).value
     if "steer" in due:
-        build_steerer(context, policy)
+        build_steerer(context, policy, value)
 
 
 def with_classes(context: Context) -> Context:

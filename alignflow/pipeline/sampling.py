@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from alignflow.steering import BaseSteerer, steer
 from .build import build
 from .context import Context
 from .display import progress_bar, say_estimate
+from .settings import ConfigError
 
 __all__ = [
     "COSTS",
@@ -96,9 +98,20 @@ def sample_model(
     return draw_in_batches(context, folder, n, draw, title)
 
 
-def build_steerer(context: Context, policy: FlowMap) -> BaseSteerer:
-    """The steerer that the config describes, of a policy."""
-    return steer(policy, context.tilt, **build(context.config.steerer))
+def build_steerer(context: Context, policy: FlowMap, value: Any = None) -> BaseSteerer:
+    """The steerer that the config describes, of a policy and perhaps a value that the run learned.
+
+    Raises:
+        ConfigError: If the config names a value besides.
+    """
+    options = build(context.config.steerer)
+    if value is not None:
+        if options.get("value") is not None:
+            raise ConfigError(
+                "steerer.value is set, and the stage learn_value learns one: drop one of the two"
+            )
+        options["value"] = value
+    return steer(policy, context.tilt, **options)
 
 
 def sample_steered(context: Context, steerer: BaseSteerer) -> dict[str, Tensor]:

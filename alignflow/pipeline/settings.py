@@ -105,6 +105,7 @@ _TRAINS: dict[str, Check] = {
 }
 PARTS: dict[str, dict[str, Check]] = {
     "training": _TRAINS,
+    "value": _TRAINS | {"samples": _at_least(16), "sampling_steps": _at_least(1)},
     "finetuner": _TRAINS | {"recentering": _at_least(0)},
     "steerer": dict.fromkeys(("steps", "particles", "draws"), _or_none(_at_least(1))),
 }

@@ -8,16 +8,18 @@ from typing import Any
 import torch
 
 from alignflow.cost import Meter, MeteredReward
-from alignflow.distillation import learn_posterior, pretrain
+from alignflow.distillation import learn_posterior, learn_value, pretrain
 from alignflow.finetuning import finetune
 from alignflow.flow_map import FlowMap
 from alignflow.report import build_report
 from alignflow.results import (
+    CalibrationRow,
     FinetuneResult,
     Graph,
     ReportResult,
     SteerResult,
     TrainingResult,
+    ValueResult,
     convert,
     encode,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "dry_run_training",
     "finetune_stage",
     "learn_posterior_stage",
+    "learn_value_stage",
     "pretrain_stage",
     "report_stage",
     "steer_stage",
@@ -50,6 +53,15 @@ def learn_posterior_stage(context: Context) -> TrainingResult:
     return TrainingResult(**found)
 
 
+def learn_value_stage(context: Context) -> ValueResult:
+    """Learn the value of the reward, by scored samples of the base."""
+    train = partial(learn_value, context.policy, context.reward)
+    found = _train(context, "learn_value", train, _valuing(context))
+    card = context.value.facts
+    rows = [CalibrationRow(**row) for row in card["calibration"]]
+    return ValueResult(**found, samples=card["samples"], calibration=rows)
+
+
 def finetune_stage(context: Context) -> FinetuneResult:
     """Change the model for good, towards the tilt."""
     meter = Meter()
@@ -65,7 +77,7 @@ def finetune_stage(context: Context) -> FinetuneResult:
 
 def steer_stage(context: Context) -> SteerResult:
     """Sample the frozen model, steered."""
-    steerer = build_steerer(context, context.policy)
+    steerer = build_steerer(context, context.policy, context.value)
     folder = context.folder.stage("steer")
     (folder / "graph.txt").write_text(f"{steerer}\n")
     (folder / "graph.json").write_text(encode(convert(steerer.graph(), Graph, folder)))
@@ -83,8 +95,8 @@ def report_stage(context: Context) -> ReportResult:
     return ReportResult(page=build_report(context.folder.path).name)
 
 
-def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
-    """Refuse what a stage that trains would refuse before its first step.
+def dry_run_training(context: Context, stage: str, policy: FlowMap) -> Any:
+    """Refuse what a stage that trains would refuse before its first step; the training.
 
     Args:
         context: Of the run.
@@ -97,13 +109,14 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> None:
         "folder": context.folder.path / "stages" / stage,
     }
     if stage == "pretrain":
-        pretrain.build(policy, context.data, **_pretraining(context), **run)
-    elif stage == "learn_posterior":
+        return pretrain.build(policy, context.data, **_pretraining(context), **run)
+    if stage == "learn_posterior":
         # its batch is only used to measure the data's std
         options = build(config.training) | {"batch_size": 2}
-        learn_posterior.build(policy, context.data, **options, **run)
-    else:
-        finetune.build(policy, context.tilt, **_tuning(context), **run)
+        return learn_posterior.build(policy, context.data, **options, **run)
+    if stage == "learn_value":
+        return learn_value.build(policy, context.reward, **_valuing(context), **run)
+    return finetune.build(policy, context.tilt, **_tuning(context), **run)
 
 
 def _pretraining(context: Context) -> dict[str, Any]:
@@ -116,13 +129,23 @@ def _pretraining(context: Context) -> dict[str, Any]:
 
 def _tuning(context: Context) -> dict[str, Any]:
     """Options of the finetuner, with what the run says for all of its stages."""
-    config = context.config
-    run = {name: config[name] for name in ("precision", "compile")}
-    options, labels = run | build(config.finetuner), config.condition
-    if labels is not None:
-        options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
+    options = _aligning(context, build(context.config.finetuner))
     if context.held_out:
         options["held_out"] = context.held_out
+    return options
+
+
+def _valuing(context: Context) -> dict[str, Any]:
+    """Options of the value, likewise."""
+    return _aligning(context, build(context.config.value))
+
+
+def _aligning(context: Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a part, with the precision, the compilation and the condition of the run."""
+    config, labels = context.config, context.config.condition
+    options = {name: config[name] for name in ("precision", "compile")} | options
+    if labels is not None:
+        options["condition"] = labels if isinstance(labels, int) else torch.tensor(list(labels))
     return options
 
 

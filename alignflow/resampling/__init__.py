@@ -2,6 +2,7 @@
 
 from .adaptive import AdaptiveResampling
 from .potentials import KINDS, Potential, Work
+from .pruning import Pruning
 from .resamplers import BestOfN, Importance, Resampler, Single
 from .schemes import (
     SCHEMES,
@@ -18,6 +19,7 @@ __all__ = [
     "BestOfN",
     "Importance",
     "Potential",
+    "Pruning",
     "Resampler",
     "Search",
     "Single",

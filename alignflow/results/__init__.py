@@ -6,6 +6,7 @@ Each result is a JSON file with its version; `read` opens those of earlier versi
 from .codec import ReportError, convert, encode, read, read_json, read_json_lines
 from .schema import (
     STAGES,
+    CalibrationRow,
     EvaluationResult,
     Event,
     FinetuneResult,
@@ -22,11 +23,13 @@ from .schema import (
     TextsResult,
     TiltResult,
     TrainingResult,
+    ValueResult,
     WeighedResult,
 )
 
 __all__ = [
     "STAGES",
+    "CalibrationRow",
     "EvaluationResult",
     "Event",
     "FinetuneResult",
@@ -44,6 +47,7 @@ __all__ = [
     "TextsResult",
     "TiltResult",
     "TrainingResult",
+    "ValueResult",
     "WeighedResult",
     "convert",
     "encode",

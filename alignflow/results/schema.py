@@ -11,6 +11,7 @@ from alignflow.metrics.tilt_check import TiltCheck
 __all__ = [
     "STAGES",
     "VERSION",
+    "CalibrationRow",
     "EvaluationResult",
     "Event",
     "FinetuneResult",
@@ -27,6 +28,7 @@ __all__ = [
     "TextsResult",
     "TiltResult",
     "TrainingResult",
+    "ValueResult",
     "WeighedResult",
 ]
 
@@ -122,6 +124,24 @@ class FinetuneResult(TrainingResult, frozen=True, kw_only=True):
     reward_vjps: int
 
 
+class CalibrationRow(msgspec.Struct, frozen=True):
+    """Of a learned value on held-out samples: the ratio is the mean of e^{strength r - V}, or 1."""
+
+    time: Finite
+    strength: Finite
+    ratio: Finite
+    ratio_error: Finite
+    correlation: Finite | None
+    explained_variance: Finite | None
+
+
+class ValueResult(TrainingResult, frozen=True, kw_only=True):
+    """Of a learned value; each of its samples was scored once."""
+
+    samples: int
+    calibration: list[CalibrationRow]
+
+
 class SteerResult(StageResult, frozen=True, kw_only=True):
     """Of n steered samples."""
 
@@ -158,6 +178,7 @@ class ReportResult(StageResult, frozen=True, kw_only=True):
 STAGES: dict[str, type[StageResult]] = {
     "pretrain": TrainingResult,
     "learn_posterior": TrainingResult,
+    "learn_value": ValueResult,
     "finetune": FinetuneResult,
     "steer": SteerResult,
     "evaluate": EvaluationResult,

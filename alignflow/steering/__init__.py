@@ -34,6 +34,7 @@ from .recipes import (
     Search,
     SourceMCMC,
     TwistedSMC,
+    ValueGuidance,
     Waltz,
     WeightedDiamond,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "SourceMCMC",
     "Steerer",
     "TwistedSMC",
+    "ValueGuidance",
     "Waltz",
     "WeightedDiamond",
     "keywords",

@@ -23,7 +23,8 @@ class Nodes:
         transition: Moves the state.
         resampler: Weights the particles, and chooses one of each system in the end.
         posterior: Draws endpoints; None for a method without a lookahead.
-        value: Estimates the value of the tilt, or its gradient, from the endpoints; None likewise.
+        value: Estimates the value of the tilt, or its gradient, from the endpoints, or knows it as
+            a learned one does; None likewise.
         corrections: From the gradient of the value to a change of the velocity: the first reads the
             gradient, others change what came before. None for a value without a gradient.
         particles: M, of each system.

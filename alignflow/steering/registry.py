@@ -25,6 +25,7 @@ from alignflow.resampling import (
     BestOfN,
     Importance,
     Potential,
+    Pruning,
     Resampler,
     Search,
     Single,
@@ -48,6 +49,9 @@ from alignflow.values import (
     Estimator,
     Gradient,
     GradientFree,
+    Learned,
+    LearnedGradient,
+    LearnedTilt,
     RewardSoftmaxGradient,
     Value,
 )
@@ -130,6 +134,9 @@ VALUES: dict[str, Maker[Estimator]] = {
     "gradient_free": Maker(GradientFree),
     "reward_softmax": Maker(RewardSoftmaxGradient),
     "endpoint_ascent": Maker(EndpointAscent, "step_size", "inner_steps"),
+    "learned": Maker(Learned, "value"),
+    "learned_gradient": Maker(LearnedGradient, "value"),
+    "learned_tilt": Maker(LearnedTilt, "value", "scale"),
 }
 # of a model
 TRANSITIONS: dict[str, Maker[Transition]] = {
@@ -156,6 +163,7 @@ CORRECTIONS: dict[str, Maker[Node]] = {
 RESAMPLERS: dict[str, Maker[Resampler]] = {
     "single": Maker(lambda tilt, particles: Single()),
     "best_of_n": Maker(lambda tilt, particles: BestOfN(tilt)),
+    "pruning": Maker(Pruning),
     "importance": Maker(lambda tilt, particles: Importance(tilt)),
     "search": Maker(lambda tilt, particles, **numbers: Search(particles, **numbers), "scope"),
     "adaptive": Maker(_adaptive, "potential", "ramped", "scheme", "threshold"),

@@ -186,7 +186,8 @@ class Steerer(BaseSteerer):
         first, last, t_min = self.times[0], self.times[-1], self.nodes.t_min
         if first != 0.0 or last != 1.0:
             raise ValueError(f"a grid to steer over runs from 0 to 1, got {first} to {last}")
-        steers = self.nodes.posterior is not None and self.nodes.ascent is None
+        looks = self.nodes.posterior is not None or self.nodes.value is not None
+        steers = looks and self.nodes.ascent is None
         if steers and not any(map(self.guides, self.times[:-1])):
             raise ValueError(
                 f"no step starts between t_min={t_min} and t_max={self.nodes.t_max}, so nothing "

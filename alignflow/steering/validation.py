@@ -57,6 +57,8 @@ def check_choices(
 
 
 def _check_value(value: Estimator, posterior: Posterior | None) -> None:
+    if "endpoint" not in value.needs:
+        return
     if posterior is None:
         raise ValueError(f"{value!r} needs endpoints: choose a posterior, got None")
     if value.differentiates and not posterior.smooth:

@@ -1,7 +1,8 @@
 """Networks: average velocity from (state, s, t, condition, context).
 
-The table names those that a saved folder may ask for; nothing else is ever built from a file. Each
-keeps its constructor's `arguments`, from which it is built again."""
+The table names those that a saved folder may ask for (see `alignflow.checkpoint`)."""
+
+from alignflow.checkpoint import NETWORKS
 
 from .causal import CausalTransformer
 from .dit import DiT
@@ -13,11 +14,11 @@ from .unet import UNet
 
 __all__ = ["EGNN", "MLP", "NETWORKS", "CausalTransformer", "DiT", "TokenDiT", "TokenMLP", "UNet"]
 
-NETWORKS = {
-    "mlp": MLP,
-    "unet": UNet,
-    "dit": DiT,
-    "egnn": EGNN,
-    "token_dit": TokenDiT,
-    "token_mlp": TokenMLP,
-}
+NETWORKS.update(
+    mlp=MLP,
+    unet=UNet,
+    dit=DiT,
+    egnn=EGNN,
+    token_dit=TokenDiT,
+    token_mlp=TokenMLP,
+)

@@ -57,6 +57,13 @@ class EGNN(nn.Module):
         particles, dimension = self.arguments["particles"], self.arguments["dimension"]
         return tuple(event_shape) == (particles - 1, dimension)
 
+    def readout(self, x: Tensor, velocity: Tensor) -> Tensor:
+        """A number (N,) of a state and the average velocity there, O(D)- and permutation-invariant.
+
+        It is what a value is made of: their product, a particle.
+        """
+        return (x * velocity).flatten(1).sum(1) / x.shape[1]
+
     def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """State (N, n-1, D) and times (N,) -> average velocity (N, n-1, D)."""
         start = place = from_relative(x / self.scale)

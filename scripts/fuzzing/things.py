@@ -82,6 +82,7 @@ def _modules() -> dict[str, Any]:
 def _models() -> dict[str, Any]:
     policy = af.FlowMapPolicy(policies.MLP(2, width=8, depth=1), (2,)).eval()
     labelled = af.FlowMapPolicy(policies.MLP(2, width=8, depth=1, classes=3), (2,)).eval()
+    untrained: Any = af.learn_value.build(policy, red)
     image = policies.UNet(channels=1, widths=(32,), attention=(False,), blocks=1)
     return {
         "network": torch.nn.Linear(2, 2),
@@ -90,6 +91,7 @@ def _models() -> dict[str, Any]:
         "stochastic": policy.with_context().eval(),
         "images": af.FlowMapPolicy(image, (1, 8, 8), decode="image").eval(),
         "ring": targets.ring(modes=3),
+        "value": untrained.value.eval(),
     }
 
 

@@ -77,7 +77,7 @@ def test_there_are_configs_of_every_kind():
     assert {Path("config.yaml"), Path("benchmark.yaml")} <= {*FILES}
     assert {path.parts[0] for path in FILES if len(path.parts) == 2} == {
         *("data", "experiment", "finetuner", "judge", "policy", "reward", "steerer", "suite"),
-        *("training",),
+        *("training", "value"),
     }
 
 
@@ -116,6 +116,9 @@ def test_a_judge_config_makes_a_judge(name):
 @pytest.mark.parametrize("name", names("steerer"))
 def test_a_steerer_config_steers(name, generator):
     options = pipeline.build(composed(f"steerer={name}").steerer)
+    if name == "value_guidance":
+        network = MLP(2, width=8)
+        options["value"] = af.learn_value.build(ring(), ring_reward(), network=network).value
     steerer = af.steer(ring(), ring_reward(), **options)
     assert steerer.sample(2, generator=generator)["state"].shape == (2, 2)
 
@@ -135,6 +138,15 @@ def test_a_training_config_takes_a_step(name, generator):
     policy = FlowMapPolicy(MLP(2, width=8), (2,))
     trained = af.pretrain(policy, ring(), generator=generator, **pipeline.build(config.training))
     assert moved(policy, trained)
+
+
+@pytest.mark.parametrize("name", names("value"))
+def test_a_value_config_learns_one(name, generator):
+    config = composed(f"value={name}", "value.steps=1", "value.batch_size=4", "value.samples=16")
+    policy = FlowMapPolicy(MLP(2, width=8), (2,))
+    given = pipeline.build(config.value)
+    value = af.learn_value(policy, ring_reward(), generator=generator, **given)
+    assert value.strengths == (0.0, config.strength) and value.facts["samples"] == 16
 
 
 @pytest.mark.parametrize("name", names("experiment"))

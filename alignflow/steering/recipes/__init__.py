@@ -4,6 +4,7 @@ from .base import Recipe
 from .chain import ChainRecipe, SourceMCMC, Waltz
 from .custom import Custom
 from .fmrg import FMRGE, FMRGJ
+from .learned import ValueGuidance
 from .lookahead import Lookahead, LookaheadNormalized, LookaheadWeighted
 from .particles import FK, FMTT, DiamondSMC, TwistedSMC
 from .selection import BestOfN, Importance, ReNO, Search
@@ -33,6 +34,7 @@ __all__ = [
     "Search",
     "SourceMCMC",
     "TwistedSMC",
+    "ValueGuidance",
     "Waltz",
     "WeightedDiamond",
 ]

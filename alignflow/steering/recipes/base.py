@@ -11,8 +11,9 @@ from alignflow.corrections import TiltCorrection
 from alignflow.flow_map import FlowMap
 from alignflow.graph import Node
 from alignflow.resampling.schemes import SCHEMES
-from alignflow.settings import Settings, option
+from alignflow.settings import Settings, option, optional
 from alignflow.tilt import Tilt
+from alignflow.values import ValueFunction
 
 from ..chains import ChainNodes
 from ..nodes import Nodes
@@ -72,6 +73,15 @@ def posterior_option(default: Choice) -> Any:
 def value_option(default: Choice) -> Any:
     """How rewards of endpoints become a value or its gradient."""
     return option(default, "how endpoints guide: gradient_free, gradient, reward_softmax")
+
+
+def learned_option(meaning: str) -> Any:
+    """A learned value."""
+    return option(None, meaning, optional(_as_value))
+
+
+def _as_value(name: str, value: Any) -> ValueFunction:
+    return checks.instance(name, value, ValueFunction, "a learned value, af.learn_value(...)")
 
 
 def draws_option(default: int) -> Any:

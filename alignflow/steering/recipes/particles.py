@@ -3,6 +3,7 @@ r"""Sequential Monte Carlo: systems of M particles, weighted at every step and r
 .. math:: \log w \mathrel{+}= A_{k+1} - A_k + \log\frac{p}{q}, \qquad A_K = \lambda r(x_1)
 
 A_k is a potential of the value at step k, p the transition of the model and q the corrected one.
+The value is estimated from a lookahead, or a learned one.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from alignflow import checks
 from alignflow.corrections import Ramped
 from alignflow.resampling import KINDS, AdaptiveResampling, Potential, Work
 from alignflow.settings import option
+from alignflow.values import ValueFunction
 
 from ..nodes import Nodes
 from ..registry import Choice, build_posterior, build_transition, build_value
@@ -18,6 +20,7 @@ from .base import (
     Recipe,
     draws_option,
     inner_steps_option,
+    learned_option,
     particles_option,
     posterior_option,
     scheme_option,
@@ -25,6 +28,7 @@ from .base import (
     threshold_option,
     transition_option,
 )
+from .learned import learned
 
 __all__ = ["FK", "FMTT", "DiamondSMC", "TwistedSMC"]
 
@@ -76,6 +80,7 @@ class FK(Recipe):
 
     particles: int = particles_option(8)
     posterior: Choice = posterior_option("denoiser")
+    value: ValueFunction | None = learned_option("a learned value, in place of the lookahead's")
     potential: str = option(
         "diff",
         "what particles are weighted by at a step: diff, max or add",
@@ -87,9 +92,13 @@ class FK(Recipe):
 
     def nodes(self, model, tilt):
         potential = Potential(self.potential)
+        posterior, value = None, learned("learned", model, tilt, self)
+        if value is None:
+            posterior = build_posterior(self.posterior, model)
+            value = build_value("value", model, tilt)
         return Nodes(
-            posterior=build_posterior(self.posterior, model),
-            value=build_value("value", model, tilt),
+            posterior=posterior,
+            value=value,
             transition=build_transition(self.transition, model),
             resampler=AdaptiveResampling(
                 tilt, self.particles, potential, self.scheme, self.threshold
@@ -104,13 +113,15 @@ class TwistedSMC(Recipe):
 
     .. math:: b^q = b + \kappa\, c_t \nabla (t V_t)
 
-    The weight has the density ratio log p/q of each move.
+    The weight has the density ratio log p/q of each move. A learned value is not ramped; were it
+    exact, and the steps short, all weights would be equal.
     """
 
     name = "twisted_smc"
 
     particles: int = particles_option(8)
     posterior: Choice = posterior_option("denoiser")
+    value: ValueFunction | None = learned_option("a learned value, in place of the lookahead's")
     scale: float = option(
         1.0, "kappa, what the correction is multiplied by, without unit", checks.nonnegative
     )
@@ -119,11 +130,17 @@ class TwistedSMC(Recipe):
     transition: Choice = transition_option("sde")
 
     def nodes(self, model, tilt):
-        potential = Potential("diff", ramped=True)
+        posterior, corrections = None, ()
+        value = learned("learned_tilt", model, tilt, self, scale=self.scale)
+        potential = Potential("diff", ramped=value is None)
+        if value is None:
+            posterior = build_posterior(self.posterior, model)
+            value = build_value("gradient", model, tilt)
+            corrections = (Ramped(self.scale),)
         return Nodes(
-            posterior=build_posterior(self.posterior, model),
-            value=build_value("gradient", model, tilt),
-            corrections=(Ramped(self.scale),),
+            posterior=posterior,
+            value=value,
+            corrections=corrections,
             transition=build_transition(self.transition, model),
             resampler=AdaptiveResampling(
                 tilt, self.particles, potential, self.scheme, self.threshold

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from alignflow import checks, resampling
 from alignflow.resampling.search import SCOPES
 from alignflow.settings import option
+from alignflow.values import ValueFunction
 
 from ..nodes import Nodes
 from ..noise_ascent import NoiseAscent
@@ -13,12 +14,16 @@ from .base import (
     Recipe,
     draws_option,
     inner_steps_option,
+    learned_option,
     particles_option,
     posterior_option,
     transition_option,
 )
+from .learned import learned
 
 __all__ = ["BestOfN", "Importance", "ReNO", "Search"]
+
+FIRST_VALUE = 1e-3  # time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +88,30 @@ class ReNO(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfN(Recipe):
-    """The best of N samples of the base; any reward."""
+    """The best of N samples of the base; any reward.
+
+    With a learned value fewer and fewer go on, those of the highest value (`Pruning`): about half
+    the forwards, for the best of those that are left.
+    """
 
     name = "best_of_n"
 
     particles: int = particles_option(8)
+    value: ValueFunction | None = learned_option("a learned value, by which particles are dropped")
     transition: Choice = transition_option("flow_map")
 
     def nodes(self, model, tilt):
+        value = learned("learned", model, tilt, self)
+        resampler = resampling.BestOfN(tilt)
+        if value is not None:
+            resampler = resampling.Pruning(tilt, self.particles)
         return Nodes(
+            value=value,
             transition=build_transition(self.transition, model),
-            resampler=resampling.BestOfN(tilt),
+            resampler=resampler,
             particles=self.particles,
+            # at time 0 all particles have the same value
+            t_min=0.0 if value is None else FIRST_VALUE,
         )
 
 

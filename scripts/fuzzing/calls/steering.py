@@ -20,6 +20,7 @@ TRANSITION = v.among(
 POSTERIOR = v.among(
     v.choice("denoiser", "flow_map", "glass"), v.each("{'name': 'glass', 'solver': 'hewn'}")
 )
+LEARNED = v.each("3", "'gradient'", "nan", "network")
 STEERED: dict[str, Bad] = {
     "step_size": v.nonnegative(),
     "scale": v.nonnegative(),
@@ -56,6 +57,10 @@ FREE: dict[str, dict[str, Bad]] = {
     "fmrg_j": {"scale": v.nonnegative(optional=True)},
     "waltz": {"posterior": v.choice("glass", "stochastic_map", optional=True)},
     "custom": {"value": v.choice("gradient", "gradient_free", optional=True)},
+    "value_guidance": {"value": LEARNED},
+    "fk": {"value": LEARNED},
+    "twisted_smc": {"value": LEARNED},
+    "best_of_n": {"value": LEARNED},
 }
 # options without which a method does not run on the small policy
 STEERED_GIVEN = {
@@ -70,6 +75,7 @@ STEERED_GIVEN = {
         "transition": "'euler'",
     },
     "fmrg_j": {"scale": "1.0"},
+    "value_guidance": {"value": "value"},
     "reno": {"iterations": "2"},
 }
 
