@@ -50,11 +50,11 @@ ROWS = 500  # evaluated at a time
 ABOUT = """\
 {n:,} samples of each, ± standard errors; forwards are those of the network for a string. The
 baselines have the tokens and about the parameters of the flow map, and at most its training time
-(table of models), less where their likelihood no longer fell. *Data* are draws of the list or, for molecules, held-out ones: no method can be better, up
-to errors. Flow maps jump in equal steps of t, or where equal parts of noised tokens can be decoded
-(*times by decoding*); *its ODE* follows the model's own denoiser, and *tokens drawn and noised
-again* ask it for the tokens of each step. Masked diffusion unmasks equal numbers of tokens a step,
-at random or the most confident first."""
+(table of models), less where their likelihood no longer fell. *Data* are draws of the list or, for
+molecules, held-out ones: no method can be better, up to errors. Flow maps jump in equal steps of t,
+or where equal parts of noised tokens can be decoded (*times by decoding*); *its ODE* follows the
+model's own denoiser, and *tokens drawn and noised again* ask it for the tokens of each step. Masked
+diffusion unmasks equal numbers of tokens a step, at random or the most confident first."""
 ABOUT_LIST = """\
 The list has {size:,} strings of entropy {entropy:.2f} nats. Distinct strings and the entropy of
 what was drawn depend on the number of samples, so they stand beside the data's. Errors of rates
