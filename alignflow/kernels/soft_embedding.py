@@ -238,7 +238,8 @@ def _torch_backward(upstream, logits, table, result, normalizers, in_logits, in_
     summed = in_table.new_zeros(in_table.shape, dtype=normalizers.dtype)
     means = torch.linalg.vecdot(upstream.to(normalizers.dtype), result.to(normalizers.dtype))
     # a tile holds no whole row, so it has more of them
-    for piece, columns in tiles(*logits.shape, logits.device, 2 * backend.ROWS_OF_A_PRODUCT):
+    rows, size = logits.shape
+    for piece, columns in tiles(rows, size, logits.device, 2 * backend.ROWS_OF_A_PRODUCT):
         p = (logits[piece, columns] - normalizers[piece, None]).exp_()
         g = upstream[piece]
         if in_table.numel():
