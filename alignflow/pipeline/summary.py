@@ -1,6 +1,7 @@
 """What a finished run tells on the terminal: its results, and what to do with them."""
 
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .folder import RunFolder
 
 __all__ = ["print_summary"]
 
+WIDTH = 80
+
 
 def print_summary(folder: Path) -> None:
     """Print the table of a run's results, if it has any, and the next commands."""
@@ -26,7 +29,8 @@ def print_summary(folder: Path) -> None:
         out.print(_table(result), soft_wrap=not out.is_terminal)
         for model in result.models:
             if model.tilt_check is not None:
-                print(f"{model.name}: {model.tilt_check.verdict}")
+                verdict = f"{model.name}: {model.tilt_check.verdict}"
+                print(textwrap.fill(verdict, WIDTH, subsequent_indent="  "))
     page = folder / "report.html"
     print(f"report: {page}" if page.exists() else f"done: {folder}")
     for line in _next_commands(run_folder):

@@ -19,7 +19,7 @@ from alignflow.checkpoint import digest
 from alignflow.metrics import sliced_wasserstein
 from alignflow.policies import MLP
 from alignflow.resampling import systematic
-from alignflow.steering import Steerer
+from alignflow.steering import BaseSteerer, Steerer
 from alignflow.targets import GaussianMixture
 from alignflow.values import ValueFunction
 
@@ -28,8 +28,8 @@ DRAWS, SEEDS = 2048, 3
 TIMES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
 BATCH = 256
 ROWS: dict[str, dict[str, Any]] = {
-    "guidance, 8 steps": {"method": "value_guidance", "steps": 8},
-    "guidance, 32 steps": {"method": "value_guidance", "steps": 32},
+    "guidance, 8 steps": {"method": "value_guidance", "steps": 8, "transition": "euler"},
+    "guidance, 32 steps": {"method": "value_guidance", "steps": 32, "transition": "euler"},
     "twisted_smc, 16 steps": {"method": "twisted_smc", "steps": 16, "particles": DRAWS},
 }
 
@@ -65,9 +65,9 @@ def distance(samples: Tensor, exact: Tensor) -> float:
     return float(sliced_wasserstein(samples, exact, generator=seeded(0)))
 
 
-def sampled(steerer: Steerer, seed: int) -> Tensor:
+def sampled(steerer: BaseSteerer, seed: int) -> Tensor:
     """DRAWS samples: of as many systems, or of one with as many particles."""
-    many = steerer.nodes.particles == DRAWS
+    many = isinstance(steerer, Steerer) and steerer.nodes.particles == DRAWS
     generator = seeded(seed)
     out = steerer.sample(1 if many else DRAWS, generator=generator)
     if not many:
@@ -84,8 +84,7 @@ def floors(case: tuple, strength: float, value: ValueFunction) -> list[str]:
     floor = sum(distance(*exact[2 * k : 2 * k + 2]) for k in range(SEEDS)) / SEEDS
     found = []
     for options in ROWS.values():
-        transition = {} if "particles" in options else {"transition": "euler"}
-        steerer = af.steer(target, reward, strength=strength, value=value, **options | transition)
+        steerer = af.steer(target, reward, strength=strength, value=value, **options)
         ratios = [distance(sampled(steerer, k), exact[k]) / floor for k in range(SEEDS)]
         ratio = torch.tensor(ratios)
         found.append(f"{ratio.mean():.2f} ± {ratio.std() / SEEDS**0.5:.2f}")

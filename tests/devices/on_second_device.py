@@ -75,6 +75,7 @@ EXPECTED = {
     "alignflow/values/gradient.py": "a gradient through a reward is checked where it enters",
     "alignflow/resampling/schemes.py": "weights are checked once a sample, as particles are chosen",
     "alignflow/finetuning/runs/runaway.py": "a tuned model is looked at every 250 steps",
+    "alignflow/finetuning/path_weights/": "paths are weighed once a pool",
     "alignflow/finetuning/pools/pool.py": "effective candidates are counted once a pool",
     "alignflow/distillation/posterior.py": "the std of the data is measured once",
     "alignflow/envs/": "an environment checks each action",
@@ -99,6 +100,9 @@ def test_a_steerer_mixes_nothing_and_waits_for_its_reward_alone(
     method, policy, posterior, waits, generator
 ):
     options = {"exact": {"target": ring(modes=3).to(DEVICE)}}.get(method, {})
+    if method == "value_guidance":
+        network = MLP(2, width=8)
+        options["value"] = af.learn_value.build(policy, first, network=network).value
     model = posterior if method in ("mfm_g", "mfm_gf", "search") else policy
     steerer = af.steer(model, first, method, steps=2, **options)
     waits.clear()

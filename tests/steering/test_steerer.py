@@ -21,7 +21,7 @@ from alignflow.resampling import Single
 from alignflow.steering import METHODS, Nodes, Steerer
 from alignflow.targets import Empirical, GaussianMixture
 from alignflow.transitions import Euler
-from alignflow.values import Gradient
+from alignflow.values import Gradient, LearnedValue
 
 DIMENSION = 3
 ROOT = Path(__file__).parents[2]
@@ -65,9 +65,11 @@ NEEDS = {
 }
 
 
-def options_of(method: str, transition: str | None = None) -> dict:
+def options_of(policy, reward: af.Reward, method: str, transition: str | None = None) -> dict:
     """Options under which a method runs, with a transition if it goes with it."""
     options = dict(NEEDS.get(method, {}))
+    if method == "value_guidance":
+        options["value"] = af.learn_value.build(policy, reward).value
     known = inspect.signature(METHODS[method]).parameters
     if transition is not None and "transition" in known and method not in ("twisted_smc", "custom"):
         options["transition"] = transition
@@ -80,8 +82,11 @@ class Hooks:
     def __init__(self, network: torch.nn.Module):
         names = ("nfe", "vjps", "reward_calls", "reward_vjps")
         self.counts: dict[str, int] = dict.fromkeys(names, 0)
-        network.register_forward_hook(lambda module, args, out: self._count("nfe", "vjps", out))
+        self.watch(network)
         self.reward = af.reward(self._reward, differentiable=True)
+
+    def watch(self, network: torch.nn.Module):
+        network.register_forward_hook(lambda module, args, out: self._count("nfe", "vjps", out))
 
     def _reward(self, endpoint):
         return self._count("reward_calls", "reward_vjps", endpoint.sin().sum(-1))
@@ -101,10 +106,14 @@ class Hooks:
 def test_the_cost_is_what_hooks_count_and_what_the_nodes_say(
     policy, method, transition, guidance, micro_batch_size
 ):
+    if method == "value_guidance" and guidance != 1:
+        pytest.skip("a value is of the policy without guidance")
     n, hooks = 3, Hooks(policy.module)
+    options = options_of(policy, hooks.reward, method, transition)
+    if "value" in options and isinstance(options["value"], LearnedValue):
+        hooks.watch(options["value"].network)
     steerer = af.steer(policy, hooks.reward, method=method, steps=3, guidance=guidance,
-                       micro_batch_size=micro_batch_size,
-                       **options_of(method, transition))  # fmt: skip
+                       micro_batch_size=micro_batch_size, **options)  # fmt: skip
     for _ in range(2):
         hooks.counts.update(dict.fromkeys(hooks.counts, 0))
         out = steerer.sample(n, condition=torch.tensor([0, 1, 2]))
@@ -163,9 +172,10 @@ def test_the_result_has_one_sample_of_each_system_and_all_its_particles(policy, 
 @pytest.mark.parametrize("transition", [None, "heun"])
 @pytest.mark.parametrize("method", list(METHODS))
 def test_micro_batches_change_nothing(policy, method, transition, size):
-    options = {"method": method, "steps": 3, **options_of(method, transition)}
+    reward = smooth()
+    options = {"method": method, "steps": 3, **options_of(policy, reward, method, transition)}
     samples = [
-        af.steer(policy, smooth(), micro_batch_size=micro_batch_size, **options).sample(
+        af.steer(policy, reward, micro_batch_size=micro_batch_size, **options).sample(
             7, condition=torch.arange(7) % 4, generator=torch.Generator().manual_seed(0)
         )
         for micro_batch_size in (None, size)
@@ -366,12 +376,23 @@ def test_a_reward_that_steers_is_not_charged_for_it(policy):
     assert costs[0] == costs[1]
 
 
+class FirstLogit(torch.nn.Module):
+    def forward(self, x, time, fraction):
+        return x[:, 0, 0]
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_states_of_tokens_need_no_special_case(method):
     policy = af.from_flow_map(lambda x, s, t: x * (1 + t - s)[:, None, None], (5, 7))
     reward = af.reward(lambda x: x.softmax(-1)[:, 0, 0], differentiable=True)
-    needs = NEEDS | {"exact": {"target": Empirical(torch.randn(9, 5, 7))}}
-    out = af.steer(policy, reward, method=method, steps=3, **needs.get(method, {})).sample(4)
+    if method == "exact":
+        options = {"target": Empirical(torch.randn(9, 5, 7))}
+    elif method == "value_guidance":
+        network = FirstLogit()
+        options = {"value": af.learn_value.build(policy, reward, network=network).value}
+    else:
+        options = options_of(policy, reward, method)
+    out = af.steer(policy, reward, method=method, steps=3, **options).sample(4)
     assert out["state"].shape == (4, 5, 7) and torch.isfinite(out["state"]).all()
 
 
@@ -406,8 +427,9 @@ def test_the_printed_graph_shows_nodes_keys_and_cost(policy):
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_printed_graph_fits_80_columns_and_loses_nothing(policy, method):
     reward = af.Reward(reward_function, "a_reward_of_a_name_" * 4, differentiable=True)
-    options = options_of(method) | ({"particles": 999} if method == "fk" else {})
-    steerer = af.steer(policy, reward, method, strength=123.456, steps=1000, **options)
+    options = options_of(policy, reward, method) | ({"particles": 999} if method == "fk" else {})
+    strength = 3.21456 if method == "value_guidance" else 123.456
+    steerer = af.steer(policy, reward, method, strength=strength, steps=1000, **options)
     lines = str(steerer).splitlines()
     assert max(map(len, lines)) <= 80
     said = " ".join(str(steerer).split())
@@ -452,7 +474,7 @@ def test_a_steerer_of_each_method_pickles_into_a_fresh_process(policy, tmp_path)
     paths = []
     for method in METHODS:
         reward = af.Reward(module.wavy, differentiable=True)
-        steerer = af.steer(policy, reward, method, steps=3, **options_of(method))
+        steerer = af.steer(policy, reward, method, steps=3, **options_of(policy, reward, method))
         out = steerer.sample(3, generator=torch.Generator().manual_seed(0))
         paths.append(tmp_path / method)
         paths[-1].write_bytes(pickle.dumps((steerer, out.to_dict())))

@@ -72,7 +72,7 @@ class PathPool(Pool):
         for number, step in enumerate(steps):
             total, state = total + step.log_ratio, step.end_state
             self._store(rows, number, step)
-        self.log_ratio[rows] = total.to(self.log_ratio)
+        self.log_ratio[rows.to(self.log_ratio.device)] = total.to(self.log_ratio)
         assert state is not None
         return state, condition
 
@@ -80,10 +80,11 @@ class PathPool(Pool):
         """Take up a step of the paths of these rows."""
 
     def _log_weight(self, groups: Tensor) -> Tensor:
-        full = self._full()
+        full, exponent = self._full(), 1.0
         if self.trust_region is not None:
-            self.exponent.fill_(self.trust_region.exponent(full, groups))
-        return torch.where(full > -torch.inf, self.exponent.to(full) * full, full)
+            exponent = self.trust_region.exponent(full, groups)
+        self.exponent.fill_(exponent)
+        return torch.where(full > -torch.inf, exponent * full, full)
 
     def _weigh(self, groups: Tensor) -> None:
         super()._weigh(groups)

@@ -18,11 +18,13 @@ from tensordict import TensorDict
 
 import alignflow as af
 from alignflow.pipeline import method_keys
+from alignflow.policies import MLP
 from alignflow.steering import METHODS
 from alignflow.steering.noise_ascent import NoiseAscent
 from alignflow.steering.registry import build_transition
 from alignflow.targets.gaussian_mixture import GaussianMixture
 from alignflow.targets.rewards import Linear, Quadratic
+from alignflow.values import ValueFunction
 
 
 def gaussian(dimension: int = 1) -> GaussianMixture:
@@ -59,6 +61,11 @@ def steered(policy, reward, n: int, **options) -> torch.Tensor:
     return steerer.sample(n, generator=torch.Generator().manual_seed(0))
 
 
+def untrained_value(policy, reward) -> ValueFunction:
+    network = MLP(policy.event_shape[0], width=8).double()
+    return af.learn_value.build(policy, reward, network=network).value
+
+
 def takes(method: str) -> set[str]:
     return set(inspect.signature(METHODS[method]).parameters)
 
@@ -76,7 +83,10 @@ def test_without_strength_every_flow_is_the_base(method, transition):
         options["draws"] = 2
     if method.startswith("mfm"):  # the exact stochastic map is an ODE, and none is asked for here
         options["posterior"] = {"name": "glass", "inner_steps": 2}
-    out = steered(gaussian(2), linear(2), 5, method=method, strength=0.0, steps=64,
+    policy, reward = gaussian(2), linear(2)
+    if method == "value_guidance":
+        options["value"] = untrained_value(policy, reward)
+    out = steered(policy, reward, 5, method=method, strength=0.0, steps=64,
                   transition=transition, **options)  # fmt: skip
     # the flow maps noise to itself; Euler with 64 steps is off by a first-order error
     error = {"flow_map": 1e-12, "heun": 1e-3, "euler": 0.05}[transition]
@@ -360,5 +370,7 @@ def test_every_method_has_a_line_and_a_config_with_its_numbers():
         defaults = {name: option.default for name, option in af.steer.options(name).items()}
         completed = method_keys.completed("steerer", OmegaConf.create(config))
         assert completed == {"method": name, "steps": METHODS[name].default_steps, **defaults}
-        steerer = af.steer(gaussian(), linear(), **completed)
+        policy, reward = gaussian(), linear()
+        learned = {"value": untrained_value(policy, reward)} if name == "value_guidance" else {}
+        steerer = af.steer(policy, reward, **{**completed, **learned})
         assert str(steerer).startswith(f"{name}: ") and steerer.mermaid().startswith("flowchart")
