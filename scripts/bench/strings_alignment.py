@@ -26,6 +26,7 @@ from alignflow.distillation import DecodingTimes
 from alignflow.metrics import mean
 from alignflow.reward_module import Reward
 from alignflow.rewards import Pattern, Substructure
+from alignflow.steering import ChainSteerer
 from alignflow.targets import TiltedStrings
 
 FOLDER = Path("outputs/strings_alignment")
@@ -37,6 +38,8 @@ STEERED: dict[Any, dict[str, Any]] = {
     "importance": {"steps": 2, "particles": 64},
     # deterministic jumps keep more of a few-step map's quality than a noisy transition
     "fk": {"steps": STEPS, "particles": 64, "transition": "flow_map"},
+    "source_mcmc": {"steps": 31, "jumps": STEPS},
+    "waltz": {"steps": 31, "jumps": STEPS, "inner_steps": 4},
 }
 POOL = {"pool": 4096, "candidate_steps": STEPS, "refresh_every": 10**6}
 TRAINING = {"batch_size": 128, "learning_rate": 1e-3}
@@ -100,6 +103,7 @@ class Aim:
 
     def steered(self, method: Any) -> Numbers:
         steerer = af.steer(self.policy, self.tilt, method, **STEERED[method])
+        chains = isinstance(steerer, ChainSteerer)
         costs: Numbers = {}
         rewards: list[Tensor] = []
 
@@ -111,7 +115,8 @@ class Aim:
             rewards.append((weight * particles["reward"]).sum(1))
             return out["state"]
 
-        found = self.counted(sample, self.options.systems, method)
+        systems = self.options.samples if chains else self.options.systems
+        found = self.counted(sample, systems, method)
         rate = mean(torch.cat(rewards))  # of all particles, one of which is the sample
         return found | {"rate": 100 * rate.value, "error": 100 * rate.standard_error} | costs
 
@@ -171,7 +176,7 @@ def section(name: str, which: str, options: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lists", nargs="*", metavar="LIST", help=f"of {', '.join(REWARDS)}")
-    parser.add_argument("--samples", type=int, default=2000, help="of each tuned model")
+    parser.add_argument("--samples", type=int, default=2000, help="of each tuned model, and chains")
     parser.add_argument("--systems", type=int, default=200, help="of particles, of each steerer")
     parser.add_argument("--steps", type=int, default=600, help="of a tuning")
     parser.add_argument("--models", default="", help="before the names of other models: a folder/")
@@ -188,7 +193,9 @@ def main() -> None:
         f"The exact rates are those of the whole list, reweighted. {options.samples:,} samples of "
         f"each tuned model at {STEPS} steps, {BASE:,} of the base (strength 0), and "
         f"{options.systems:,} systems of particles of each steerer, which count by their weights, "
-        "as the samples drawn among them do on average. ± is one standard error, the gap is to the "
+        "as the samples drawn among them do on average; of chains, the ends of "
+        f"{options.samples:,}. "
+        "± is one standard error, the gap is to the "
         "exact rate, in points. NFE and reward calls are of one sample. A tuning takes "
         f"{options.steps} steps of batch {TRAINING['batch_size']}, at times by decoding, on a pool "
         f"of {POOL['pool']:,} samples of the base, each scored once.",
