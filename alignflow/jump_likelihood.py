@@ -102,9 +102,7 @@ def jump_log_density(
     condition = model.condition_rows(condition, len(x))
     change = x.new_zeros(len(x))
     for t, s in pairwise(reversed(times)):
-        source = invert_jump(
-            model, x, s, t, condition, tolerance=tolerance, iterations=iterations
-        )
+        source = invert_jump(model, x, s, t, condition, tolerance=tolerance, iterations=iterations)
         if torch.is_grad_enabled():
             source = _with_gradient(model, source, x, s, t, condition)
         change = change + jump_with_log_det(model, source, s, t, condition)[1]
