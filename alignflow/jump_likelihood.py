@@ -193,9 +193,9 @@ def invert_jump(
     failed = ~(missed <= limit)
     if failed.any():
         raise FloatingPointError(
-            f"{int(failed.sum())} of {len(x)} rows have no inverse under the jump from {s:g} to "
-            f"{t:g}: after {iterations} iterations it misses them by up to "
-            f"{missed[failed].max():.3g}. {CURE}"
+            f"no inverse of the jump from {s:g} to {t:g} was found for {int(failed.sum())} of "
+            f"{len(x)} rows: the nearest it comes misses them by up to {missed[failed].max():.3g}. "
+            f"{CURE}"
         )
     return source
 

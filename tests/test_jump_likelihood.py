@@ -172,7 +172,7 @@ def test_steps_are_halved_where_newton_would_run_away():
 
 def test_a_map_without_an_inverse_is_refused_with_the_rows_that_have_none():
     square = from_flow_map(lambda x, s, t: x.square(), (1,))
-    with pytest.raises(FloatingPointError, match="2 of 3 rows have no inverse .* from 0 to 1"):
+    with pytest.raises(FloatingPointError, match="jump from 0 to 1 was found for 2 of 3 rows"):
         jump_log_density(square, torch.tensor([[-1.0], [4.0], [-0.5]]), steps=1)
 
 
