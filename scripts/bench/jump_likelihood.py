@@ -78,8 +78,7 @@ def main() -> None:
             invertibility=weight,
         ).eval()
         body += rows(f"invertibility {weight:g}", policy, target, options.samples)
-    reference = target.sample(10_000, generator=seeded(0))
-    exact = mean(-target.log_density(reference) * target.temperature)
+    exact = mean(-target.log_density(target.samples) * target.temperature)
     about = (
         f"DW-4 at temperature {target.temperature:g}, whose mean energy is {shown(exact)} by the "
         f"reference's samples; {options.steps:,} steps of batch 64 (PSD), {options.samples:,} "
