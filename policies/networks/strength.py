@@ -20,7 +20,7 @@ from alignflow.strengths import StrengthRange, strength_of, without_strength
 
 __all__ = ["StrengthNetwork"]
 
-RANK = 64
+RANK = 32
 WIDTH = 64  # of the embedding of a strength
 NAME = "strength"
 
@@ -151,10 +151,9 @@ class _Adapter(nn.Module):
         """What the layer gives, (N, ...), with the change; a hook of it."""
         assert self.gates is not None
         hidden = self.down(inputs[0])
-        rows = self.gates.repeat_interleave(len(hidden) // len(self.gates), 0)
         between = [1] * (hidden.ndim - 2)
         features = (-1, *between) if isinstance(self.down, nn.Conv2d) else (*between, -1)
-        return output + self.up(hidden * rows.reshape(len(rows), *features))
+        return output + self.up(hidden * self.gates.reshape(len(self.gates), *features))
 
     def merge(self, layer: nn.Linear | nn.Conv2d) -> None:
         """Add the change, at one strength, to the weights of a layer."""

@@ -71,9 +71,11 @@ class StrengthPool(Pool):
         strengths = (lower + (upper - lower) * part / STRATA).to(self.reward.device)
         dropped = self.reward == -torch.inf
         log_weight = torch.where(dropped, -torch.inf, strengths[:, None] * self.reward)
-        each = [normalize_by_group(row, self.groups) for row in log_weight]
-        size = torch.bincount(self.groups)[self.groups]
-        return strengths, size * torch.stack(each).exp()
+        if self.groups.any():
+            size = torch.bincount(self.groups)[self.groups]
+            each = [normalize_by_group(row, self.groups) for row in log_weight]
+            return strengths, size * torch.stack(each).exp()
+        return strengths, len(self.state) * log_weight.softmax(1)
 
     def _least(self, weight: Tensor) -> Tensor:
         """The least weight of each condition, (STRATA, C), of weights (STRATA, N)."""
