@@ -122,7 +122,10 @@ class StrengthNetwork(nn.Module):
 
 
 class _Adapter(nn.Module):
-    """A change of a layer, of low rank, each rank of it with a gate."""
+    """A change of a layer, of low rank, each rank of it with a gate.
+
+    A layer whose weights the network reads without a call of it is left as it is.
+    """
 
     gates: Tensor | None
 

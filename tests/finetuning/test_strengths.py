@@ -47,9 +47,13 @@ def policy(**arguments):
 def moved(base):
     """A policy with a strength, as if it had been tuned."""
     tuned = base.with_strengths(RANGE).eval()
+    tuned.sample(2, 1, strength=1.0, differentiable=True).sum().backward()
     with torch.no_grad():
         for parameter in tuned.module.adapters.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=seeded()))
+            # a layer whose weights are read and which is not called, as of EGNN, does not change
+            if parameter.grad is not None:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=seeded()))
+            parameter.grad = None
     return tuned
 
 
