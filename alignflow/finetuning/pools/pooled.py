@@ -1,6 +1,7 @@
 """What tuners that learn from a pool of candidates share: the pool and its options."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from tensordict.utils import NestedKey
 from torchrl.objectives import LossModule
@@ -11,6 +12,7 @@ from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.settings import option
 
 from .pool import Pool
+from .strength_pool import StrengthPool
 
 __all__ = ["PooledMethod", "PooledTuner"]
 
@@ -52,7 +54,9 @@ class PooledTuner(Tuner):
         self, problem: Problem, method: PooledMethod, *, diagonal_fraction: float, data=None
     ):
         super().__init__(problem, method, diagonal_fraction=diagonal_fraction)
-        self.pool = Pool(
+        strengths = problem.strengths
+        build = Pool if strengths is None else partial(StrengthPool, strengths=strengths)
+        self.pool = build(
             self.base,
             self.tilt,
             method.pool,
