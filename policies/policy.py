@@ -155,16 +155,9 @@ class FlowMapPolicy(TrainablePolicy):
         if not self.stochastic:
             module = kind(**cast(dict, module.arguments) | {"context": True}).to(self.dtype)
             module.load_state_dict(self.module.state_dict(), strict=False)
-        return FlowMapPolicy(
-            copy.deepcopy(module).to(self.device),
-            self.event_shape,
-            self.parametrization,
-            copy.deepcopy(self.decoder),
-            self.invertible,
-            stochastic=True,
-            data_std=self.data_std if data_std is None else data_std,
-            facts=self.facts,
-        )
+        network = copy.deepcopy(module).to(self.device)
+        std = self.data_std if data_std is None else data_std
+        return self._with_network(network, FlowMapPolicy, stochastic=True, data_std=std)
 
     def with_strengths(self, strengths: StrengthRange) -> "StrengthPolicy":
         """A copy that takes a strength, without effect yet: the start of a tuning for a range.
@@ -177,14 +170,20 @@ class FlowMapPolicy(TrainablePolicy):
                 "a stochastic map cannot be given a strength: tune the map, and learn its "
                 "posterior at one strength, af.learn_posterior(tuned.at_strength(2.0))"
             )
-        return StrengthPolicy(
-            StrengthNetwork.around(self.module, strengths),
+        network = StrengthNetwork.around(self.module, strengths)
+        return cast(StrengthPolicy, self._with_network(network, StrengthPolicy))
+
+    def _with_network(
+        self, network: nn.Module, kind: "type[FlowMapPolicy]", **options: Any
+    ) -> "FlowMapPolicy":
+        """A policy of another network, which shares nothing with this one."""
+        return kind(
+            network,
             self.event_shape,
             self.parametrization,
             copy.deepcopy(self.decoder),
             self.invertible,
-            data_std=self.data_std,
-            facts=copy.deepcopy(self.facts),
+            **{"data_std": self.data_std, "facts": copy.deepcopy(self.facts)} | options,
         )
 
     @property
@@ -316,16 +315,8 @@ class StrengthPolicy(FlowMapPolicy):
             ValueError: If it lies outside of the range.
         """
         number = self.strengths.checked(checks.finite("strength", strength)).to(self.device)
-        fixed = FlowMapPolicy(
-            cast(StrengthNetwork, self.module).at(number),
-            self.event_shape,
-            self.parametrization,
-            copy.deepcopy(self.decoder),
-            self.invertible,
-            data_std=self.data_std,
-            facts=copy.deepcopy(self.facts),
-        )
-        return fixed.train(self.training)
+        network = cast(StrengthNetwork, self.module).at(number)
+        return self._with_network(network, FlowMapPolicy).train(self.training)
 
 
 def _check_condition(module: nn.Module, condition: Any) -> None:

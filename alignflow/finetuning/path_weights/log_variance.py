@@ -107,17 +107,8 @@ class LogVarianceTuner(Tuner):
     def __init__(self, problem: Problem, method: LogVariance):
         super().__init__(problem, method, diagonal_fraction=0.0)
         self.recompute = method.recompute
-        self.pool = StoredPaths(
-            method.paths,
-            self.policy if method.behavior is None else method.behavior,
-            self.base,
-            self.tilt,
-            method.pool,
-            method.refresh_every,
-            method.trust_region,
-            self.generator,
-            self.condition,
-        )
+        behavior = self.policy if method.behavior is None else method.behavior
+        self.pool = StoredPaths.of(self, method, behavior)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -65,17 +65,7 @@ class ProximalTuner(Tuner):
 
     def __init__(self, problem: Problem, method: Proximal):
         super().__init__(problem, method, diagonal_fraction=method.diagonal_fraction)
-        self.pool = PathPool(
-            method.paths,
-            self.policy,
-            self.base,
-            self.tilt,
-            method.pool,
-            method.refresh_every,
-            method.trust_region,
-            self.generator,
-            self.condition,
-        )
+        self.pool = PathPool.of(self, method, self.policy)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
