@@ -17,17 +17,17 @@ from .strength_pool import StrengthPool
 __all__ = ["PooledMethod", "PooledTuner"]
 
 
-def _pool_size(name: str, value: int) -> int:
-    return checks.count(name, value, least=2)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PooledMethod(Method):
     """Settings of a tuner with a pool."""
 
     takes_stages = True
 
-    pool: int = option(8192, "candidates at a time; few effective ones are warned of", _pool_size)
+    pool: int = option(
+        8192,
+        "candidates at a time; few effective ones are warned of",
+        partial(checks.count, least=2),
+    )
     refresh_every: int = option(250, "batches between pools", checks.count)
     candidate_steps: int = option(8, "jumps of the base that draw a candidate", checks.count)
     diagonal_fraction: float = option(
