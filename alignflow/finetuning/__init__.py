@@ -5,13 +5,16 @@
 out and watches it.
 """
 
+from .mixed import MixedEstimator
 from .path_weights.log_variance import LogVariance
 from .path_weights.paths import MemorylessPaths
 from .path_weights.proximal import Proximal
 from .path_weights.trust_region import ESSRegion, KLRegion
 from .policy_gradient.grpo import GRPO
 from .pools.mfm import MFM
+from .pools.nft import NFT
 from .pools.pooled import PooledMethod, PooledTuner
+from .pools.reinforce import AWM, RAM
 from .pools.tilt_matching import ETM, ITM, TiltMatching
 from .pools.velocity_matching import VelocityMatching, VelocityMatchingTuner
 from .pools.weighted import Weighted
@@ -30,12 +33,15 @@ from .tune import finetune, keywords
 from .tuner import Method, Tuner
 
 __all__ = [
+    "AWM",
     "ETM",
     "GRPO",
     "ITM",
     "MFM",
     "METHODS",
     "MMD",
+    "NFT",
+    "RAM",
     "AdaptiveStages",
     "AdjointMatching",
     "Direct",
@@ -51,6 +57,7 @@ __all__ = [
     "MemorylessRollout",
     "Method",
     "MethodName",
+    "MixedEstimator",
     "ODERollout",
     "PathKL",
     "PooledMethod",

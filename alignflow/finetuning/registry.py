@@ -9,6 +9,8 @@ from .path_weights.log_variance import LogVariance
 from .path_weights.proximal import Proximal
 from .policy_gradient.grpo import GRPO
 from .pools.mfm import MFM
+from .pools.nft import NFT
+from .pools.reinforce import AWM, RAM
 from .pools.tilt_matching import ETM, ITM, TiltMatching
 from .pools.weighted import Weighted
 from .rollouts.adjoint_matching import AdjointMatching
@@ -28,12 +30,15 @@ METHODS: dict[str, type[Method]] = {
     "grpo": GRPO,
     "log_variance": LogVariance,
     "proximal": Proximal,
+    "nft": NFT,
+    "ram": RAM,
+    "awm": AWM,
 }
 
 # what METHODS holds, for type checkers and editors
 MethodName = Literal[
     "direct", "weighted", "etm", "itm", "tilt", "mfm", "adjoint_matching", "grpo",
-    "log_variance", "proximal",
+    "log_variance", "proximal", "nft", "ram", "awm",
 ]  # fmt: skip
 
 

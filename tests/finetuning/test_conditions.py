@@ -12,8 +12,8 @@ from alignflow.policies import MLP, FlowMapPolicy
 WORDS = ["left", "right"]
 TINY = {"steps": 4, "batch_size": 8, "checkpoint_every": 2, "generator": 0}
 QUICK = {
-    **dict.fromkeys(("weighted", "etm", "itm", "tilt", "mfm"), {"pool": 16}),
-    "etm": {"pool": 16, "annealing_stages": 1},
+    **dict.fromkeys(("weighted", "itm", "tilt", "mfm", "ram", "awm"), {"pool": 16}),
+    **dict.fromkeys(("etm", "nft"), {"pool": 16, "annealing_stages": 1}),
     "grpo": {"episodes": 8},
     **dict.fromkeys(("log_variance", "proximal"), {"pool": 16, "paths": MemorylessPaths(2)}),
 }

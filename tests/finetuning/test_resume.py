@@ -173,7 +173,7 @@ def test_a_run_cut_by_an_error_goes_on_to_the_same_bits(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("run", "method"),
-    [(match_velocities, name) for name in ("weighted", "etm", "itm", "tilt", "mfm")]
+    [(match_velocities, name) for name in ("weighted", "etm", "itm", "tilt", "mfm", "nft")]
     + [(follow, name) for name in ("direct", "adjoint_matching")]
     + [(walk, name) for name in ("log_variance", "proximal")]
     + [(act_for, "grpo")],

@@ -13,7 +13,11 @@ one that works, whose target is b_theta + R (d - b_theta) with d = (z - x_t) / (
 control variate, as `TiltMatching` does: the error of a draw, however small, would be divided by
 E[R | x_t], which is next to nothing where rewards are poor, and the velocity would diverge there.
 
-Source: Meta Flow Maps (2601.14430), equation 43, with the schedule c_t and not a constant.
+Both forms have one mean at any b_theta, since their difference R (d - b) - c_t grad R has mean 0:
+`MixedEstimator` takes the share of each that has the least variance.
+
+Sources: Meta Flow Maps (2601.14430), equation 43, with the schedule c_t and not a constant; Reverse
+Flow Matching (2601.08136) for the mixture.
 """
 
 from dataclasses import dataclass
@@ -24,6 +28,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.finetuning.mixed import MixedEstimator, as_mixed, share_of
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import check_reward
 from alignflow.flow_map import FlowMap
@@ -38,11 +43,9 @@ from .velocity_matching import PathBatch, VelocityMatching, VelocityMatchingTune
 
 __all__ = ["MFM"]
 
-VALUES = ("gradient", "gradient_free")
 
-
-def _value(name: str, value: str) -> str:
-    return checks.choice(name, value, VALUES)
+def _value(name: str, value: Any) -> str | MixedEstimator:
+    return as_mixed(name, value, ("gradient", "gradient_free"))
 
 
 def _inside(name: str, value: float) -> float:
@@ -57,8 +60,11 @@ class MFM(VelocityMatching):
     ODE is 2.4 floors of sliced W2 from the tilt by 4 inner steps, 1.3 by 8.
     """
 
-    value: str = option(
-        "gradient", "gradient of the reward through the draw, or gradient_free, for any", _value
+    value: str | MixedEstimator = option(
+        "gradient",
+        "gradient of the reward through the draw; gradient_free, for any reward; or "
+        "MixedEstimator(), both in the share of least variance",
+        _value,
     )
     inner_steps: int = option(8, "Heun steps of GLASS", checks.count)
     t_min: float = option(
@@ -67,10 +73,11 @@ class MFM(VelocityMatching):
 
     @property
     def needs_reward_gradient(self) -> bool:
-        return self.value == "gradient"
+        return self.value != "gradient_free"
 
     def bind(self, problem: Problem) -> "MFMTuner":
-        check_reward(f"mfm with value={self.value}", self, problem.tilt.reward)
+        value = self.value if isinstance(self.value, str) else "mixed"
+        check_reward(f"mfm with value={value}", self, problem.tilt.reward)
         return MFMTuner(problem, self)
 
 
@@ -82,6 +89,7 @@ class MFMTuner(VelocityMatchingTuner):
     def __init__(self, problem: Problem, method: MFM):
         super().__init__(problem, method)
         self.t_min, self.differentiates = method.t_min, method.needs_reward_gradient
+        self.share = share_of(method.value, self.base.device)
         set_unregistered(self, posterior=_posterior(self.base, method.inner_steps))
 
     def target(self, rows: TensorDictBase, at: PathBatch) -> Tensor:
@@ -89,10 +97,18 @@ class MFMTuner(VelocityMatchingTuner):
             state = at.state.detach().requires_grad_(self.differentiates)
             endpoint, drawn = self._draw(state, at.time, at.condition)
         weight = expand_time(drawn.detach(), state)
-        if self.differentiates:
-            ascent = self._ascent(drawn, state, at.time)
-            return at.base - (weight - 1) * (at.model - at.base) + ascent
-        left = expand_time(1 - at.time, state)
+        if not self.differentiates:
+            return self._by_value(at, endpoint, weight)
+        ascent = self._ascent(drawn, state, at.time)
+        by_gradient = at.base - (weight - 1) * (at.model - at.base) + ascent
+        if self.share is None:
+            return by_gradient
+        by_value = self._by_value(at, endpoint.detach(), weight)
+        return self.share.mixed(at.time, by_value, by_gradient, at.model)
+
+    def _by_value(self, at: PathBatch, endpoint: Tensor, weight: Tensor) -> Tensor:
+        """The target without a gradient, (N, *E)."""
+        left = expand_time(1 - at.time, at.state)
         # near the end, where a draw's error would be divided by next to nothing, what the draw says
         # beyond the base is damped
         beyond = (endpoint - at.state - left * at.base) / left.clamp_min(self.t_min)

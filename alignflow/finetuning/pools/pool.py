@@ -19,6 +19,7 @@ from alignflow.metrics.groups import (
     groups_of,
     normalize_by_group,
 )
+from alignflow.modes import evaluating
 from alignflow.modules import set_unregistered
 from alignflow.tilt import Tilt
 
@@ -205,7 +206,8 @@ class Pool(nn.Module):
         condition = None
         if self.conditions is not None:
             condition = condition_rows(self._conditions_of(rows), len(rows), self.base.device)
-        state = self.base.sample(len(rows), self.steps, condition, generator=self.generator)
+        with evaluating(self.base):  # which may be in training
+            state = self.base.sample(len(rows), self.steps, condition, generator=self.generator)
         return state, condition
 
 

@@ -9,6 +9,7 @@ from torchrl.objectives import LossModule
 from alignflow import checks
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import Method, Tuner
+from alignflow.flow_map import FlowMap
 from alignflow.settings import option
 
 from .pool import Pool
@@ -43,6 +44,7 @@ class PooledTuner(Tuner):
         method: How.
         diagonal_fraction: As of `Tuner`.
         data: What to draw candidates from in place of the base.
+        source: What draws candidates; None is the base.
     """
 
     @dataclass
@@ -51,13 +53,19 @@ class PooledTuner(Tuner):
         condition: NestedKey = "condition"
 
     def __init__(
-        self, problem: Problem, method: PooledMethod, *, diagonal_fraction: float, data=None
+        self,
+        problem: Problem,
+        method: PooledMethod,
+        *,
+        diagonal_fraction: float,
+        data=None,
+        source: FlowMap | None = None,
     ):
         super().__init__(problem, method, diagonal_fraction=diagonal_fraction)
         strengths = problem.strengths
         build = Pool if strengths is None else partial(StrengthPool, strengths=strengths)
         self.pool = build(
-            self.base,
+            self.base if source is None else source,
             self.tilt,
             method.pool,
             method.refresh_every,

@@ -16,6 +16,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.finetuning.problem import Problem
+from alignflow.flow_map import FlowMap
 from alignflow.strengths import without_strength
 
 from .pooled import PooledMethod, PooledTuner
@@ -60,11 +61,12 @@ class VelocityMatchingTuner(PooledTuner):
     Args:
         problem: What is tuned.
         method: How.
+        source: What draws candidates; None is the base.
     """
 
-    def __init__(self, problem: Problem, method: VelocityMatching):
+    def __init__(self, problem: Problem, method: VelocityMatching, source: FlowMap | None = None):
         # `distil` trains the jumps only: the diagonal is matched here
-        super().__init__(problem, method, diagonal_fraction=0.0)
+        super().__init__(problem, method, diagonal_fraction=0.0, source=source)
         self.diagonal_fraction = method.diagonal_fraction
 
     def target(self, rows: TensorDictBase, at: PathBatch) -> Tensor:
@@ -89,9 +91,12 @@ class VelocityMatchingTuner(PooledTuner):
         near, far = tensordict.split([diagonal, n - diagonal])
         losses: dict[str, Any] = {"loss_diagonal": diagonal / n * self._regression(near)}
         if len(far):
-            jumps = self.distil(self.read(far, "data"), self.read(far, "condition"))
-            losses["loss_map"] = (1 - diagonal / n) * jumps["loss_map"]
+            losses["loss_map"] = (1 - diagonal / n) * self.jumps(far)
         return TensorDict({**losses, "ess_fraction": self.pool.ess_fraction.clone()})
+
+    def jumps(self, rows: TensorDictBase) -> Tensor:
+        """Loss of the jumps, (), of rows of a batch."""
+        return self.distil(self.read(rows, "data"), self.read(rows, "condition"))["loss_map"]
 
     def _diagonal(self, n: int) -> int:
         return n - round((1 - self.diagonal_fraction) * n)

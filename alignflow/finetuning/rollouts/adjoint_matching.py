@@ -10,7 +10,12 @@ through the base's steps, whose mean moves by f_k with the velocity. w_k is that
 that the optimum is that of `direct` with it: the tilt. In short steps this is the continuous loss
 |(2/g)(b_theta - b) + g a|^2.
 
-Source: Domingo-Enrich et al. 2024 (2409.08861).
+With the noise eps_k of a step there is a target of values too (`path_values`), and the two may be
+mixed. They have one mean where the model is the base and where it is the tilt, so that the fixed
+point is the same in any share.
+
+Sources: Domingo-Enrich et al. 2024 (2409.08861); Reverse Flow Matching (2601.08136) for the
+mixture.
 """
 
 from collections.abc import Iterator
@@ -22,6 +27,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
+from alignflow.finetuning.mixed import MixedEstimator, as_mixed, share_of
 from alignflow.finetuning.problem import Problem
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
@@ -29,6 +35,7 @@ from alignflow.settings import option
 from alignflow.transitions.memoryless import memoryless_step
 
 from .memoryless import MemorylessRollout, velocity_factor
+from .path_values import PathValues
 from .paths import Node, Path
 from .rollout_tuner import RolloutMethod, RolloutTuner
 
@@ -41,11 +48,21 @@ def _memoryless(name: str, value: Any) -> MemorylessRollout:
     return checks.instance(name, value, MemorylessRollout, "a MemorylessRollout(...)")
 
 
+def _value(name: str, value: Any) -> str | MixedEstimator:
+    return as_mixed(name, value, ("gradient",))
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdjointMatching(RolloutMethod):
     """Regression on the lean adjoint of memoryless paths: reward gradients without backprop."""
 
     rollout: MemorylessRollout = option(None, "the paths; None is MemorylessRollout()", _memoryless)
+    value: str | MixedEstimator = option(
+        "gradient",
+        "gradient, the lean adjoint; or MixedEstimator(), which mixes it with the rewards of paths "
+        "in the share of least variance",
+        _value,
+    )
 
     def bind(self, problem: Problem) -> "AdjointMatchingTuner":
         return AdjointMatchingTuner(problem, self)
@@ -56,6 +73,9 @@ class AdjointMatchingTuner(RolloutTuner):
 
     def __init__(self, problem: Problem, method: AdjointMatching):
         super().__init__(problem, method, method.rollout)
+        self.share = share_of(method.value, self.base.device)
+        own = method.rollout.data_std
+        self.data_std = problem.policy.data_std if own is None else own
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -68,25 +88,33 @@ class AdjointMatchingTuner(RolloutTuner):
         condition = self.read(tensordict, "condition")
         with torch.no_grad():
             path = self.rollout(self.policy, state, time, condition, self.generator)
-        reward, adjoint = self._end(path.endpoint, condition)
+        reward, log_weight, adjoint = self._end(path.endpoint, condition)
+        values = None if self.share is None else PathValues(path, log_weight, self.data_std)
         costs = []
         for node, end, velocity, at_end, _ in backward_steps(self.base, path, adjoint, condition):
             factor = velocity_factor(node.time, end) / (2 * node.weight)
             target = velocity - expand_time(factor, at_end) * at_end
+            if values is not None:
+                target = self._mixed(target, values.before(node, end, velocity), node)
             model = self.policy.velocity(node.state, node.time, condition)
             costs.append(node.weight * (model - target).square().flatten(1).sum(1))
         loss = torch.stack(costs).sum(0).mean() / state[0].numel()
         consistency = self.distil(path.endpoint, condition)
         return TensorDict({"loss_adjoint": loss, **consistency, "reward": reward.mean()})
 
-    def _end(self, endpoint: Tensor, condition: Any) -> tuple[Tensor, Tensor]:
-        """Rewards (N,) of endpoints, and the adjoint there, (N, *E)."""
+    def _mixed(self, by_gradient: Tensor, by_value: Tensor | None, node: Node) -> Tensor:
+        if by_value is None or self.share is None:
+            return by_gradient
+        return self.share.mixed(node.time, by_value, by_gradient, node.velocity)
+
+    def _end(self, endpoint: Tensor, condition: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards (N,) of endpoints, their log-weights (N,), and the adjoint there, (N, *E)."""
         with torch.enable_grad():
             point = endpoint.detach().requires_grad_()
             reward, log_weight = self.tilt.score(point, condition, self.policy.decode)
             self.check_graph(reward, point)
             (gradient,) = torch.autograd.grad(log_weight.sum(), point)
-        return reward.detach(), -gradient
+        return reward.detach(), log_weight.detach(), -gradient
 
 
 class BackwardStep(NamedTuple):

@@ -44,8 +44,14 @@ OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
     ),
     "adjoint_matching": (
         {"rollout": "MemorylessRollout(jumps=2)"},
-        {"rollout": v.instance("MapRollout(jumps=2)", optional=True)},
+        {
+            "rollout": v.instance("MapRollout(jumps=2)", optional=True),
+            "value": v.choice("gradient"),
+        },
     ),
+    "nft": (SMALL_POOL, {**POOLED, "beta": v.positive()}),
+    "ram": (SMALL_POOL, POOLED),
+    "awm": (SMALL_POOL, POOLED),
     "grpo": (
         {"environment": "functools.partial(envs.DenoisingEnv, steps=2)", "episodes": "8"},
         {
