@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tuning_avatars import POOL, tuned
+from tuning_avatars import tuned
 
 import alignflow as af
+from alignflow.data import avatars
 from alignflow.rewards import Attribute
 
 FOLDER = Path("outputs/every_strength")
-STEPS, BATCH = 600, 32  # steps of all tunings of a row together
+STEPS, BATCH = 300, 32  # steps of all tunings of a row together
+DATA, POOL = 20_000, 4096  # portraits, and candidates that are drawn from them, once
 STRENGTHS = (1.0, 2.0, 4.0)
 LOWER, UPPER = 0.0, 4.0
 
@@ -26,7 +28,14 @@ def tuning(policy: Any, strength: Any, steps: int) -> tuple[Any, float]:
     name = "-".join(
         f"{each:g}" for each in (strength if isinstance(strength, tuple) else [strength])
     )
-    settings = {"method": "weighted", "steps": steps, "batch_size": BATCH, **POOL}
+    settings = {
+        "method": "weighted",
+        "steps": steps,
+        "batch_size": BATCH,
+        "data": avatars(DATA),
+        "pool": POOL,
+        "refresh_every": 10**6,
+    }
     folder = FOLDER / f"glasses-{name}-{steps}"
     model, cost = tuned(policy, Attribute("glasses"), strength, settings, folder)
     return model, cost["minutes"]
