@@ -102,6 +102,7 @@ def _add_sample(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_drawing(sample)
     sample.add_argument("--steps", type=int, default=4, help="jumps from noise to data")
     sample.add_argument("--guidance", type=float, default=1.0, help="scale; 1 is the model itself")
+    sample.add_argument("--strength", type=float, help="of a model that was tuned for a range")
 
 
 def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -114,6 +115,9 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
     steer.add_argument("--reward", required=True, help=_REWARD)
     steer.add_argument("--method", default="lookahead", help="one of `alignflow list steerers`")
     steer.add_argument("--strength", type=float, help="lambda of the tilt exp(lambda r)")
+    steer.add_argument(
+        "--at-strength", type=float, help="that of a model that was tuned for a range"
+    )
     steer.add_argument("--steps", type=int, help="steps from noise to data")
     steer.add_argument("--particles", type=int, help="particles of one system")
     steer.add_argument(

@@ -146,6 +146,7 @@ def sample(options: Namespace) -> None:
         condition=_condition(options, policy),
         guidance=options.guidance,
         generator=_generator(options),
+        strength=options.strength,
     )
     _show_samples(options, {options.policy: policy.decode(samples)})
 
@@ -156,7 +157,8 @@ def steer(options: Namespace) -> None:
     from alignflow.pipeline import find_reward
 
     check_path(options.output)
-    policy, reward = af.load(options.policy), find_reward(options.reward)
+    policy = _at_strength(af.load(options.policy), options.at_strength)
+    reward = find_reward(options.reward)
     settings = _steerer(options)
     steerer = af.steer(policy, reward, **settings)
     condition = _condition(options, policy)
@@ -257,6 +259,19 @@ def _condition(options: Namespace, policy: Any):
     if options.condition is not None:
         raise ValueError("give --condition or --template, not both")
     return build_template(policy, options.template, rows)
+
+
+def _at_strength(policy: Any, strength: float | None) -> Any:
+    """A policy that was tuned for a range of strengths, at one; another is returned as it is."""
+    found = getattr(policy, "strengths", None)
+    if strength is None and found is None:
+        return policy
+    if strength is None:
+        raise ValueError(
+            f"this model was tuned for strengths {found}: choose one, --at-strength {found.upper:g}"
+        )
+    policy.with_strength(None, strength)  # refused by one of a single strength
+    return policy.at_strength(strength)
 
 
 def _steerer(options: Namespace) -> dict[str, Any]:

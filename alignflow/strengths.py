@@ -5,7 +5,7 @@ there is a condition too, `condition`. A mapping has rows as any condition has, 
 pools and batches carry a strength for each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from alignflow import checks
 from alignflow.conditions import as_given
 
-__all__ = ["StrengthRange", "strength_of", "with_strength", "without_strength"]
+__all__ = ["StrengthRange", "as_range", "strength_of", "with_strength", "without_strength"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,22 @@ class StrengthRange:
                 wrong = most if least >= self.lower else least
                 raise ValueError(f"this policy was tuned for strengths {self}, got {wrong:g}")
         return found
+
+
+def as_range(strength: Any) -> StrengthRange | None:
+    """The range that a pair of strengths is; None of what is no sequence.
+
+    Raises:
+        ValueError: If it is another sequence, or they are no range.
+    """
+    if not isinstance(strength, Sequence) or isinstance(strength, str):
+        return None
+    if len(strength) != 2:
+        raise ValueError(
+            "strength must be a number, or the least and the largest of a range, got "
+            f"{checks.shown(strength)}"
+        )
+    return StrengthRange(*strength)
 
 
 def with_strength(condition: Any, strength: float | Tensor) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`af.finetune`: a policy in, a tuned policy out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -11,7 +11,7 @@ from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options, options
-from alignflow.strengths import StrengthRange
+from alignflow.strengths import as_range
 from alignflow.tilt import DefaultStrength, as_tilt
 from alignflow.trainable import check_trainable
 from alignflow.training import Training, TrainingOptions, Trains
@@ -89,7 +89,7 @@ def finetune(
         RunawayError: If the policy diverges; see `runaway`.
     """
     start = check_trainable(policy, "finetune")
-    strengths = _range(strength)
+    strengths = as_range(strength)
     tilt = as_tilt(reward, cast(float, strength) if strengths is None else strengths.upper)
     run = RunOptions(**{name: given[name] for name in RUN if name in given}, steps=steps,
                      batch_size=batch_size)  # fmt: skip
@@ -138,18 +138,6 @@ def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str
             f"and those of every method {', '.join(COMMON)}{hint}"
         )
     return from_options(METHODS[method], extra, method), method
-
-
-def _range(strength: Any) -> StrengthRange | None:
-    """The range that a pair of strengths is; None of a number."""
-    if not isinstance(strength, Sequence) or isinstance(strength, str):
-        return None
-    if len(strength) != 2:
-        raise ValueError(
-            "strength must be a number, or the least and the largest of a range, got "
-            f"{checks.shown(strength)}"
-        )
-    return StrengthRange(*strength)
 
 
 def _check_range(method: Method, name: str, run: RunOptions) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from alignflow import checks
+from alignflow.strengths import as_range
 
 from .settings import SETTINGS, ConfigError, settled
 
@@ -113,10 +114,34 @@ def _check_use(config: DictConfig) -> None:
         "evaluate",
     }:
         raise ConfigError("condition is set, but no stage tunes or samples")
+    _check_strengths(config)
     if config.evaluation.weighed and not config.get("reference"):
         raise ConfigError("evaluation.weighed needs a reference, whose density weighs the samples")
     if config.evaluation.get("weighed_steps") and not config.evaluation.weighed:
         raise ConfigError("evaluation.weighed_steps would do nothing: set evaluation.weighed too")
+
+
+def _check_strengths(config: DictConfig) -> None:
+    """A range is what a tuning is for; it is judged at strengths within it."""
+    found, judged = as_range(config.strength), config.evaluation.get("strengths")
+    if found is None and judged is not None:
+        raise ConfigError(
+            "evaluation.strengths would do nothing: strength is one number, and strength=[0, 4] a "
+            "range"
+        )
+    if found is None:
+        return
+    if "finetune" not in config.stages:
+        raise ConfigError(
+            f"strength is a range, {found}, and only the stage finetune tunes for one: add it to "
+            f"the stages, or choose a number, strength={found.upper:g}"
+        )
+    for strength in judged or []:
+        if not found.lower <= strength <= found.upper:
+            raise ConfigError(
+                f"evaluation.strengths must lie in the range that is tuned for, {found}, got "
+                f"{strength:g}"
+            )
 
 
 def _stages(given: Any) -> list[str]:

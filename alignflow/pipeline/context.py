@@ -11,6 +11,7 @@ from torch import Tensor
 from alignflow.flow_map import FlowMap, Sampler, check_sampler
 from alignflow.precision import autocast
 from alignflow.reward_module import Reward
+from alignflow.strengths import StrengthRange, as_range
 from alignflow.tilt import Tilt
 from alignflow.values import load_value
 
@@ -78,9 +79,9 @@ class Context:
 
     def _before(self, stage: str) -> Any:
         """A model of the kind that a training stage makes."""
+        policy: Any = self.policy if stage == "finetune" else self.initial_policy
         if stage == "finetune":
-            return self.policy
-        policy: Any = self.initial_policy
+            return policy if self.strengths is None else policy.with_strengths(self.strengths)
         return policy.with_context() if stage == "learn_posterior" else policy
 
     def save_model(self, stage: str, policy: Any) -> None:
@@ -119,19 +120,39 @@ class Context:
         return build_reward(self.config.reward).to(self.config.device)
 
     @cached_property
+    def strengths(self) -> StrengthRange | None:
+        """What the run tunes for; None where it aims at one tilt."""
+        return as_range(self.config.strength)
+
+    @cached_property
     def tilt(self) -> Tilt:
-        """What the run's methods aim at."""
-        return Tilt(self.reward, self.config.strength)
+        """What the run's methods aim at: of a range of strengths, at the largest."""
+        largest = self.config.strength if self.strengths is None else self.strengths.upper
+        return Tilt(self.reward, largest)
+
+    @property
+    def judged_strengths(self) -> list[float]:
+        """At which a model that was tuned for a range is judged; by default five, evenly."""
+        if self.strengths is None:
+            return []
+        given = self.config.evaluation.get("strengths")
+        lower, upper = self.strengths.lower, self.strengths.upper
+        return list(given or torch.linspace(lower, upper, 5, dtype=torch.float64).tolist())
 
     @cached_property
     def reference(self) -> Any:
-        """The distribution that is aimed at, by samples; None if the run has none.
+        """The distribution that is aimed at, by samples; None if the run has none."""
+        return self.reference_of(self.tilt)
 
-        A callable is given the run's tilt, and makes it.
+    def reference_of(self, tilt: Tilt) -> Any:
+        """The same of a tilt: a reference that is a callable is given it, others are what they are.
+
+        Args:
+            tilt: The run's, or one at another strength.
         """
         node = self.config.get("reference")
         found = build(node) if node else None
-        return found(tilt=self.tilt) if isinstance(found, partial) else found
+        return found(tilt=tilt) if isinstance(found, partial) else found
 
     @cached_property
     def sampler(self) -> Sampler | None:

@@ -1,5 +1,7 @@
 """The evaluate stage: every model of a run judged alike, beside the exact tilt of the base."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,8 @@ from alignflow.metrics import (
     sliced_wasserstein,
     wilson_interval,
 )
-from alignflow.results import EvaluationResult, Event, ModelResult
+from alignflow.results import EvaluationResult, Event, ModelResult, StrengthResult
+from alignflow.tilt import Tilt
 
 from .context import Context
 from .episodes import save_episodes
@@ -37,7 +40,8 @@ def evaluate_stage(context: Context) -> EvaluationResult:
     verdicts = {name: judge_samples(context, drawn["state"]) for name, drawn in samples.items()}
     save_episodes(context, models)
     has_method = context.config.get("steerer") or context.config.get("finetuner")
-    exact = exact_tilt(context, samples[BASE], verdicts[BASE]) if has_method else None
+    base = samples[BASE], verdicts[BASE]
+    exact = exact_tilt(context, context.tilt, *base) if has_method else None
     return EvaluationResult(
         models=[_model(context, name, samples, verdicts, exact) for name in samples],
         tilt=None if exact is None else exact.result,
@@ -45,14 +49,22 @@ def evaluate_stage(context: Context) -> EvaluationResult:
         reward_name=context.reward.name,
         strength=0.0 if exact is None else context.tilt.strength,
         event=_save_some(context, samples),
+        strengths=_at_strengths(context, *base),
     )
 
 
 def _models(context: Context) -> dict[str, FlowMap]:
     """The base and, if there is one, the tuned model, by name."""
-    tuned = context.model("finetune")
-    found = {} if tuned is None else {f"tuned: {context.config.finetuner.method}": tuned}
-    return {BASE: context.policy, **found}
+    tuned: Any = context.model("finetune")
+    if tuned is None:
+        return {BASE: context.policy}
+    if context.strengths is not None:
+        tuned = tuned.at_strength(context.tilt.strength)
+    return {BASE: context.policy, _tuned(context): tuned}
+
+
+def _tuned(context: Context) -> str:
+    return f"tuned: {context.config.finetuner.method}"
 
 
 def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
@@ -67,6 +79,25 @@ def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
             steered = sample_steered(context, build_steerer(context, context.policy, context.value))
             samples[f"steered: {context.config.steerer.method}"] = steered
     return samples
+
+
+def _at_strengths(context: Context, base: Drawn, base_verdict: Verdict) -> list[StrengthResult]:
+    """A model tuned for a range, judged at several strengths of it, each beside its own tilt."""
+    if context.strengths is None:
+        return []
+    tuned: Any = context.model("finetune")
+    n, folder = context.config.evaluation.samples, context.folder.stage("evaluate")
+    found = []
+    for number, strength in enumerate(context.judged_strengths):
+        name = f"{_tuned(context)}, strength {strength:g}"
+        model, place = tuned.at_strength(strength), folder / f"tuned-{number}"
+        drawn = sample_model(context, model, n, place, f"sample at strength {strength:g}")
+        samples = {BASE: base, name: drawn}
+        verdicts = {BASE: base_verdict, name: judge_samples(context, drawn["state"])}
+        exact = exact_tilt(context, Tilt(context.reward, strength), base, base_verdict)
+        judged = _model(context, name, samples, verdicts, exact)
+        found.append(StrengthResult(strength=strength, model=judged))
+    return found
 
 
 def _model(

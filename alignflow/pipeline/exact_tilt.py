@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from alignflow.conditions import group_rows
 from alignflow.metrics import Estimate, Interval, TiltCheck, TiltRows, check_tilt, mean, mmd_to_tilt
 from alignflow.results import TiltResult
+from alignflow.tilt import Tilt
 
 from .context import Context
 from .judging import Verdict, judge_samples
@@ -23,15 +25,17 @@ Drawn = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ExactTilt:
-    """The tilt that a run's methods aim at, by rows with weights.
+    """A tilt that a run's methods aim at, by rows with weights.
 
     Attributes:
         context: Of the run.
+        tilt: The tilt.
         base: Samples of the base, with what is found in them.
         verdict: What is found in these.
     """
 
     context: Context
+    tilt: Tilt
     base: Drawn
     verdict: Verdict
 
@@ -59,7 +63,7 @@ class ExactTilt:
         """Whether a model's samples reached the tilt."""
         ess = drawn.get("particle_ess")
         return check_tilt(
-            self.context.tilt.strength,
+            self.tilt.strength,
             _numbers(drawn["reward"], verdict),
             _numbers(self.base["reward"], self.verdict),
             self.rows,
@@ -73,7 +77,7 @@ class ReweightedTilt(ExactTilt):
 
     @cached_property
     def log_weight(self) -> Tensor:
-        return self.context.tilt.log_weight(self.base["reward"].double())
+        return self.tilt.log_weight(self.base["reward"].double())
 
     @cached_property
     def rows(self) -> TiltRows:
@@ -105,27 +109,33 @@ class ListedTilt(ExactTilt):
     """By the weights of all there is: without an error."""
 
     @cached_property
+    def listed(self) -> Any:
+        """The reference under this tilt."""
+        own = self.tilt is self.context.tilt
+        return self.context.reference if own else self.context.reference_of(self.tilt)
+
+    @cached_property
     def rows(self) -> TiltRows:
-        reference = self.context.reference
-        found = judge_samples(self.context, reference.states)
-        return TiltRows(_numbers(reference.rewards, found), reference.weights)
+        found = judge_samples(self.context, self.listed.states)
+        return TiltRows(_numbers(self.listed.rewards, found), self.listed.weights)
 
     def discrepancy(self, states: Tensor) -> Estimate | None:
         # another source of noise than that of the base and of what is compared with a reference
-        drawn = self.context.reference.sample(PAIRS, self.context.sample_generator(PAIRS))
+        drawn = self.listed.sample(PAIRS, self.context.sample_generator(PAIRS))
         return mmd_to_tilt(states, drawn.to(states), torch.zeros(PAIRS))
 
 
-def exact_tilt(context: Context, base: Drawn, verdict: Verdict) -> ExactTilt:
+def exact_tilt(context: Context, tilt: Tilt, base: Drawn, verdict: Verdict) -> ExactTilt:
     """By a known list, or else by the base's samples.
 
     Args:
         context: Of the run.
+        tilt: The run's, or one at another strength.
         base: `state` (n, *E) and `reward` (n,) of the base's samples.
         verdict: What is found in these.
     """
     kind = ListedTilt if hasattr(context.reference, "states") else ReweightedTilt
-    return kind(context, base, verdict)
+    return kind(context, tilt, base, verdict)
 
 
 def _numbers(rewards: Tensor, verdict: Verdict) -> dict[str, Tensor]:

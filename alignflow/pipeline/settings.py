@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from alignflow import checks
 from alignflow.precision import PRECISIONS, check_precision
+from alignflow.strengths import as_range
 
 from .method_keys import METHOD_KEYS, completed
 
@@ -63,6 +64,17 @@ def _precision(name: str, value: Any) -> str:
     return value
 
 
+def _strength(name: str, value: Any) -> float | list[float]:
+    found = as_range(value)
+    return checks.nonnegative(name, value) if found is None else [found.lower, found.upper]
+
+
+def _strengths(name: str, value: Any) -> list[float]:
+    if not isinstance(value, ListConfig) or not value:
+        raise ValueError(f"{name} must be a list of strengths, got {checks.shown(value)}")
+    return [checks.nonnegative(name, each) for each in value]
+
+
 def _condition(name: str, value: Any) -> Any:
     labels = value if isinstance(value, ListConfig) else [value]
     if value is None:
@@ -85,6 +97,7 @@ _COUNTS = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1, "weighe
 EVALUATION: dict[str, Check] = {
     **{name: _at_least(least) for name, least in _COUNTS.items()},
     "weighed_steps": _or_none(_at_least(1)),
+    "strengths": _or_none(_strengths),
     "sampler": _made,
 }
 SETTINGS: dict[str, Check] = {
@@ -93,7 +106,7 @@ SETTINGS: dict[str, Check] = {
     "device": _device,
     "precision": _precision,
     "compile": checks.flag,
-    "strength": checks.nonnegative,
+    "strength": _strength,
     "condition": _condition,
 }
 # of every method of a part; what one method alone takes is checked where the part is built
@@ -142,7 +155,7 @@ def settled(config: DictConfig) -> DictConfig:
         raise ConfigError(
             f"unknown key {', '.join(unknown)} in evaluation; known: {', '.join(EVALUATION)}{hint}"
         )
-    # run folders of earlier versions have neither a sampler nor weighed_steps
+    # run folders of earlier versions have no sampler, weighed_steps or strengths
     if absent := sorted(_COUNTS.keys() - set(config.evaluation)):
         raise ConfigError(f"evaluation lacks {', '.join(absent)}")
     _settle(config.evaluation, EVALUATION, "evaluation.")

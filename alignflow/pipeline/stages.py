@@ -65,8 +65,8 @@ def learn_value_stage(context: Context) -> ValueResult:
 def finetune_stage(context: Context) -> FinetuneResult:
     """Change the model for good, towards the tilt."""
     meter = Meter()
-    tilt = context.tilt.with_reward(MeteredReward(context.reward, meter))
-    train = partial(finetune, context.policy, tilt, meter=meter)
+    reward = MeteredReward(context.reward, meter)
+    train = partial(finetune, context.policy, reward, meter=meter)
     found = _train(context, "finetune", train, _tuning(context))
     return FinetuneResult(
         **found,
@@ -116,7 +116,7 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> Any:
         return learn_posterior.build(policy, context.data, **options, **run)
     if stage == "learn_value":
         return learn_value.build(policy, context.reward, **_valuing(context), **run)
-    return finetune.build(policy, context.tilt, **_tuning(context), **run)
+    return finetune.build(policy, context.reward, **_tuning(context), **run)
 
 
 def _pretraining(context: Context) -> dict[str, Any]:
@@ -130,14 +130,18 @@ def _pretraining(context: Context) -> dict[str, Any]:
 def _tuning(context: Context) -> dict[str, Any]:
     """Options of the finetuner, with what the run says for all of its stages."""
     options = _aligning(context, build(context.config.finetuner))
+    options["strength"] = context.config.strength
     if context.held_out:
         options["held_out"] = context.held_out
     return options
 
 
 def _valuing(context: Context) -> dict[str, Any]:
-    """Options of the value, likewise."""
-    return _aligning(context, build(context.config.value))
+    """Options of the value, likewise; by default it is of all strengths up to the run's."""
+    options = _aligning(context, build(context.config.value))
+    if options.get("strengths") is None:
+        options["strengths"] = 0.0, context.tilt.strength
+    return options
 
 
 def _aligning(context: Context, options: dict[str, Any]) -> dict[str, Any]:

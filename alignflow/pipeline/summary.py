@@ -27,7 +27,7 @@ def print_summary(folder: Path) -> None:
         # soft, so that a file or a pipe is never cut to a width that it does not have
         out = Console()
         out.print(_table(result), soft_wrap=not out.is_terminal)
-        for model in result.models:
+        for model in [*result.models, *(row.model for row in result.strengths)]:
             if model.tilt_check is not None:
                 verdict = f"{model.name}: {model.tilt_check.verdict}"
                 print(textwrap.fill(verdict, WIDTH, subsequent_indent="  "))
@@ -66,7 +66,10 @@ def _next_commands(run_folder: RunFolder) -> Iterator[str]:
     stages = run_folder.path / "stages"
     models = [stages / stage / "model" for stage in ("pretrain", "learn_posterior", "finetune")]
     for model in [model for model in models if model.is_dir()][-1:]:
-        registered = load_folder(model)[1].get("network") is not None
+        facts = load_folder(model)[1]
+        registered = facts.get("network") is not None
         yield f"load: alignflow.load({str(model)!r}{'' if registered else ', module=MyNet()'})"
         if registered:
-            yield f"sample: alignflow sample {shlex.quote(str(model))}"
+            upper = facts["arguments"].get("upper") if facts["network"] == "strength" else None
+            chosen = "" if upper is None else f" --strength {upper:g}"
+            yield f"sample: alignflow sample {shlex.quote(str(model))}{chosen}"

@@ -7,6 +7,7 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
+from alignflow.metrics import Estimate
 from alignflow.metrics.estimate import Z
 from alignflow.metrics.names import label, lower_is_better
 from alignflow.results import ModelResult, ReportError, TiltResult
@@ -62,6 +63,7 @@ def render(run: Run) -> str:
         distribution=_distribution(run),
         reference=_reference(run),
         distances=_distances(run),
+        strengths=_strengths(run),
         costs={name: label(name) for name in COSTS if any(name in m.cost for m in run.models)},
         gaps={model.name: _rate_gap(model, run.tilt) for model in run.models},
         labels=_names(model.rates for model in run.models),
@@ -153,6 +155,31 @@ def _distances(run: Run) -> list[Plot]:
         )
         for name in _names(model.distance_to_base for model in run.models)
     ]
+
+
+def _strengths(run: Run) -> list[Plot]:
+    """Of a model tuned for a range: what it gives at strengths of it, and how far from the base."""
+    if not run.strengths:
+        return []
+    at = [(Estimate(row.strength, 0.0), row.model, "") for row in run.strengths]
+    exact = [
+        (row.strength, row.model.tilt_check.numbers["reward"].tilt.value)
+        for row in run.strengths
+        if row.model.tilt_check is not None
+    ]
+    rewards = {"tuned": [(x, model.mean_reward, word) for x, model, word in at]}
+    labels = "strength at sampling", "mean reward"
+    drawing = figures.series(rewards, exact, run.base.mean_reward.value, labels)
+    caption = "The dashed line is the exact tilt's at each strength, the gray one is the base's."
+    plots = [plot("Reward against strength", caption, drawing)]
+    for name in _names(model.distance_to_base for _, model, _ in at):
+        far = {"tuned": [(x, model.distance_to_base[name], word) for x, model, word in at]}
+        drawing = figures.series(
+            far, [], None, (labels[0], f"distance to the base ({label(name)})")
+        )
+        caption = "At strength 0 it is that of two sets of the base's samples."
+        plots.append(plot(f"{label(name)} against strength", caption, drawing))
+    return plots
 
 
 def _clouds(run: Run, colors: dict[str, int]) -> list[Plot]:

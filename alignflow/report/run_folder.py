@@ -28,6 +28,7 @@ from alignflow.results import (
     ModelResult,
     ReferenceResult,
     ReportError,
+    StrengthResult,
     TextsResult,
     TiltResult,
     convert,
@@ -101,6 +102,7 @@ class Run:
     durations: dict[str, float]
     tuned: Tuned | None
     graphs: dict[str, Drawing]
+    strengths: list[StrengthResult]
     config: str | None
     command: str | None
     versions: dict[str, Any]
@@ -148,6 +150,7 @@ def read_run(folder: str | Path) -> Run:
         durations=_durations(folder / "metrics.jsonl"),
         tuned=_tuned(folder / "stages/finetune/model"),
         graphs=_graphs(folder),
+        strengths=result.strengths,
         config=_text(folder / "config.yaml"),
         command=_text(folder / "command.txt"),
         versions=_versions(folder / "versions.json"),

@@ -115,7 +115,8 @@ def use_of_tuned(run: Run) -> str | None:
     module = "" if run.tuned.network else ", module=MyNet()"
     load = f"policy = af.load({json.dumps(str(folder))}{module})"
     comment = "" if run.tuned.network else "  # the network that was tuned, as you built it"
-    return f"import alignflow as af\n\n{load}{comment}\nsamples = policy.sample(64)"
+    strength = f", strength={run.strength:g}" if run.strengths else ""
+    return f"import alignflow as af\n\n{load}{comment}\nsamples = policy.sample(64{strength})"
 
 
 def percent(value: float) -> str:

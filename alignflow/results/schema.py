@@ -25,6 +25,7 @@ __all__ = [
     "ShownTexts",
     "StageResult",
     "SteerResult",
+    "StrengthResult",
     "TextsResult",
     "TiltResult",
     "TrainingResult",
@@ -155,8 +156,18 @@ class SteerResult(StageResult, frozen=True, kw_only=True):
     seconds: Finite
 
 
+class StrengthResult(msgspec.Struct, frozen=True):
+    """A model tuned for a range of strengths, judged at one of them beside the tilt of that one."""
+
+    strength: Finite
+    model: ModelResult
+
+
 class EvaluationResult(StageResult, frozen=True, kw_only=True):
-    """Every model of a run judged alike; `strength` is 0 where no method aims at a tilt."""
+    """Every model of a run judged alike; `strength` is 0 where no method aims at a tilt.
+
+    A model tuned for a range is judged at the largest strength, as all are, and at several.
+    """
 
     models: list[ModelResult]
     tilt: TiltResult | None = None
@@ -164,6 +175,7 @@ class EvaluationResult(StageResult, frozen=True, kw_only=True):
     reward_name: Text
     strength: Finite
     event: Event
+    strengths: list[StrengthResult] = []
 
 
 class TextsResult(StageResult, frozen=True, kw_only=True):

@@ -135,7 +135,7 @@ def test_the_mean_of_a_path_leaves_itself_out_and_counts_no_dropped_one(normal, 
         scale="one").episodes  # fmt: skip
     reward = torch.tensor([1.0, 3.0, 8.0, -torch.inf])
     log_ratio, groups = torch.tensor([0.0, 1.0, 0.0, 5.0]), torch.zeros(4, dtype=torch.int64)
-    found = held._path_advantages(reward, log_ratio, groups)
+    found = held._path_advantages(reward, log_ratio[:, None], groups)[:, 0]
     torch.testing.assert_close(found, torch.tensor([1 - 5.0, 2 - 4.5, 8 - 1.5, 0.0]))
 
 

@@ -15,6 +15,9 @@ from alignflow.modes import evaluating
 from alignflow.modules import set_unregistered
 from alignflow.precision import full_precision
 from alignflow.tilt import Tilt
+from alignflow.values import ValueFunction
+
+from .critic import promised
 
 __all__ = ["Episodes", "acting", "action_distribution", "seeded_rollout", "step_kl"]
 
@@ -35,7 +38,9 @@ class Episodes(nn.Module):
 
     .. math:: A_k = \frac{\lambda r - \sum_{j > k} \mathrm{KL}_j - \text{mean}}{s},
 
-    and the weight is 1/s. The scale s is 1, or the standard deviation of the rewards of the group
+    and the weight is 1/s. With a critic V the means are those of what is left of the return beyond
+    V(x_k): by the credit "path" of lambda r less the log-ratios from step k on, of which those
+    before x_k say nothing. The scale s is 1, or the standard deviation of the rewards of the group
     (1 where they are all the same). Episodes whose reward was dropped have no advantage and count
     in no mean.
 
@@ -52,6 +57,7 @@ class Episodes(nn.Module):
         refresh_every: Batches between fresh episodes.
         generator: Source of all randomness.
         condition: Conditions of the environment, rows (C, ...); None for none.
+        critic: V(x, t, strength, condition) of the base; None for none.
     """
 
     environment: Any
@@ -59,6 +65,7 @@ class Episodes(nn.Module):
     base: Any
     tilt: Tilt
     conditions: Any
+    critic: ValueFunction | None
     action: Tensor
     age: Tensor
     mean_reward: Tensor
@@ -74,12 +81,12 @@ class Episodes(nn.Module):
         refresh_every: int,
         generator: torch.Generator,
         condition: Any = None,
+        critic: ValueFunction | None = None,
     ):
         super().__init__()
         self.credit, self.scale = credit, scale
-        set_unregistered(
-            self, environment=environment, actor=actor, base=base, tilt=tilt, conditions=condition
-        )
+        set_unregistered(self, environment=environment, actor=actor, base=base, tilt=tilt)
+        set_unregistered(self, conditions=condition, critic=critic)
         self.refresh_every, self.generator = refresh_every, generator
         first = environment.reset()
         state, shape = first["state"], (len(first), environment.steps)
@@ -140,14 +147,15 @@ class Episodes(nn.Module):
         groups = groups_of(condition, len(reward)).to(reward.device)
         kl = step_kl(model.loc, base.loc, model.scale)
         path["base_loc"] = base.loc
+        value = None if self.critic is None else promised(self.critic, path, self.tilt.strength)
         if self.credit == "path":
             action = path["action"]
-            log_ratio = (model.log_prob(action) - base.log_prob(action)).sum(1)
-            advantage = self._path_advantages(reward, log_ratio, groups)
-            path["advantage"] = advantage[:, None].expand_as(kl)
+            log_ratio = model.log_prob(action) - base.log_prob(action)
+            spent = log_ratio.sum(1, keepdim=True) if value is None else value + _onwards(log_ratio)
+            path["advantage"] = self._path_advantages(reward, spent, groups).expand_as(kl)
             path["kl_weight"] = torch.zeros_like(kl)
         else:
-            path["advantage"], path["kl_weight"] = self._advantages(reward, kl, groups)
+            path["advantage"], path["kl_weight"] = self._advantages(reward, kl, groups, value)
         if "condition_row" in self.names:
             rows = self._rows_of(condition, len(reward))
             path["condition_row"] = rows[:, None].expand(self.shape).to(reward.device)
@@ -163,20 +171,24 @@ class Episodes(nn.Module):
         first[groups[:count].flip(0)] = torch.arange(count - 1, -1, -1)
         return first[groups[count:]]
 
-    def _advantages(self, reward: Tensor, kl: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """By the credit "return", of KLs (N, K): advantages and weights of the KLs, (N, K)."""
-        after = kl.flip(1).cumsum(1).flip(1) - kl
+    def _advantages(
+        self, reward: Tensor, kl: Tensor, groups: Tensor, value: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """By the credit "return", of KLs and perhaps values (N, K): advantages and weights of the
+        KLs, (N, K)."""
+        after = _onwards(kl) - kl
+        after = after if value is None else after + value
         offset, weight = self._offset(reward, groups)
         advantage = weight * (offset - (after - group_means(after, groups)))
         return advantage * torch.isfinite(reward)[:, None], weight.expand_as(kl)
 
-    def _path_advantages(self, reward: Tensor, log_ratio: Tensor, groups: Tensor) -> Tensor:
-        """By the credit "path", of log-ratios of whole paths (N,): (N,)."""
+    def _path_advantages(self, reward: Tensor, spent: Tensor, groups: Tensor) -> Tensor:
+        """By the credit "path", of what is taken from the rewards (N, K), as many: log-ratios."""
         offset, weight = self._offset(reward, groups)
-        counted = torch.isfinite(reward).to(log_ratio)
-        number = group_means(counted, groups) * torch.bincount(groups)[groups]
-        mean = group_means(counted * log_ratio, groups) / group_means(counted, groups)
-        centered = weight[:, 0] * (offset[:, 0] - (log_ratio - mean))
+        counted = torch.isfinite(reward).to(spent)[:, None]
+        number = group_means(counted, groups) * torch.bincount(groups)[groups][:, None]
+        mean = group_means(counted * spent, groups) / group_means(counted, groups)
+        centered = weight * (offset - (spent - mean))
         # without the episode itself, the mean is further off by this
         return (centered * number / (number - 1).clamp_min(1)).where(counted > 0, 0.0)
 
@@ -224,6 +236,11 @@ def seeded_rollout(environment: Any, actor: Any, seed: int, start_seed: int) -> 
         torch.manual_seed(seed)
         environment.set_seed(start_seed)
         return environment.rollout(environment.steps, actor, break_when_any_done=False)
+
+
+def _onwards(steps: Tensor) -> Tensor:
+    """Sums (N, K) of what steps (N, K) have, from each of them on."""
+    return steps.flip(1).cumsum(1).flip(1)
 
 
 def step_kl(mean: Tensor, base: Tensor, std: Tensor) -> Tensor:

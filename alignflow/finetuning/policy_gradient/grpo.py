@@ -8,7 +8,8 @@ gradient of the expectation is that of log-densities, each times the advantage o
 it, beside that of each KL itself. Or, in place of the KLs, each of them times lambda r less the
 log-ratio of the whole path to the base's: the same in mean, and constant at the tilt. Both may be
 divided by the standard deviation of the rewards of a group, which sets the length of a step and
-leaves the optimum where it is.
+leaves the optimum where it is. A learned value may be the critic: what a state promises is taken
+from the return of its step, so that a step has the credit of what it changed.
 
 Sources: PPO (1707.06347) for the clipped ratio; GRPO (2402.03300) for groups in place of a critic;
 Flow-GRPO (2505.05470) and Flow-Map GRPO (2607.00535) for the stochastic steps.
@@ -31,7 +32,9 @@ from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.flow_map import FlowMap
 from alignflow.modules import set_unregistered
 from alignflow.settings import option
+from alignflow.values import ValueFunction
 
+from .critic import as_critic
 from .episodes import Episodes, action_distribution, step_kl
 
 __all__ = ["GRPO", "environment_maker"]
@@ -93,6 +96,12 @@ class GRPO(Method):
         _credit,
     )
     scale: str = option("std", "of advantages: std of the rewards of a group, or one", _scale)
+    critic: ValueFunction | None = option(
+        None,
+        "a learned value of the base and the reward, which is taken from the return of each step; "
+        "None compares whole episodes alone",
+        as_critic,
+    )
     clip: float = option(0.2, "how far a ratio of densities may move from 1", _clip)
 
     def bind(self, problem: Problem) -> "GRPOTuner":
@@ -127,6 +136,8 @@ class GRPOTuner(Tuner):
     def __init__(self, problem: Problem, method: GRPO):
         super().__init__(problem, method, diagonal_fraction=0.5)
         self.clip = method.clip
+        if method.critic is not None:
+            method.critic.check(self.base, self.tilt)
         make = environment_maker(method.environment, self.base)
         environment = make(
             self.base,
@@ -149,6 +160,7 @@ class GRPOTuner(Tuner):
             method.refresh_every,
             self.generator,
             self.condition,
+            method.critic,
         )
 
     @property
