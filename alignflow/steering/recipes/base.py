@@ -65,6 +65,12 @@ def transition_option(default: Choice) -> Any:
     return option(default, "how a step moves: flow_map, euler, heun, sde, anchored, ...")
 
 
+def moving_option() -> Any:
+    """How particles move, by what the model is."""
+    meaning = "how a step moves; anchored for a model whose jumps were learned, else sde, if None"
+    return option(None, meaning)
+
+
 def posterior_option(default: Choice) -> Any:
     """What draws endpoints of a state."""
     return option(default, "what draws endpoints: glass, stochastic_map, denoiser, renoised, ...")

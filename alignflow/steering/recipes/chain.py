@@ -14,6 +14,7 @@ from alignflow.posteriors import FlowMapPosterior, Posterior
 from alignflow.settings import option, optional
 
 from ..chains import Acceptance, Adaptation, ChainNodes, Noising
+from ..defaults import default_posterior
 from ..registry import Choice, build_kernel, build_posterior, build_value
 from .base import Recipe, draws_option, inner_steps_option, inside, solver_option
 
@@ -77,9 +78,7 @@ class Waltz(ChainRecipe):
             raise ValueError(f"t_min must be below t_max, got {self.t_min} and {self.t_max}")
 
     def nodes(self, model, tilt):
-        posterior = self.posterior
-        if posterior is None:
-            posterior = "stochastic_map" if model.has_posterior_flow else "glass"
+        posterior = self.posterior or default_posterior(model)
         numbers = {"inner_steps": self.inner_steps, "solver": self.solver}
         return ChainNodes(
             tilt=tilt,
