@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,12 @@ class Truth:
     def __init__(self, case: Case):
         self.case, tilt = case, case.tilt
         if isinstance(case.target, Empirical):
-            # its rows are scored once, and then known
-            rewards = case.target.rewards(tilt.reward)
+            rewards = _scored(case.target, tilt.reward)
             self.tilted = case.target.tilted(rewards, tilt.strength)
             weight = self.tilted.log_weight.softmax(0)
             self.mean_reward = (weight @ rewards.double()).item()
             if case.rate is not None:
-                self.rate = (weight @ case.target.rewards(case.rate).double()).item()
+                self.rate = (weight @ _scored(case.target, case.rate).double()).item()
             return
         self.tilted = case.target.tilted(tilt.reward, tilt.strength)
         draws = self.tilted.sample(DRAWS, generator=torch.Generator().manual_seed(0))
@@ -96,6 +96,12 @@ class Truth:
         if isinstance(self.tilted, GaussianMixture):
             found["mode_error"] = float(mode_weights_error(states, self.tilted))
         return found
+
+
+@lru_cache(maxsize=2)
+def _scored(target: Empirical, reward: Reward) -> Tensor:
+    """Rewards of a data set's rows, which all strengths of a case share."""
+    return target.rewards(reward)
 
 
 def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ from alignflow.flow_map import FlowMap
 
 __all__ = ["default_posterior", "default_steps", "default_transition"]
 
-FEW_STEPS = 4
+FEW_STEPS, STEPS = 4, 8
 
 
 def default_transition(model: FlowMap) -> str:
@@ -21,9 +21,9 @@ def default_transition(model: FlowMap) -> str:
     return "anchored" if model.few_step else "sde"
 
 
-def default_steps(model: FlowMap, steps: int) -> int:
-    """Steps of such particles; `steps` where the model's jumps are computed."""
-    return FEW_STEPS if model.few_step else steps
+def default_steps(model: FlowMap) -> int:
+    """Steps in which they move."""
+    return FEW_STEPS if model.few_step else STEPS
 
 
 def default_posterior(model: FlowMap) -> str:

@@ -31,11 +31,12 @@ class Recipe(Settings):
 
     Attributes:
         name: By which `af.steer` takes it.
-        default_steps: Steps if none are given.
+        default_steps: Steps if none are given; None for as many as the model suggests
+            (`alignflow.steering.defaults`).
     """
 
     name: ClassVar[str] = ""
-    default_steps: ClassVar[int] = 8
+    default_steps: ClassVar[int | None] = 8
 
     def nodes(self, model: FlowMap, tilt: Tilt) -> Nodes | ChainNodes:
         """The nodes of the method.

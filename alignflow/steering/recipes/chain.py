@@ -25,7 +25,7 @@ __all__ = ["ChainRecipe", "SourceMCMC", "Waltz"]
 class ChainRecipe(Recipe):
     """A method whose nodes are those of a chain; its steps are steps of the chain."""
 
-    default_steps: ClassVar[int] = 32
+    default_steps: ClassVar[int | None] = 32
 
     def nodes(self, model, tilt) -> ChainNodes:
         """The nodes of the chain."""

@@ -54,6 +54,7 @@ class FMTT(Recipe):
     """
 
     name = "fmtt"
+    default_steps = None
 
     particles: int = particles_option(8)
     noise: float | None = option(
@@ -94,6 +95,7 @@ class FK(Recipe):
     """
 
     name = "fk"
+    default_steps = None
 
     particles: int = particles_option(8)
     posterior: Choice = posterior_option("denoiser")
@@ -135,6 +137,7 @@ class TwistedSMC(Recipe):
     """
 
     name = "twisted_smc"
+    default_steps = None
 
     particles: int = particles_option(8)
     posterior: Choice = posterior_option("denoiser")
