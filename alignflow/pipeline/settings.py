@@ -128,7 +128,8 @@ def with_defaults(config: DictConfig) -> DictConfig:
     for name, node in (config.get("beside") or {}).items():
         if not isinstance(node, DictConfig):
             raise ConfigError(
-                f"beside.{name} must be a mapping, got {checks.shown(node)}: beside.{name}.method=..."
+                f"beside.{name} must be a mapping, got {checks.shown(node)}: "
+                f"beside.{name}.method=..."
             )
         try:
             config.beside[name] = completed("steerer", node)

@@ -65,7 +65,7 @@ RUNS = [
     (["beside=3"], "beside must be a mapping, got 3"),
     (["+beside.a=dps"], "beside.a must be a mapping, got 'dps'"),
     (["+beside.a.method=dsp"], "did you mean 'dps'"),
-    (["+beside.a={method: dps, draws: 2}"], "beside.a: steerer: .* does not take draws"),
+    (["+beside.a={method: dps, draws: 2}"], "draws=2 would do nothing"),
     (["+beside.a={method: dps, strength: 2}"], "beside.a.strength: the strength of a run"),
     (["+beside.lookahead.method=dps"], "beside.lookahead has the name of the run's own"),
     (["loader=nope"], "loader must be a mapping"),
