@@ -113,6 +113,11 @@ class FlowMap(TensorDictModuleBase):
         return denoiser_from_velocity(x, as_time(t, x), self.velocity(x, t, condition))
 
     @property
+    def few_step(self) -> bool:
+        """Whether its jumps were learned, one forward each, and are not computed."""
+        return False
+
+    @property
     def has_posterior_flow(self) -> bool:
         """Whether it is a stochastic flow map too, with `posterior_flow`."""
         return False
@@ -280,6 +285,10 @@ class Wrapped(FlowMap):
         self.model = model
         self.data_std, self.null_condition = model.data_std, model.null_condition
         self.prediction = model.prediction
+
+    @property
+    def few_step(self) -> bool:
+        return self.model.few_step
 
     @property
     def has_posterior_flow(self) -> bool:

@@ -31,6 +31,10 @@ class TrainablePolicy(FlowMap):
     parametrization: str
     invertible: bool = False
 
+    @property
+    def few_step(self) -> bool:
+        return True
+
     def average_velocity(self, x: Tensor, s: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         """v_{s,t}(x), (N, *E), of states (N, *E) and times (N,)."""
         raise NotImplementedError

@@ -77,6 +77,10 @@ class MapPolicy(FlowMap):
         super().__init__(event_shape)
         self.function = _function(function)
 
+    @property
+    def few_step(self) -> bool:
+        return True
+
     def check_condition(self, condition) -> None:
         if condition is not None:
             _check_takes_condition(self.function, 3)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import torch
 from torch import Tensor
 
 from alignflow.metrics import energy_distance, mmd, mode_weights_error, sliced_wasserstein
+from alignflow.precision import autocast
 from alignflow.resampling import systematic
+from alignflow.reward_module import Reward
 from alignflow.steering import steer
 from alignflow.targets import Empirical, GaussianMixture, Sequences
 
 from .suite import Case
 
-__all__ = ["COSTS", "DISTANCES", "Truth", "measure", "reference_seed"]
+__all__ = ["COSTS", "DISTANCES", "RATES", "Truth", "measure", "reference_seed"]
 
 STATES = ("sliced_w2", "mmd", "energy_distance")
 DISTANCES = ("total_variation", *STATES, "reward_error", "mode_error")
 """To the exact tilt; beside them the samples' mean `reward` is measured."""
+RATES = ("rate", "rate_bias")
+"""Of a case with a rate: the samples', and by how much it exceeds that of the exact tilt."""
 COSTS = ("nfe", "vjps", "reward_calls", "reward_vjps", "seconds", "megabytes")
 DRAWS = 100_000  # of the exact tilt, for its mean reward
 
@@ -31,25 +36,28 @@ class Truth:
     def __init__(self, case: Case):
         self.case, tilt = case, case.tilt
         if isinstance(case.target, Empirical):
-            # its rows are scored once, and then known
-            rewards = case.target.rewards(tilt.reward)
+            rewards = _scored(case.target, tilt.reward)
             self.tilted = case.target.tilted(rewards, tilt.strength)
-            self.mean_reward = (self.tilted.log_weight.softmax(0) @ rewards.double()).item()
+            weight = self.tilted.log_weight.softmax(0)
+            self.mean_reward = (weight @ rewards.double()).item()
+            if case.rate is not None:
+                self.rate = (weight @ _scored(case.target, case.rate).double()).item()
             return
         self.tilted = case.target.tilted(tilt.reward, tilt.strength)
         draws = self.tilted.sample(DRAWS, generator=torch.Generator().manual_seed(0))
-        self.mean_reward = self.score(draws).mean().item()
+        self.mean_reward = self.score(draws, tilt.reward).mean().item()
+        if case.rate is not None:
+            self.rate = self.score(draws, case.rate).mean().item()
 
     def sample(self, n: int, seed: int) -> Tensor:
         """n exact draws."""
         return self.tilted.sample(n, generator=torch.Generator().manual_seed(seed))
 
-    def score(self, states: Tensor) -> Tensor:
+    def score(self, states: Tensor, reward: Reward) -> Tensor:
         """Rewards (n,) of states, a part at a time."""
         with torch.no_grad():
             parts = states.split(10_000)
             decode = self.case.policy.decode
-            reward = self.case.tilt.reward
             return torch.cat([reward.score(x, decode=decode) for x in parts]).double()
 
     @property
@@ -58,7 +66,8 @@ class Truth:
         names = ("total_variation",) if isinstance(self.tilted, Sequences) else STATES
         if isinstance(self.tilted, GaussianMixture):
             names = (*names, "mode_error")
-        return dict.fromkeys((*names, "reward", "reward_error"), math.nan)
+        rates = () if self.case.rate is None else RATES
+        return dict.fromkeys((*names, "reward", "reward_error", *rates), math.nan)
 
     def distances(self, states: Tensor, seed: int) -> dict[str, float]:
         """Distances of samples to the exact tilt, and their mean reward.
@@ -68,10 +77,13 @@ class Truth:
         if not states.isfinite().all():
             return self.diverged
         try:
-            reward = self.score(states).mean().item()
+            reward = self.score(states, self.case.tilt.reward).mean().item()
         except FloatingPointError:
             return self.diverged  # too far out for the reward to be a number
         found = {"reward": reward, "reward_error": abs(reward - self.mean_reward)}
+        if self.case.rate is not None:
+            rate = self.score(states, self.case.rate).mean().item()
+            found |= {"rate": rate, "rate_bias": rate - self.rate}
         if isinstance(self.tilted, Sequences):
             return {"total_variation": float(self.tilted.total_variation(states)), **found}
         exact = self.sample(len(states), seed)
@@ -84,6 +96,12 @@ class Truth:
         if isinstance(self.tilted, GaussianMixture):
             found["mode_error"] = float(mode_weights_error(states, self.tilted))
         return found
+
+
+@lru_cache(maxsize=2)
+def _scored(target: Empirical, reward: Reward) -> Tensor:
+    """Rewards of a data set's rows, which all strengths of a case share."""
+    return target.rewards(reward)
 
 
 def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[str, float]:
@@ -100,7 +118,8 @@ def measure(truth: Truth, options: Mapping[str, Any] | None, seed: int) -> dict[
     _forget_peak()
     start = time.perf_counter()
     try:
-        out = steerer.sample(systems, generator=generator)
+        with autocast(case.precision, case.policy.device):
+            out = steerer.sample(systems, generator=generator)
     except FloatingPointError:
         return truth.diverged  # and the page says so
     seconds = time.perf_counter() - start

@@ -13,14 +13,14 @@ import torch
 from alignflow.metrics import Estimate, mean
 from alignflow.metrics.names import current
 
-from .measure import COSTS, DISTANCES
+from .measure import COSTS, DISTANCES, RATES
 from .tuning import TUNING_COSTS
 
 __all__ = ["FLOOR", "Key", "Results", "Row"]
 
 FLOOR = "exact samples"
 UNBIASED = ("mmd", "energy_distance")  # of mean 0 between exact samples
-MEASURED = (*DISTANCES, "reward", *COSTS, *TUNING_COSTS)
+MEASURED = (*DISTANCES, "reward", *RATES, *COSTS, *TUNING_COSTS)
 
 
 class Key(NamedTuple):

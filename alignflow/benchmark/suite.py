@@ -11,6 +11,8 @@ from omegaconf import DictConfig, ListConfig
 from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.pipeline import build, build_reward
+from alignflow.precision import PRECISIONS
+from alignflow.reward_module import Reward
 from alignflow.tilt import Tilt
 
 __all__ = ["Case", "Suite", "build_suite"]
@@ -27,6 +29,9 @@ class Case:
         tilt: What methods aim at.
         samples: Of each method, and of the exact tilt beside it.
         rows: Names of the methods and tuners that are measured on it; all if there are none.
+        rate: A reward whose mean is a rate, such as whether a sample has an attribute; None where
+            none is measured.
+        precision: In which steerers run the model, fp32 or bf16.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Case:
     tilt: Tilt
     samples: int
     rows: tuple[str, ...] = ()
+    rate: Reward | None = None
+    precision: str = "fp32"
 
     @property
     def title(self) -> str:
@@ -73,7 +80,8 @@ class Suite:
 def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
     """A suite from its config; `samples` is a number, or a list to see how errors fall with it.
 
-    A case may name in `rows` the methods and tuners that are measured on it.
+    A case may name in `rows` the methods and tuners that are measured on it, and in `rate` a reward
+    whose mean is compared with that of the exact tilt. `precision: bf16` runs steered models in it.
 
     Args:
         config: Of `configs/suite`.
@@ -105,7 +113,8 @@ def build_suite(config: DictConfig, only: Collection[str] = ()) -> Suite:
     for name, node in cases.items():
         for row in node.get("rows", ()):
             checks.choice(f"each of the rows of {name}", row, everything)
-    built = [case for name, node in cases.items() for case in _cases(name, node, sizes)]
+    precision = checks.choice("suite.precision", config.get("precision", "fp32"), PRECISIONS)
+    built = [case for name, node in cases.items() for case in _cases(name, node, sizes, precision)]
     return Suite(
         config.name,
         config.get("about", "").strip(),
@@ -135,12 +144,13 @@ def _named(nodes: dict[str, Any], only: Collection[str]) -> dict[str, Any]:
     return {name: node for name, node in nodes.items() if name in chosen}
 
 
-def _cases(name: str, node: DictConfig, sizes: list[int]) -> Iterator[Case]:
+def _cases(name: str, node: DictConfig, sizes: list[int], precision: str) -> Iterator[Case]:
     target = build(node.target)
     # a policy that is trained here draws its first weights from torch's global generator
     with torch.random.fork_rng():
         torch.manual_seed(0)
         policy = build(node.policy) if "policy" in node else target
     reward, rows = build_reward(node.reward), tuple(node.get("rows", ()))
+    rate = build_reward(node.rate) if "rate" in node else None
     for strength, samples in product(node.strengths, sizes):
-        yield Case(name, policy, target, Tilt(reward, strength), samples, rows)
+        yield Case(name, policy, target, Tilt(reward, strength), samples, rows, rate, precision)

@@ -38,6 +38,8 @@ RATIOS = {
     "reward_error": 1,
     "mode_error": 1,
 }
+# means, with their standard errors, to three digits
+MEANS = ("reward", "rate", "rate_bias")
 # a unit to show in, where it is another one, with its heading; and digits
 PLAIN = {
     "nfe": (label("nfe"), 1.0, 0),
@@ -61,17 +63,18 @@ def cells(
     """Head and rows of a table as text, without the columns in which nothing was measured."""
     found = set(only) & set().union(*(row.values for row in rows))
     ratios = {name: digits for name, digits in RATIOS.items() if name in found}
+    means = [name for name in MEANS if any(name in row.values for row in rows)]
     plain = {name: how for name, how in PLAIN.items() if name in found}
     head = [
         "method",
         *(f"{label(name)} / floor" for name in ratios),
-        label("reward"),
+        *(label(name) for name in means),
         *(heading for heading, _, _ in plain.values()),
     ]
-    return head, [_cells(row, ratios, plain) for row in rows]
+    return head, [_cells(row, ratios, means, plain) for row in rows]
 
 
-def _cells(row: Row, ratios: dict[str, int], plain: dict[str, Any]) -> list[str]:
+def _cells(row: Row, ratios: dict[str, int], means: list[str], plain: dict[str, Any]) -> list[str]:
     values = row.values
     return [
         row.method,
@@ -79,7 +82,7 @@ def _cells(row: Row, ratios: dict[str, int], plain: dict[str, Any]) -> list[str]
             _shown(row.ratio(name), digits) if name in values else ""
             for name, digits in ratios.items()
         ),
-        _shown(values["reward"], 3),
+        *(_shown(values[name], 3) if name in values else "" for name in means),
         *(
             f"{values[name].value / unit:.{digits}f}" if name in values else ""
             for name, (_, unit, digits) in plain.items()

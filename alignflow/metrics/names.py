@@ -18,6 +18,8 @@ class Metric:
 
 METRICS = {
     "reward": Metric("mean reward", False),
+    "rate": Metric("rate"),
+    "rate_bias": Metric("rate less the exact one"),
     "diversity": Metric("diversity", False),
     # distances: to a reference, to the base, to the exact tilt
     "sliced_w2": Metric("sliced W2", True),

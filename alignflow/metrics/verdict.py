@@ -9,7 +9,7 @@ from .estimate import Estimate
 from .names import label
 from .tilt_check import TiltCheck
 
-__all__ = ["WITHIN", "with_verdict"]
+__all__ = ["WITHIN", "agreement_bound", "with_verdict"]
 
 WITHIN = 3.0
 """Combined standard errors within which one number agrees."""
@@ -24,7 +24,7 @@ def with_verdict(check: TiltCheck, base_samples: int) -> TiltCheck:
         check: Its numbers.
         base_samples: How many samples of the base there are.
     """
-    target, bound = f"the tilt of strength {check.strength:g}", _bound(_measures(check))
+    target, bound = f"the tilt of strength {check.strength:g}", agreement_bound(check)
     if check.base_ess is not None and not check.base_ess.value >= LEAST_ESS:
         reached, said = None, _cannot_tell(target, check.base_ess.value, base_samples)
     elif off := _off(check, bound):
@@ -34,15 +34,15 @@ def with_verdict(check: TiltCheck, base_samples: int) -> TiltCheck:
     return msgspec.structs.replace(check, reached=reached, verdict=said)
 
 
+def agreement_bound(check: TiltCheck) -> float:
+    """Standard errors within which each number of a comparison agrees: the largest of so many gaps
+    passes it as rarely by chance as one passes `WITHIN` (Bonferroni)."""
+    normal = NormalDist()
+    return -normal.inv_cdf(normal.cdf(-WITHIN) / _measures(check))
+
+
 def _measures(check: TiltCheck) -> int:
     return len(check.numbers) + (check.mmd is not None)
-
-
-def _bound(measures: int) -> float:
-    """Standard errors that the largest of so many gaps passes as rarely by chance as one passes
-    `WITHIN` (Bonferroni)."""
-    normal = NormalDist()
-    return -normal.inv_cdf(normal.cdf(-WITHIN) / measures)
 
 
 def _off(check: TiltCheck, bound: float) -> dict[str, float]:

@@ -24,7 +24,7 @@ NEEDS = {
 READS = NEEDS | {
     "learn_posterior": NEEDS["learn_posterior"] | {"data"},
     "finetune": NEEDS["finetune"] | {"held_out"},
-    "evaluate": NEEDS["evaluate"] | {"judge", "held_out", "reference"},
+    "evaluate": NEEDS["evaluate"] | {"judge", "held_out", "reference", "beside"},
 }
 TRAINING = {"pretrain", "learn_posterior", "learn_value", "finetune"}
 CONDITIONED = {"learn_value", "finetune", "steer", "evaluate"}
@@ -59,6 +59,7 @@ def check_config(config: DictConfig) -> DictConfig:
     _check_use(config)
     _check_parts(stages, {key for key in PARTS if config.get(key)})
     _check_held_out(config)
+    _check_beside(config)
     return config
 
 
@@ -85,11 +86,13 @@ def _check_kinds(config: DictConfig) -> None:
 
 
 def _check_one_strength(config: DictConfig) -> None:
-    for part in sorted(BY_METHOD):
-        if config.get(part) and "strength" in config[part]:
+    beside = config.get("beside") or {}
+    nodes = {part: config.get(part) for part in sorted(BY_METHOD)}
+    for part, node in (nodes | {f"beside.{name}": beside[name] for name in beside}).items():
+        if node and "strength" in node:
             raise ConfigError(
                 f"{part}.strength: the strength of a run stands once, for all of its methods: "
-                f"strength={config[part].strength}"
+                f"strength={node.strength}"
             )
 
 
@@ -101,6 +104,12 @@ def _check_held_out(config: DictConfig) -> None:
                 f"held_out.{name} would be taken for the standard error of "
                 f"held_out.{name.removesuffix('_error')}: give it another name"
             )
+
+
+def _check_beside(config: DictConfig) -> None:
+    own = (config.get("steerer") or {}).get("method")
+    if own in (config.get("beside") or {}):
+        raise ConfigError(f"beside.{own} has the name of the run's own steerer: give it another")
 
 
 def _check_use(config: DictConfig) -> None:

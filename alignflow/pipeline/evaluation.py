@@ -23,7 +23,14 @@ from .episodes import save_episodes
 from .exact_tilt import Drawn, ExactTilt, exact_tilt
 from .judging import Verdict, decoded, joined, judge_samples
 from .reference import against_reference
-from .sampling import COSTS, build_steerer, sample_model, sample_steered, valid_rewards
+from .sampling import (
+    COSTS,
+    build_beside,
+    build_steerer,
+    sample_model,
+    sample_steered,
+    valid_rewards,
+)
 from .texts import save_texts
 
 __all__ = ["evaluate_stage"]
@@ -39,7 +46,7 @@ def evaluate_stage(context: Context) -> EvaluationResult:
     samples = _draw(context, models)
     verdicts = {name: judge_samples(context, drawn["state"]) for name, drawn in samples.items()}
     save_episodes(context, models)
-    has_method = context.config.get("steerer") or context.config.get("finetuner")
+    has_method = any(context.config.get(part) for part in ("steerer", "beside", "finetuner"))
     base = samples[BASE], verdicts[BASE]
     exact = exact_tilt(context, context.tilt, *base) if has_method else None
     return EvaluationResult(
@@ -68,7 +75,7 @@ def _tuned(context: Context) -> str:
 
 
 def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
-    """Samples of each model and of the steerer; the first ones of all are from the same noise."""
+    """Samples of each model and steerer; the first ones of all are from the same noise."""
     settings, folder = context.config.evaluation, context.folder.stage("evaluate")
     samples = {}
     for name, model in models.items():
@@ -78,6 +85,10 @@ def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
         if name == BASE and "steer" in context.config.stages:
             steered = sample_steered(context, build_steerer(context, context.policy, context.value))
             samples[f"steered: {context.config.steerer.method}"] = steered
+        if name == BASE:
+            for other, steerer in build_beside(context, context.policy).items():
+                path = folder / "beside" / other
+                samples[f"steered: {other}"] = sample_steered(context, steerer, path, other)
     return samples
 
 

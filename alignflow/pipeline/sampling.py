@@ -23,6 +23,7 @@ from .settings import ConfigError
 
 __all__ = [
     "COSTS",
+    "build_beside",
     "build_steerer",
     "draw_in_batches",
     "sample_model",
@@ -98,6 +99,12 @@ def sample_model(
     return draw_in_batches(context, folder, n, draw, title)
 
 
+def build_beside(context: Context, policy: FlowMap) -> dict[str, BaseSteerer]:
+    """The steerers that the run's own is shown beside, by name."""
+    nodes = context.config.get("beside") or {}
+    return {str(name): steer(policy, context.tilt, **build(nodes[name])) for name in nodes}
+
+
 def build_steerer(context: Context, policy: FlowMap, value: Any = None) -> BaseSteerer:
     """The steerer that the config describes, of a policy and perhaps a value that the run learned.
 
@@ -114,9 +121,18 @@ def build_steerer(context: Context, policy: FlowMap, value: Any = None) -> BaseS
     return steer(policy, context.tilt, **options)
 
 
-def sample_steered(context: Context, steerer: BaseSteerer) -> dict[str, Tensor]:
+def sample_steered(
+    context: Context, steerer: BaseSteerer, folder: Path | None = None, name: str = ""
+) -> dict[str, Tensor]:
     """The steered samples of the run: `state`, `reward`, the cost of each, and the effective
-    sample size of its particles where there are several, `particle_ess`."""
+    sample size of its particles where there are several, `particle_ess`.
+
+    Args:
+        context: Of the run.
+        steerer: The run's own, or another beside it.
+        folder: Where the batches are saved; that of the run's own steerer if None.
+        name: Of the steerer; that of the run's own likewise.
+    """
 
     def draw(rows: slice, generator: torch.Generator) -> dict[str, Tensor]:
         condition, count = context.condition(rows), rows.stop - rows.start
@@ -129,10 +145,10 @@ def sample_steered(context: Context, steerer: BaseSteerer) -> dict[str, Tensor]:
 
     return draw_in_batches(
         context,
-        context.folder.stage("steer") / "batches",
+        context.folder.stage("steer") / "batches" if folder is None else folder,
         context.config.evaluation.samples,
         draw,
-        f"steer by {context.config.steerer.method}",
+        f"steer by {name or context.config.steerer.method}",
     )
 
 

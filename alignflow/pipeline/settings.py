@@ -138,6 +138,16 @@ def with_defaults(config: DictConfig) -> DictConfig:
                 config[part] = completed(part, config[part])
             except ValueError as error:
                 raise ConfigError(str(error)) from error
+    for name, node in (config.get("beside") or {}).items():
+        if not isinstance(node, DictConfig):
+            raise ConfigError(
+                f"beside.{name} must be a mapping, got {checks.shown(node)}: "
+                f"beside.{name}.method=..."
+            )
+        try:
+            config.beside[name] = completed("steerer", node)
+        except ValueError as error:
+            raise ConfigError(f"beside.{name}: {error}") from error
     return config
 
 

@@ -1,7 +1,8 @@
 """What a run did, in sentences: the headline, and what to read with care.
 
-A difference counts as one only if it is larger than its 95% interval; a method that overshoots the
-exact tilt, or falls short of it, is said to.
+A method that overshoots the exact tilt, or falls short of it, is said to, by the rule of the run's
+verdict (`alignflow.metrics.verdict`). Any other difference counts as one only if it is larger than
+its 95% interval.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from alignflow.metrics import Estimate, Interval
 from alignflow.metrics.estimate import Z
+from alignflow.metrics.verdict import agreement_bound
 from alignflow.results import ModelResult
 
 from .run_folder import Run
@@ -152,7 +154,7 @@ def outcomes(run: Run) -> list[tuple[str, str, str]]:
     for model in run.aligned:
         remark = "after alignment"
         if tilted is not None:
-            remark = _verdict(_outcome(run, model), tilted, run)
+            remark = _against(model, tilted, run)
         rows.append((model.name, _shown(_outcome(run, model), run), remark))
     if tilted is not None and run.tilt is not None:
         rows.append((run.tilt.name, _shown(tilted, run), "what an exact method would give"))
@@ -204,28 +206,43 @@ def _against_tilt(run: Run) -> str:
     tilted = _tilted_outcome(run)
     if tilted is None:
         return "; no exact tilt is known to compare with"
-    clauses = [
-        f"{short_name(m.name)} {_verdict(_outcome(run, m), tilted, run)}" for m in run.aligned
-    ]
+    clauses = [f"{short_name(m.name)} {_against(m, tilted, run)}" for m in run.aligned]
     return f"; against the exact tilt’s {_shown(tilted, run)}, {listed(clauses)}"
 
 
-def _verdict(outcome: Interval, tilted: Interval, run: Run) -> str:
-    """Whether a method hit the exact tilt, seen from the base."""
-    base = _outcome(run, run.base)
+def _against(model: ModelResult, tilted: Interval, run: Run) -> str:
+    """Whether a model hit the exact tilt, seen from the base."""
+    if model.tilt_check is not None and model.tilt_check.reached is None:
+        return "cannot be told from it by so few effective samples of the base"
+    base, outcome = _outcome(run, run.base), _outcome(run, model)
     gap, direction = outcome.value - tilted.value, _sign(tilted, base)
+    agrees, error = _agreement(model, _target(run), outcome, tilted)
     unit = "" if _target(run) is None else " points"
     amount = f"{_digits(gap, run)}{unit}"
-    if _sign(outcome, tilted) == 0:
-        error = _digits(math.hypot(outcome.half_width, tilted.half_width), run)
+    if agrees:
         sign = "+" if gap >= 0 else "−"
-        return f"agrees within the error ({sign}{_digits(gap, run)} ± {error}{unit})"
+        return f"agrees within the error ({sign}{_digits(gap, run)} ± {_digits(error, run)}{unit})"
     if direction == 0:
         return f"lands {amount} {'above' if gap > 0 else 'below'}"
     if gap * direction > 0:
         return f"overshoots by {amount}"
     wrong_way = _sign(outcome, base) == -direction
     return f"moves the wrong way and misses by {amount}" if wrong_way else f"falls {amount} short"
+
+
+def _agreement(
+    model: ModelResult, label: str | None, outcome: Interval, tilted: Interval
+) -> tuple[bool, float]:
+    """Whether a model's rate of a label, or else its mean reward, is that of the exact tilt within
+    the error, and this error: by the run's verdict, and of older runs, which have none, by 95%."""
+    check = model.tilt_check
+    found = None if check is None else check.numbers.get("reward" if label is None else label)
+    if check is None or found is None:
+        error = math.hypot(outcome.half_width, tilted.half_width)
+        return _sign(outcome, tilted) == 0, error
+    bound = agreement_bound(check)
+    error = math.hypot(found.samples.standard_error, found.tilt.standard_error)
+    return abs(found.z) <= bound, bound * error
 
 
 def _digits(gap: float, run: Run) -> str:
@@ -248,7 +265,7 @@ def _side_effect(run: Run, model: ModelResult) -> list[str]:
         (abs(rate.value - run.tilt.rates[name].value), name)
         for name, rate in model.rates.items()
         if name in run.tilt.rates and name not in targets(run)
-        if _sign(rate, run.tilt.rates[name]) != 0
+        if not _agreement(model, name, rate, run.tilt.rates[name])[0]
     ]
     gap, name = max(beside, default=(0.0, ""))
     if gap < SIDE_EFFECT:

@@ -16,6 +16,7 @@ from alignflow.tilt import DefaultStrength, Tilt, as_tilt
 
 from .base_steerer import BaseSteerer
 from .chains import ChainSteerer
+from .defaults import default_steps
 from .methods import METHODS, Method, line, methods, options
 from .nodes import Nodes
 from .recipes import ChainRecipe, Recipe
@@ -83,7 +84,8 @@ def steer(
         method: Name of a method, or the method itself with its options.
         strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one.
             Methods that ascend follow the gradient of lambda r and also take a step_size.
-        steps: Of the grid, 8 by default, or of the chain.
+        steps: Of the grid, 8 by default, or 4 by which particles of a learned map move; or of the
+            chain.
         particles: M of each system, for methods that have several; the method's default otherwise.
         draws: Endpoints of each state, for posteriors that draw; the method's default otherwise.
         grid: "uniform", or increasing times from 0 to 1, (steps + 1,); a chain has none.
@@ -104,7 +106,8 @@ def steer(
     tilt = as_tilt(reward, strength)
     recipe = _recipe(method, method_options, particles=particles, draws=draws)
     _check_gradient(policy, tilt.reward, recipe)
-    steps = recipe.default_steps if steps is None and isinstance(grid, str) else steps
+    if steps is None and isinstance(grid, str):
+        steps = recipe.default_steps or default_steps(policy)
     shared = {
         "guidance": guidance,
         "micro_batch_size": micro_batch_size,

@@ -109,6 +109,8 @@ def keywords(method: str) -> dict[str, Option]:
     """
     recipe = METHODS[checks.choice("method", method, METHODS)]
     steps = _CALL["steps"]._replace(default=recipe.default_steps)
+    if recipe.default_steps is None:
+        steps = steps._replace(meaning="from noise to data; 4 of a learned map, else 8, if None")
     return _CALL | {"steps": steps} | options(method)
 
 

@@ -19,6 +19,7 @@ from alignflow.benchmark.tables import markdown, rich_tables, summary
 from alignflow.benchmark.tuning import measure_tuned
 from alignflow.cli import main
 from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.reward_module import as_reward
 from alignflow.targets import Empirical, ring, ring_reward
 from alignflow.tilt import Tilt
 
@@ -107,6 +108,27 @@ def test_a_truth_without_modes_measures_no_error_of_them():
     measured = truth.distances(truth.sample(16, 0), seed=0)
     assert truth.distances(torch.full((16, 2), math.inf), seed=0).keys() == measured.keys()
     assert "mode_error" not in measured
+
+
+def test_a_rate_is_measured_against_that_of_the_exact_tilt(tmp_path):
+    data = ring().sample(200, generator=torch.Generator().manual_seed(0))
+    target, rate = Empirical(data), as_reward(lambda x, condition=None: (x[:, 0] > 0).double())
+    truth = Truth(Case("rows", target, target, Tilt(ring_reward(), 1.0), 16, rate=rate))
+    weight = Tilt(ring_reward(), 1.0).log_weight(ring_reward().score(data)).double().softmax(0)
+    exact = (weight @ (data[:, 0] > 0).double()).item()
+    right = truth.distances(torch.ones(16, 2), seed=0)
+    assert right["rate"] == 1 and right["rate_bias"] == pytest.approx(1 - exact)
+    results = Results(tmp_path / "results.jsonl")
+    for method in (FLOOR, "m"):
+        results.add(Key("rows", 16, method, 0), right)
+    assert "| mean reward | rate | rate less the exact one |" in markdown(results.rows())
+
+
+def test_a_suite_says_in_which_precision_models_are_steered():
+    suite = composed(*METHODS, "+suite.precision=bf16").suite
+    assert {case.precision for case in build_suite(suite).cases} == {"bf16"}
+    with pytest.raises(ValueError, match="suite.precision must be one of fp32, bf16"):
+        build_suite(composed(*METHODS, "+suite.precision=fp8").suite)
 
 
 def test_a_tuner_that_diverges_is_measured_as_such():

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 import alignflow
 from alignflow import pipeline
@@ -278,6 +279,31 @@ def test_a_posterior_that_a_run_learns_is_the_one_it_steers_by(data, tmp_path):
     assert alignflow.load(folder / "stages/learn_posterior/model").has_posterior_flow
     result = json.loads((folder / "stages/steer/result.json").read_text())
     assert result["method"] == "mfm_gf" and result["n"] == 4
+
+
+def test_other_steerers_are_judged_beside_the_run_s_own(tmp_path):
+    config = composed(
+        *EXACT_RING,
+        "+beside.plain={method: importance, particles: 3, steps: 2}",
+        "+beside.dps.method=dps",
+        "stages=[steer, evaluate, report]",
+    )
+    folder = pipeline.run(config, tmp_path / "run")
+    models = json.loads((folder / "stages/evaluate/result.json").read_text())["models"]
+    own, plain, dps = models[1:]
+    names = ["steered: importance", "steered: plain", "steered: dps"]
+    assert [model["name"] for model in models[1:]] == names
+    # the same method draws the same samples, under whatever name
+    assert plain["rewards"] == own["rewards"] != dps["rewards"]
+    assert dps["cost"]["nfe"] == 8 and dps["tilt_check"]["verdict"]
+    assert "steered: dps" in (folder / "report.html").read_text("utf-8")
+    assert composed_steps(folder) == {"plain": 2, "dps": 8}
+
+
+def composed_steps(folder):
+    """Steps of the steerers beside the run's own, as the run folder records them."""
+    beside = OmegaConf.load(folder / "config.yaml").beside
+    return {name: beside[name].steps for name in beside}
 
 
 def test_a_tuned_model_is_judged_beside_its_base(tmp_path):

@@ -31,11 +31,12 @@ class Recipe(Settings):
 
     Attributes:
         name: By which `af.steer` takes it.
-        default_steps: Steps if none are given.
+        default_steps: Steps if none are given; None for as many as the model suggests
+            (`alignflow.steering.defaults`).
     """
 
     name: ClassVar[str] = ""
-    default_steps: ClassVar[int] = 8
+    default_steps: ClassVar[int | None] = 8
 
     def nodes(self, model: FlowMap, tilt: Tilt) -> Nodes | ChainNodes:
         """The nodes of the method.
@@ -63,6 +64,12 @@ def scheme_name(name: str, value: Any) -> str:
 def transition_option(default: Choice) -> Any:
     """How a step moves the state."""
     return option(default, "how a step moves: flow_map, euler, heun, sde, anchored, ...")
+
+
+def moving_option() -> Any:
+    """How particles move, by what the model is."""
+    meaning = "how a step moves; anchored for a model whose jumps were learned, else sde, if None"
+    return option(None, meaning)
 
 
 def posterior_option(default: Choice) -> Any:

@@ -14,6 +14,7 @@ from alignflow.posteriors import FlowMapPosterior, Posterior
 from alignflow.settings import option, optional
 
 from ..chains import Acceptance, Adaptation, ChainNodes, Noising
+from ..defaults import default_posterior
 from ..registry import Choice, build_kernel, build_posterior, build_value
 from .base import Recipe, draws_option, inner_steps_option, inside, solver_option
 
@@ -24,7 +25,7 @@ __all__ = ["ChainRecipe", "SourceMCMC", "Waltz"]
 class ChainRecipe(Recipe):
     """A method whose nodes are those of a chain; its steps are steps of the chain."""
 
-    default_steps: ClassVar[int] = 32
+    default_steps: ClassVar[int | None] = 32
 
     def nodes(self, model, tilt) -> ChainNodes:
         """The nodes of the chain."""
@@ -77,9 +78,7 @@ class Waltz(ChainRecipe):
             raise ValueError(f"t_min must be below t_max, got {self.t_min} and {self.t_max}")
 
     def nodes(self, model, tilt):
-        posterior = self.posterior
-        if posterior is None:
-            posterior = "stochastic_map" if model.has_posterior_flow else "glass"
+        posterior = self.posterior or default_posterior(model)
         numbers = {"inner_steps": self.inner_steps, "solver": self.solver}
         return ChainNodes(
             tilt=tilt,

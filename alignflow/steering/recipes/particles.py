@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from alignflow import checks
 from alignflow.corrections import Ramped
+from alignflow.flow_map import FlowMap
 from alignflow.resampling import KINDS, AdaptiveResampling, Potential, Work
-from alignflow.settings import option
+from alignflow.settings import option, optional
+from alignflow.transitions import Transition
 from alignflow.values import ValueFunction
 
+from ..defaults import default_transition
 from ..nodes import Nodes
 from ..registry import Choice, build_posterior, build_transition, build_value
 from .base import (
@@ -21,6 +24,7 @@ from .base import (
     draws_option,
     inner_steps_option,
     learned_option,
+    moving_option,
     particles_option,
     posterior_option,
     scheme_option,
@@ -32,6 +36,8 @@ from .learned import learned
 
 __all__ = ["FK", "FMTT", "DiamondSMC", "TwistedSMC"]
 
+DEFAULT_NOISE = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class FMTT(Recipe):
@@ -42,28 +48,40 @@ class FMTT(Recipe):
         + \sqrt{2e}\, dW, \qquad d\log w = \lambda r(X_{t,1}(x_t))\, dt, \qquad e = \eta^2 c_t
 
     Consistent for any noise eta: the transport terms of the weight cancel, because X_{t,1} is
-    constant along the flow.
+    constant along the flow. These are weights of short steps of the SDE. Particles of a model whose
+    jumps were learned move by these (`anchored`) unless a noise is given: driven up the same t r,
+    and weighted by the density ratio of each move.
     """
 
     name = "fmtt"
+    default_steps = None
 
     particles: int = particles_option(8)
-    noise: float = option(
-        0.5, "eta, a fraction of the memoryless noise; 0 is the flow itself", checks.nonnegative
+    noise: float | None = option(
+        None,
+        "eta of the SDE, a fraction of the memoryless noise; anchored for a model whose jumps were "
+        "learned, else 0.5, if None",
+        optional(checks.nonnegative),
     )
     scheme: str = scheme_option("systematic")
     threshold: float = threshold_option()
 
     def nodes(self, model, tilt):
-        # drift e grad(t lambda r) beside the noise sqrt(2 e) dW, with e = noise^2 c_t
-        scale = self.noise**2 / (1 + self.noise**2)
+        transition: Choice = default_transition(model) if self.noise is None else "sde"
+        account, scale = Potential("diff", ramped=True), 1.0
+        if transition == "sde":
+            noise = DEFAULT_NOISE if self.noise is None else self.noise
+            transition = {"name": "sde", "noise": noise}  # it holds x_1 at the denoiser
+            # drift e grad(t lambda r) beside the noise sqrt(2 e) dW, with e = noise^2 c_t
+            account, scale = Work(), noise**2 / (1 + noise**2)
         return Nodes(
             posterior=build_posterior("flow_map", model),
             value=build_value("gradient", model, tilt),
             corrections=(Ramped(scale),),
-            # its weights are those of short steps, which hold x_1 at the denoiser
-            transition=build_transition("sde", model, noise=self.noise),
-            resampler=AdaptiveResampling(tilt, self.particles, Work(), self.scheme, self.threshold),
+            transition=build_transition(transition, model),
+            resampler=AdaptiveResampling(
+                tilt, self.particles, account, self.scheme, self.threshold
+            ),
             particles=self.particles,
         )
 
@@ -77,6 +95,7 @@ class FK(Recipe):
     """
 
     name = "fk"
+    default_steps = None
 
     particles: int = particles_option(8)
     posterior: Choice = posterior_option("denoiser")
@@ -88,7 +107,7 @@ class FK(Recipe):
     )
     scheme: str = scheme_option("systematic")
     threshold: float = threshold_option()
-    transition: Choice = transition_option("sde")
+    transition: Choice | None = moving_option()
 
     def nodes(self, model, tilt):
         potential = Potential(self.potential)
@@ -99,7 +118,7 @@ class FK(Recipe):
         return Nodes(
             posterior=posterior,
             value=value,
-            transition=build_transition(self.transition, model),
+            transition=_moving(self.transition, model),
             resampler=AdaptiveResampling(
                 tilt, self.particles, potential, self.scheme, self.threshold
             ),
@@ -118,6 +137,7 @@ class TwistedSMC(Recipe):
     """
 
     name = "twisted_smc"
+    default_steps = None
 
     particles: int = particles_option(8)
     posterior: Choice = posterior_option("denoiser")
@@ -127,7 +147,7 @@ class TwistedSMC(Recipe):
     )
     scheme: str = scheme_option("ssp")
     threshold: float = threshold_option()
-    transition: Choice = transition_option("sde")
+    transition: Choice | None = moving_option()
 
     def nodes(self, model, tilt):
         posterior, corrections = None, ()
@@ -141,7 +161,7 @@ class TwistedSMC(Recipe):
             posterior=posterior,
             value=value,
             corrections=corrections,
-            transition=build_transition(self.transition, model),
+            transition=_moving(self.transition, model),
             resampler=AdaptiveResampling(
                 tilt, self.particles, potential, self.scheme, self.threshold
             ),
@@ -179,3 +199,8 @@ class DiamondSMC(Recipe):
             ),
             particles=self.particles,
         )
+
+
+def _moving(transition: Choice | None, model: FlowMap) -> Transition:
+    """How the particles of a model move."""
+    return build_transition(transition or default_transition(model), model)

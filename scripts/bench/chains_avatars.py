@@ -1,0 +1,268 @@
+"""Markov chains on the portraits: what the trained posterior keeps, and a rare reward.
+
+    python scripts/bench/chains_avatars.py [--part check|rare|page]
+
+At strength 0 a chain must stay at the base: how far it wanders is the error of the posterior, or
+of the map. The rare reward is the log-probability of glasses, hat and beard together, strength 1;
+best-of-N and importance are computed from one pool of samples of one jump. Chains are stored under
+outputs/chains_avatars, so that a run that was cut goes on where it was; without --part all is run.
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from page import DOCS, shown, table, write_page
+from torch import Tensor
+
+import alignflow as af
+from alignflow.data import ATTRIBUTES, avatars
+from alignflow.metrics import Estimate, mean, sliced_wasserstein
+from alignflow.policies import load_judge
+from alignflow.precision import autocast, fastest
+from alignflow.report.drawing import MODELS, frame, log_scale
+from alignflow.rewards import Attribute, AttributeLogProbability
+from alignflow.steering import ChainSteerer
+
+FOLDER = Path("outputs/chains_avatars")
+WANTED = ("glasses", "hat", "beard")
+KEPT = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+POOL, PORTRAITS = 8192, 60_000
+MAP = "avatars_posterior"
+CHECKS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "stochastic map, t in (0, 0.9)": (MAP, 384, {"method": "waltz", "steps": 48}),
+    "stochastic map, t in (0.3, 0.9)": (MAP, 192, {"method": "waltz", "steps": 24, "t_min": 0.3}),
+    "GLASS, 7 forwards, t in (0, 0.9)": ("avatars", 192, {"method": "waltz", "steps": 8}),
+}
+CHAINS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "source_mcmc": (
+        "avatars",
+        64,
+        {"method": "source_mcmc", "steps": 256, "jumps": 1,
+         "kernel": {"name": "pcn", "acceptance": 0.25}},
+    ),
+    "source_mcmc, 4 replicas": (
+        "avatars",
+        48,
+        {"method": "source_mcmc", "steps": 64, "jumps": 1, "particles": 4,
+         "kernel": {"name": "pcn", "acceptance": 0.25}},
+    ),
+    "waltz": (MAP, 64, {"method": "waltz", "steps": 128, "jumps": 1, "acceptance": 0.25}),
+}  # fmt: skip
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rare() -> af.Reward:
+    return af.Sum({name: (AttributeLogProbability(name), 1.0) for name in WANTED}, "rare")
+
+
+def chain(name: str, policy: str, n: int, options: dict, reward, strength: float) -> dict:
+    """States of n chains at the kept steps, all rewards, and the forwards of the last state."""
+    file = FOLDER / f"{name}.pt"
+    if file.exists():
+        return torch.load(file)
+    steerer = af.steer(af.load(policy), reward, strength=strength, micro_batch_size=64, **options)
+    assert isinstance(steerer, ChainSteerer)
+    with autocast(fastest()):
+        out = steerer.sample(n, generator=seeded(0), return_chain=True)
+    steps = [step for step in KEPT if step <= options["steps"]]
+    found = {
+        "steps": steps,
+        "states": out["chain"][:, steps].half(),
+        "reward": out["chain_reward"].float(),
+        "nfe": int(out["nfe"]),
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    torch.save(found, file)
+    return found
+
+
+def pool() -> tuple[Tensor, Tensor]:
+    """Samples of one jump as their rewards, and whether the judge finds all that is wanted."""
+    file = FOLDER / "pool.pt"
+    if not file.exists():
+        policy, reward, rewards, held = af.load("avatars"), rare(), [], []
+        for start in range(0, POOL, 256):
+            with torch.no_grad(), autocast(fastest()):
+                states = policy.sample(256, 1, generator=seeded(start)).float()
+            rewards.append(reward.score(states, decode=policy.decode))
+            held.append(judged(states)[:, : len(WANTED)].all(1))
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        torch.save((torch.cat(rewards), torch.cat(held)), file)
+    rewards, held = torch.load(file)
+    return rewards.double(), held.double()
+
+
+@torch.no_grad()
+def judged(states: Tensor) -> Tensor:
+    """Which attributes the judge, which no method sees, finds in states, (N, 6)."""
+    judge = load_judge("avatars")
+    assert tuple(judge.labels) == ATTRIBUTES
+    images = ((states.float() + 1) / 2).clamp(0, 1)
+    return torch.cat([judge(part) for part in images.split(1000)]) > 0
+
+
+def check() -> str:
+    """Rates along chains at strength 0, and their distance to the data over the floor."""
+    pixels = avatars(PORTRAITS).pixels
+    rows = []
+    for name, (policy, n, options) in CHECKS.items():
+        found = chain(name, policy, n, options, Attribute("glasses"), 0.0)
+        exact = [pixels[k * n : (k + 1) * n].float() / 127.5 - 1 for k in range(16)]
+        floor = mean(torch.tensor([distance(exact[k], exact[8 + k]) for k in range(8)])).value
+        for column, step in enumerate(found["steps"]):
+            states = found["states"][:, column].float()
+            held = judged(states).double()
+            away = torch.tensor([distance(states, other) for other in exact[:4]])
+            rates = (shown(mean(held[:, k])) for k in range(len(WANTED)))
+            rows.append([name, step, *rates, f"{away.mean() / floor:.2f}"])
+    of_data = judged(pixels[:8000].float() / 127.5 - 1).double().mean(0)[: len(WANTED)]
+    rows.append(["data set", "", *(f"{rate:.3f}" for rate in of_data), "1.00"])
+    return table(["posterior", "steps", *WANTED, "sliced W2 / floor"], rows)
+
+
+def distance(x: Tensor, y: Tensor) -> float:
+    return float(sliced_wasserstein(x, y, generator=seeded(0)))
+
+
+def best_of(n: int, reward: Tensor, held: Tensor) -> tuple[float, float]:
+    """Mean reward and rate of the best of n, exact over all groups of the pool."""
+    order = reward.argsort()
+    rank = torch.arange(len(order) + 1, dtype=torch.float64) / len(order)
+    weight = rank[1:] ** n - rank[:-1] ** n
+    return (weight @ reward[order]).item(), (weight @ held[order]).item()
+
+
+def importance(n: int, reward: Tensor, held: Tensor) -> tuple[float, float]:
+    """The same of one of n drawn by its weight, over the groups of shuffled pools."""
+    sums = torch.zeros(2, dtype=torch.float64)
+    for seed in range(8):
+        rows = torch.randperm(len(reward), generator=seeded(seed))[: len(reward) // n * n]
+        weight = reward[rows].view(-1, n).softmax(1)
+        for k, values in enumerate((reward, held)):
+            sums[k] += (weight * values[rows].view(-1, n)).sum(1).mean() / 8
+    return sums[0].item(), sums[1].item()
+
+
+def forwards_for(wanted: float, curve: list[tuple[int, float]]) -> float:
+    """Forwards at which a rising curve of mean rewards is at the one wanted; infinite beyond."""
+    for (low, worse), (high, better) in zip(curve, curve[1:], strict=False):
+        if worse <= wanted <= better:
+            return low * (high / low) ** ((wanted - worse) / (better - worse))
+    return math.inf if wanted > curve[-1][1] else curve[0][0]
+
+
+def rare_section() -> list[str]:
+    rewards, held = pool()
+    numbers = [2**k for k in range(12)]
+    curves: dict[str, list[tuple[int, float]]] = {"best of N": [], "importance": []}
+    rows = []
+    for n in numbers:
+        for name, found in (
+            ("best of N", best_of(n, rewards, held)),
+            ("importance", importance(n, rewards, held)),
+        ):
+            curves[name].append((n, found[0]))
+            if n >= 16 and numbers.index(n) % 2 == 1:
+                rows.append([f"{name}, N = {n:,}", n, f"{found[0]:.2f}", f"{found[1]:.3f}", "", ""])
+    drawn: dict[str, list[tuple[int, Estimate]]] = {}
+    for name, (policy, n, options) in CHAINS.items():
+        found = chain(f"rare, {name}", policy, n, options, rare(), 1.0)
+        each = found["nfe"] / (options["steps"] + 1)
+        drawn[name] = []
+        for column, step in enumerate(found["steps"]):
+            cost, reward = int((step + 1) * each), mean(found["reward"][:, step].double())
+            drawn[name].append((cost, reward))
+            if cost < 16:
+                continue
+            rate = mean(judged(found["states"][:, column])[:, : len(WANTED)].all(1).double())
+            ratios = (forwards_for(reward.value, curve) / cost for curve in curves.values())
+            top = numbers[-1] / cost
+            rows.append(
+                [name, cost, f"{reward.value:.2f} ± {reward.standard_error:.2f}", shown(rate),
+                 *(f"> {top:.1f}" if math.isinf(ratio) else f"{ratio:.1f}" for ratio in ratios)]
+            )  # fmt: skip
+    exact = exact_tilt()
+    rows.append(["exact tilt of the data set", "", f"{exact[0]:.2f}", f"{exact[1]:.3f}", "", ""])
+    picture(curves, drawn, exact[0])
+    head = ["", "forwards", "mean reward", "rate of all three (judge)"]
+    return [
+        table(head + [f"{name} pays, times" for name in curves], rows),
+        "![Mean reward against forwards a sample](chains_avatars.png)",
+    ]
+
+
+def exact_tilt() -> tuple[float, float]:
+    """Mean reward and rate of the data set, tilted."""
+    file, pixels = FOLDER / "exact.pt", avatars(PORTRAITS).pixels
+    if not file.exists():
+        reward, decode = rare(), af.load("avatars").decode
+        parts = [part.float() / 127.5 - 1 for part in pixels.split(1000)]
+        with torch.no_grad():
+            torch.save(torch.cat([reward.score(part, decode=decode) for part in parts]), file)
+    rewards = torch.load(file).double()
+    weight = rewards.softmax(0)
+    top = weight.topk(2000)
+    found = judged(pixels[top.indices].float() / 127.5 - 1)[:, : len(WANTED)].all(1)
+    return (weight @ rewards).item(), (top.values @ found.double()).item()
+
+
+def picture(curves: dict, drawn: dict, exact: float) -> None:
+    with frame(6.0, 3.8) as figure:
+        plotted(figure, curves, drawn, exact)
+        figure.savefig(DOCS / "chains_avatars.png", dpi=150)
+
+
+def plotted(figure: Figure, curves: dict, drawn: dict, exact: float) -> None:
+    axes = figure.subplots()
+    for k, (name, curve) in enumerate(curves.items()):
+        costs, values = zip(*curve, strict=True)
+        axes.plot(costs, values, "--", color=MODELS[1 + k], label=name)
+    for k, (name, points) in enumerate(drawn.items()):
+        costs, values = zip(*points, strict=True)
+        axes.errorbar(costs, [value.value for value in values],
+                      yerr=[value.standard_error for value in values], marker="o",
+                      markersize=3, color=MODELS[1 + len(curves) + k], label=name)  # fmt: skip
+    axes.axhline(exact, color="black", linewidth=1)
+    log_scale(axes, "x")
+    axes.set(xlabel="forwards a sample", ylabel="mean reward, nats")
+    axes.legend(frameon=False, fontsize=7.5)
+    axes.grid()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=("pool", *CHECKS, *CHAINS), help="one chain alone")
+    options = parser.parse_args()
+    if options.part == "pool":
+        pool()
+    elif options.part in CHECKS:
+        chain(options.part, *CHECKS[options.part], Attribute("glasses"), 0.0)
+    elif options.part in CHAINS:
+        name = options.part
+        chain(f"rare, {name}", *CHAINS[name], rare(), 1.0)
+    else:
+        write()
+
+
+def write() -> None:
+    write_page(
+        "chains_avatars",
+        "Markov chains on the portraits",
+        "Rates by the judge, which no method sees; ± is one standard error. bfloat16.",
+        "## At strength 0 a chain must stay at the base",
+        "",
+        check(),
+        "## Glasses and hat and beard, strength 1",
+        *rare_section(),
+    )
+
+
+if __name__ == "__main__":
+    main()
