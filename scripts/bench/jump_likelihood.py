@@ -1,6 +1,6 @@
 """Weights of a cluster's flow by the Jacobians of its jumps, beside those of its ODE.
 
-    python scripts/bench/jump_likelihood.py [--steps 1500] [--samples 500]
+    python scripts/bench/jump_likelihood.py [--steps 3000] [--samples 2000]
 
 Four particles in a double well between each two, hot, learned from samples with and without the
 loss of invertibility. Weights are the Boltzmann density over the model's.
@@ -57,8 +57,8 @@ def seeded(seed: int) -> torch.Generator:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
     torch.set_num_threads(1)
     target, body = boltzmann("dw4", "hot"), []
