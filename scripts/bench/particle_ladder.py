@@ -23,7 +23,7 @@ from alignflow.coordinates import from_relative
 from alignflow.distillation import LogitNormalTimes
 from alignflow.distillation.target_score import TargetScoreLoss
 from alignflow.draws import choices, integers
-from alignflow.likelihood import sample_with_density
+from alignflow.jump_likelihood import sample_with_jump_density
 from alignflow.mala import ACCEPTED, move, point_at
 from alignflow.metrics import (
     cluster_wasserstein,
@@ -32,7 +32,7 @@ from alignflow.metrics import (
     reweighted_mean,
     sliced_wasserstein,
 )
-from alignflow.policies import FlowMapPolicy, ForceEGNN
+from alignflow.policies import FlowMapPolicy, ForceEGNN, from_flow_map
 from alignflow.samplers import DenoiserODE
 from alignflow.targets import Boltzmann, Cluster, boltzmann
 from alignflow.training import TrainingOptions, fit
@@ -42,8 +42,7 @@ CLUSTER, TEMPERATURES = "lj13", (2.0, 4 / 3, 1.0)
 PARTICLES, STEPS = 1024, 12  # clusters that are drawn between two networks, in so many steps
 NEAREST = 3e-3  # 1 - t where the last step begins
 FINE = 50  # steps of a sample that is judged
-TOLERANCE = 1e-3  # of weighed ODEs
-ALIGNED = 1000  # clusters that are aligned, at a cost that is quadratic
+ALIGNED = 500  # clusters that are aligned, at a cost that is quadratic
 PARTS, MOVES, SETTLING, SNAPSHOTS = 16, 25, 200, 16
 
 
@@ -159,11 +158,16 @@ def kept(folder: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tenso
 
 
 def weighed(policy: FlowMapPolicy, target: Boltzmann, n: int) -> dict[str, Tensor]:
-    """n samples of the ODE, and their log-weights under the target, (n,)."""
-    generator, states, log_weights = seeded(2), [], []
+    """n samples of few steps, and their log-weights under the target, (n,), by Jacobians."""
+
+    def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        return DenoiserODE().step(policy, x, s[0].item(), t[0].item())
+
+    steps, generator = from_flow_map(step, policy.event_shape), seeded(2)
+    states, log_weights = [], []
     for start in range(0, n, 32):
         count = min(32, n - start)
-        state, density = sample_with_density(policy, count, generator, tolerance=TOLERANCE)
+        state, density = sample_with_jump_density(steps, count, generator, grid=grid(STEPS))
         states.append(state)
         log_weights.append(target.log_density(state) - density.double())
     return {"state": torch.cat(states), "log_weight": torch.cat(log_weights)}
@@ -214,7 +218,7 @@ def judged(policies: list[FlowMapPolicy], samples: int, weighing: int) -> list[s
     by_weight = kept(
         FOLDER / "evaluation" / "weighed", lambda: weighed(policies[-1], cold, weighing)
     )
-    rows.append(row("cold network, ODE", by_weight["state"], cold, judge))
+    rows.append(row(f"cold network, {2 * STEPS} evaluations", by_weight["state"], cold, judge))
     chosen = choices(by_weight["log_weight"].softmax(0), weighing, seeded(4))
     state = moved(cold.cluster, by_weight["state"][chosen], 1.0, SETTLING, seeded(5))
     rows.append(row(f"the same, resampled, {SETTLING} moves", state, cold, judge))
@@ -232,8 +236,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs=3, default=(500, 500, 5000))
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--weighed", type=int, default=128)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--weighed", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)
     policies = climb(options.steps, options.batch)
