@@ -20,8 +20,7 @@ from torch import Tensor
 
 from alignflow.checkpoint import is_saved, load_folder, save_folder
 from alignflow.coordinates import from_relative
-from alignflow.distillation import LogitNormalTimes
-from alignflow.distillation.target_score import TargetScoreLoss
+from alignflow.distillation import LogitNormalTimes, TargetScoreLoss
 from alignflow.draws import choices, integers
 from alignflow.jump_likelihood import sample_with_jump_density
 from alignflow.mala import ACCEPTED, move, point_at

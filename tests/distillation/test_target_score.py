@@ -5,7 +5,8 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
-from alignflow.distillation.target_score import TargetScoreLoss, target_score_velocity
+from alignflow.distillation import TargetScoreLoss
+from alignflow.distillation.target_score import target_score_velocity
 from alignflow.interpolants import Linear
 from alignflow.policies import MLP, FlowMapPolicy
 from alignflow.targets import ring
