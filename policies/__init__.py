@@ -5,7 +5,7 @@ from alignflow.values import load_value
 from .callables import MapPolicy, VelocityPolicy, from_flow_map, from_velocity
 from .judges import Judge, load_judge
 from .loading import load_policy
-from .networks import EGNN, MLP, CausalTransformer, DiT, TokenDiT, TokenMLP, UNet
+from .networks import EGNN, MLP, CausalTransformer, DiT, ForceEGNN, TokenDiT, TokenMLP, UNet
 from .policy import FlowMapPolicy
 from .text import text_policy
 from .zoo import load, shipped
@@ -16,6 +16,7 @@ __all__ = [
     "CausalTransformer",
     "DiT",
     "FlowMapPolicy",
+    "ForceEGNN",
     "Judge",
     "MapPolicy",
     "TokenDiT",

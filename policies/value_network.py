@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from .networks import EGNN, MLP, DiT, TokenDiT, TokenMLP, UNet
+from .networks import EGNN, MLP, DiT, ForceEGNN, TokenDiT, TokenMLP, UNet
 
 __all__ = ["network_like"]
 
@@ -15,6 +15,7 @@ KEPT = {
     UNet: ("channels", "classes"),
     DiT: ("channels", "size", "patch", "classes"),
     EGNN: ("particles", "dimension"),
+    ForceEGNN: ("cluster", "temperature"),
     TokenDiT: ("length", "vocabulary", "classes", "infill"),
     TokenMLP: ("length", "vocabulary", "infill"),
 }
@@ -23,6 +24,7 @@ SMALL: dict[type, dict[str, Any]] = {
     UNet: {"widths": (32, 64), "blocks": 1, "attention": (False, False), "patch": 2},
     DiT: {"width": 96, "depth": 3, "heads": 3},
     EGNN: {"width": 32, "depth": 3},
+    ForceEGNN: {"width": 32, "depth": 3},
     # what it would add to the logits grows without bound towards the data
     TokenDiT: {"width": 96, "depth": 2, "heads": 4, "likelihood": False},
     TokenMLP: {"width": 128, "depth": 2},

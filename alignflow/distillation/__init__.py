@@ -10,6 +10,7 @@ from .posterior import learn_posterior
 from .pretrain import pretrain
 from .rules import ESD, LSD, PSD, Learner
 from .student import student
+from .target_score import TargetScoreLoss
 from .times import LogitNormalTimes, UniformTimes
 from .trajectory import Trajectory
 from .value import learn_value
@@ -31,6 +32,7 @@ __all__ = [
     "LogitNormalTimes",
     "LossWeight",
     "SquaredError",
+    "TargetScoreLoss",
     "Trajectory",
     "UniformTimes",
     "build_loss",

@@ -7,6 +7,7 @@ from alignflow.checkpoint import NETWORKS
 from .causal import CausalTransformer
 from .dit import DiT
 from .egnn import EGNN
+from .force_egnn import ForceEGNN
 from .mlp import MLP
 from .strength import NAME as STRENGTH
 from .strength import StrengthNetwork
@@ -20,6 +21,7 @@ __all__ = [
     "NETWORKS",
     "CausalTransformer",
     "DiT",
+    "ForceEGNN",
     "StrengthNetwork",
     "TokenDiT",
     "TokenMLP",
@@ -31,6 +33,7 @@ NETWORKS.update(
     unet=UNet,
     dit=DiT,
     egnn=EGNN,
+    force_egnn=ForceEGNN,
     token_dit=TokenDiT,
     token_mlp=TokenMLP,
     **{STRENGTH: StrengthNetwork},

@@ -86,6 +86,15 @@ def _policies() -> list[Call]:
             scale=v.positive(),
         ),
         valid(
+            "policies.ForceEGNN",
+            {"cluster": "'dw4'", "width": "8"},
+            temperature=v.positive(),
+            width=v.count(),
+            depth=v.count(),
+            scale=v.positive(),
+            stiffness=v.positive(),
+        ),
+        valid(
             "policies.UNet",
             {"channels": "1", "widths": "(32,)", "attention": "(False,)"},
             channels=v.count(),
