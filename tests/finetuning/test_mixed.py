@@ -154,9 +154,9 @@ def test_adjoint_matching_learns_by_both(value, normal, first, generator, bind):
         AdjointMatching, normal, first, 0.5, value=value, rollout=MemorylessRollout(3),
         generator=generator,
     )  # fmt: skip
-    for _ in range(2):
-        found = loss(loss.sample_batch(32))
-        assert set(found.keys()) == set(loss.out_keys) and torch.isfinite(found["loss_adjoint"])
+    loss(loss.sample_batch(32))
+    found = loss(loss.sample_batch(32))
+    assert set(found.keys()) == set(loss.out_keys) and torch.isfinite(found["loss_adjoint"])
     assert 0 < found["gradient_share"] < 1
 
 
