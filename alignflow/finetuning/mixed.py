@@ -55,10 +55,14 @@ class GradientShare(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         """The share, (N,), at times (N,)."""
+        return self.values.to(time)[_part(time)]
+
+    @property
+    def values(self) -> Tensor:
+        """The share in each part of time, (PARTS,)."""
         if self.settings.share is not None:
-            return torch.full_like(time, self.settings.share)
-        share = self.moments[:, 0] / self.moments[:, 1].clamp_min(1e-30)
-        return share.clamp(0, 1).to(time)[_part(time)]
+            return torch.full_like(self.moments[:, 0], self.settings.share)
+        return (self.moments[:, 0] / self.moments[:, 1].clamp_min(1e-30)).clamp(0, 1)
 
     def mixed(self, time: Tensor, by_value: Tensor, by_gradient: Tensor, model: Tensor) -> Tensor:
         """The mixed target, (N, *E), in the share that earlier batches tell.

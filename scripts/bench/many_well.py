@@ -1,6 +1,6 @@
 r"""Many Well: how far tuners are from a target with many modes, in 2, 50 and 200 dimensions.
 
-    python scripts/bench/many_well.py [--dimensions 2 50] [--steps 2000]
+    python scripts/bench/many_well.py [--dimensions 2 50] [--steps 2000] [--tuners proximal]
 
 .. math:: \rho(x) \propto \exp\Big(-\sum_{i \le m} (x_i^2 - 4)^2 - \tfrac12 \sum_{i > m} x_i^2\Big)
 
@@ -29,6 +29,9 @@ TUNERS: Mapping[str, dict] = {
     "log_variance": {"method": "log_variance", "refresh_every": 32, **PATHS},
     "log_variance, no trust region": {
         "method": "log_variance", "refresh_every": 32, **PATHS, "trust_region": None,
+    },
+    "log_variance, short stages": {
+        "method": "log_variance", "refresh_every": 8, **PATHS, "pool": 2048, "warmup": 20,
     },
     "proximal": {"method": "proximal", "refresh_every": 40, **PATHS},
     "adjoint_matching": {"method": "adjoint_matching", "clip_norm": 100.0},
@@ -99,15 +102,15 @@ def judged(tuned, base, reward, dimension: int, wells: int) -> list[str]:
     ]
 
 
-def measured(dimension: int, steps: int, width: int) -> str:
+def measured(dimension: int, steps: int, width: int, tuners: list[str]) -> str:
     wells, reward, rows = WELLS[dimension], reward_of(WELLS[dimension]), []
     torch.manual_seed(0)
     base = FlowMapPolicy(NormalMap(dimension, width), (dimension,))
-    for name, options in TUNERS.items():
+    for name in tuners:
         try:
             tuned = af.finetune(
                 base, reward, strength=1.0, steps=steps, batch_size=256, learning_rate=1e-3,
-                generator=torch.Generator().manual_seed(0), **options,
+                generator=torch.Generator().manual_seed(0), **TUNERS[name],
             )  # fmt: skip
             rows.append([name, *judged(tuned, base, reward, dimension, wells)])
         except FloatingPointError:
@@ -122,6 +125,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 50, 200], choices=WELLS)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--tuners", nargs="+", default=[*TUNERS], choices=TUNERS)
     given = parser.parse_args()
     about = (
         f"{given.steps:,} steps of 256 rows, an MLP of width {given.width} on the exact map of a "
@@ -136,7 +140,7 @@ def main() -> None:
     )
     parts = (
         f"## {each} dimensions, {2 ** WELLS[each]} modes\n\n"
-        f"{measured(each, given.steps, given.width)}"
+        f"{measured(each, given.steps, given.width, given.tuners)}"
         for each in given.dimensions
     )
     write_page("many_well", "Many Well", about, *parts, published)

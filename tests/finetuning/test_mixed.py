@@ -117,7 +117,7 @@ def test_values_and_gradients_of_paths_have_one_mean(drift, linear):
     path = MemorylessRollout(3, data_std=1.0)(model, state, time, generator=seeded)
     end = path.endpoint
     log_weight, gradient = (0.7 * end, 0.7 + 0 * end) if linear else (-0.7 * end**2, -1.4 * end)
-    values, seen = PathValues(path, log_weight[:, 0], 1.0), []
+    values, seen = PathValues(log_weight[:, 0], 1.0), []
     for node, stop, velocity, at_end, _ in backward_steps(base, path, -gradient):
         by_value = values.before(node, stop, velocity)
         if by_value is not None:
@@ -140,7 +140,7 @@ def test_at_the_tilt_of_a_normal_the_value_of_a_path_is_its_value_whatever_follo
     seeded = torch.Generator().manual_seed(2)
     state, time = torch.full((50, 1), 0.5).double(), torch.full((50,), 0.2).double()
     path = MemorylessRollout(4, data_std=1.0)(Tilted(), state, time, generator=seeded)
-    values = PathValues(path, 0.7 * path.endpoint[:, 0], 1.0)
+    values = PathValues(0.7 * path.endpoint[:, 0], 1.0)
     for node, stop, velocity, *_ in backward_steps(GaussianFlow(), path, -0.7 + 0 * state):
         values.before(node, stop, velocity)
     center, std = posterior(0.5, 0.2)
@@ -154,9 +154,16 @@ def test_adjoint_matching_learns_by_both(value, normal, first, generator, bind):
         AdjointMatching, normal, first, 0.5, value=value, rollout=MemorylessRollout(3),
         generator=generator,
     )  # fmt: skip
-    for _ in range(2):
-        assert torch.isfinite(loss(loss.sample_batch(32))["loss_adjoint"])
-    assert (loss.share.moments != 0).any()
+    loss(loss.sample_batch(32))
+    found = loss(loss.sample_batch(32))
+    assert set(found.keys()) == set(loss.out_keys) and torch.isfinite(found["loss_adjoint"])
+    assert 0 < found["gradient_share"] < 1
+
+
+def test_mfm_logs_the_share_of_the_gradient(normal, first, generator, bind):
+    loss = bind(MFM, normal, first, 0.5, value=MixedEstimator(), pool=64, generator=generator)
+    found = loss(loss.sample_batch(32))
+    assert set(found.keys()) == set(loss.out_keys) and 0 <= found["gradient_share"] <= 1
 
 
 def test_what_cannot_be_is_refused():

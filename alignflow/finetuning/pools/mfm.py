@@ -92,6 +92,17 @@ class MFMTuner(VelocityMatchingTuner):
         self.share = share_of(method.value, self.base.device)
         set_unregistered(self, posterior=_posterior(self.base, method.inner_steps))
 
+    @property
+    def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The losses, the effective fraction, and the mean share of the gradient if it is mixed."""
+        return [*super().out_keys, *([] if self.share is None else ["gradient_share"])]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        losses = super().forward(tensordict)
+        if self.share is not None:
+            losses["gradient_share"] = self.share.values.mean()
+        return losses
+
     def target(self, rows: TensorDictBase, at: PathBatch) -> Tensor:
         with torch.set_grad_enabled(self.differentiates):
             state = at.state.detach().requires_grad_(self.differentiates)

@@ -79,8 +79,9 @@ class AdjointMatchingTuner(RolloutTuner):
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The losses, and the mean reward."""
-        return ["loss_adjoint", "loss_map", "reward"]
+        """The losses, the mean reward, and the mean share of the gradient where it is mixed."""
+        share = [] if self.share is None else ["gradient_share"]
+        return ["loss_adjoint", "loss_map", "reward", *share]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of starts: `state` (N, *E) at `time` (N,), and perhaps `condition` (N, ...)."""
@@ -89,7 +90,7 @@ class AdjointMatchingTuner(RolloutTuner):
         with torch.no_grad():
             path = self.rollout(self.policy, state, time, condition, self.generator)
         reward, log_weight, adjoint = self._end(path.endpoint, condition)
-        values = None if self.share is None else PathValues(path, log_weight, self.data_std)
+        values = None if self.share is None else PathValues(log_weight, self.data_std)
         costs = []
         for node, end, velocity, at_end, _ in backward_steps(self.base, path, adjoint, condition):
             factor = velocity_factor(node.time, end) / (2 * node.weight)
@@ -100,7 +101,10 @@ class AdjointMatchingTuner(RolloutTuner):
             costs.append(node.weight * (model - target).square().flatten(1).sum(1))
         loss = torch.stack(costs).sum(0).mean() / state[0].numel()
         consistency = self.distil(path.endpoint, condition)
-        return TensorDict({"loss_adjoint": loss, **consistency, "reward": reward.mean()})
+        losses = {"loss_adjoint": loss, **consistency, "reward": reward.mean()}
+        if self.share is not None:
+            losses["gradient_share"] = self.share.values.mean()
+        return TensorDict(losses)
 
     def _mixed(self, by_gradient: Tensor, by_value: Tensor | None, node: Node) -> Tensor:
         if by_value is None or self.share is None:

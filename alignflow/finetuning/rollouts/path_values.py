@@ -17,22 +17,21 @@ from torch import Tensor
 from alignflow.interpolants import expand_time
 from alignflow.transitions.memoryless import memoryless_step
 
-from .paths import Node, Path
+from .paths import Node
 
 __all__ = ["PathValues"]
 
 
 class PathValues:
-    """J of the paths, from the last step to the first.
+    """J of memoryless paths, from the last step to the first.
 
     Args:
-        path: A memoryless one, of which only values are taken.
-        log_weight: lambda r of its ends, (N,), -inf for dropped ones, which count as the worst.
-        data_std: d of its steps.
+        log_weight: lambda r of their ends, (N,), -inf for dropped ones, which count as the worst.
+        data_std: d of their steps.
     """
 
-    def __init__(self, path: Path, log_weight: Tensor, data_std: float):
-        self.path, self.data_std = path, data_std
+    def __init__(self, log_weight: Tensor, data_std: float):
+        self.data_std = data_std
         finite = torch.isfinite(log_weight)
         least = log_weight[finite].min() if finite.any() else log_weight.new_zeros(())
         self.value = torch.where(finite, log_weight, least)
