@@ -71,8 +71,7 @@ def test_strength_0_is_the_base_to_the_bit_and_others_are_its_network_with_other
         tuned.sample(6, generator=0, strength=0.0),
         tuned.at_strength(0.0).sample(6, generator=0),
     ):
-        # EGNN multiplies by parts of a weight, and rounds by where a copy of it lies in memory
-        torch.testing.assert_close(same, drawn, rtol=0, atol=1e-6 if name == "egnn" else 0)
+        torch.testing.assert_close(same, drawn, rtol=0, atol=0)
     changed = tuned.sample(6, generator=0, strength=1.5)
     assert not torch.allclose(changed, drawn, atol=1e-3)
     fixed = tuned.at_strength(1.5)
