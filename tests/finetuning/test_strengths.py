@@ -127,6 +127,40 @@ def test_it_is_steered_at_one_strength_or_at_one_for_each_system():
         given.sample(3)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "lookahead",
+        "glass",
+        "fk",
+        "twisted_smc",
+        "fmtt",
+        "importance",
+        "waltz",
+        "source_mcmc",
+        "reno",
+    ],
+)
+def test_any_steerer_takes_it_with_a_strength_beside_a_label_that_the_reward_is_told(method):
+    base = policy(classes=2)
+    tuned, labels = moved(base), torch.tensor([0, 1, 1])
+
+    @af.reward(differentiable=True)
+    def labelled(x, condition=None):
+        return x[:, 0] * (1 + condition)
+
+    size = {"steps": 2} if method in ("reno", "waltz", "source_mcmc") else {"steps": 2, "draws": 1}
+    size = size if method not in ("importance", "fmtt") else {"steps": 2}
+    found = [
+        af.steer(model, labelled, method, **size).sample(3, condition=condition, generator=0)
+        for model, condition in (
+            (tuned, {"strength": 1.5, "condition": labels}),
+            (tuned.at_strength(1.5), labels),
+        )
+    ]
+    torch.testing.assert_close(*(out["reward"] for out in found), atol=1e-4, rtol=1e-3)
+
+
 @pytest.fixture(scope="module")
 def mixture():
     means, covariances = torch.tensor([[-2.0], [2.0]]), 0.25 * torch.ones(2, 1, 1)
