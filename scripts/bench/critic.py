@@ -93,7 +93,7 @@ def critic_section(steps: int, samples: int, folder: Path) -> str:
         f"The shipped ring, strength {STRENGTH:g}, {STEPS} steps of {EPISODES} fresh episodes of 8 "
         f"steps each. Variance of a batch's gradient, over {BATCHES} batches, as a multiple of "
         f"that without a critic; distance of {DRAWS:,} samples in four jumps to the tilt, over the "
-        "sampling floor."
+        "sampling floor; one training of each."
     )
     parts = ["## As the critic of grpo", about]
     return "\n\n".join([*parts, table(head, rows)])

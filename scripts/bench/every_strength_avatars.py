@@ -27,7 +27,7 @@ __all__ = ["portraits"]
 FOLDER = Path("outputs/every_strength")
 STEPS, BATCH = 300, 32  # steps of all tunings of a row together
 DATA, POOL = 20_000, 4096  # portraits, and candidates that are drawn from them, once
-DRAWS = 1000
+DRAWS = 500
 STRENGTHS = (1.0, 2.0, 4.0)
 LOWER, UPPER = 0.0, 4.0
 
