@@ -264,12 +264,12 @@ def _condition(options: Namespace, policy: Any):
 def _at_strength(policy: Any, strength: float | None) -> Any:
     """A policy that was tuned for a range of strengths, at one; another is returned as it is."""
     found = getattr(policy, "strengths", None)
-    if strength is None and found is None:
-        return policy
-    if strength is None:
+    if strength is None and found is not None:
         raise ValueError(
             f"this model was tuned for strengths {found}: choose one, --at-strength {found.upper:g}"
         )
+    if strength is None:
+        return policy
     policy.with_strength(None, strength)  # refused by one of a single strength
     return policy.at_strength(strength)
 

@@ -90,9 +90,10 @@ def with_strength(condition: Any, strength: float | Tensor) -> dict[str, Any]:
 def strength_of(condition: Any) -> Tensor | None:
     """The strength that stands beside a condition; None if there is none."""
     condition = as_given(condition)
-    if isinstance(condition, Mapping | TensorDictBase) and "strength" in condition.keys():
-        return condition["strength"]
-    return None
+    if not isinstance(condition, Mapping | TensorDictBase):
+        return None
+    beside = set(condition.keys()) - {"condition"}
+    return condition["strength"] if beside == {"strength"} else None
 
 
 def without_strength(condition: Any) -> Any:

@@ -137,10 +137,11 @@ def _tuning(context: Context) -> dict[str, Any]:
 
 
 def _valuing(context: Context) -> dict[str, Any]:
-    """Options of the value, likewise; by default it is of all strengths up to the run's."""
+    """Options of the value, likewise; up to the strength of a run that has a range is up to its
+    largest."""
     options = _aligning(context, build(context.config.value))
-    if options.get("strengths") is None:
-        options["strengths"] = 0.0, context.tilt.strength
+    if isinstance(given := options.get("strengths"), list):
+        options["strengths"] = [each[-1] if isinstance(each, list) else each for each in given]
     return options
 
 

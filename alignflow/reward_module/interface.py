@@ -17,6 +17,7 @@ from torch import Tensor
 
 from alignflow import checks
 from alignflow.conditions import as_given
+from alignflow.strengths import without_strength
 
 from .answers import as_rewards
 from .copies import copied
@@ -158,8 +159,11 @@ class Reward(TensorDictModuleBase):
         return f"{type(self).__name__}({self.name!r}, {kind})"
 
     def ask(self, endpoint: Any, condition) -> Any:
-        """The function's answer as it comes; it may write into the endpoint."""
-        given = {"condition": copied(condition)} if self._takes_condition else {}
+        """The function's answer as it comes; it may write into the endpoint.
+
+        It is told the condition, and not what strength a policy has that was tuned for many.
+        """
+        given = {"condition": copied(without_strength(condition))} if self._takes_condition else {}
         default = torch.get_default_dtype()
         try:
             return self.function(endpoint, **given)

@@ -67,7 +67,8 @@ class EGNN(nn.Module):
     def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """State (N, n-1, D) and times (N,) -> average velocity (N, n-1, D)."""
         start = place = from_relative(x / self.scale)
-        features = self.times(s, t)[:, None].expand(-1, place.shape[1], -1)
+        # a copy of each: products with one that is shared are rounded otherwise by frozen weights
+        features = self.times(s, t)[:, None].repeat(1, place.shape[1], 1)
         first = _square_distances(start)
         for layer in self.layers:
             place, features = layer(place, features, first)

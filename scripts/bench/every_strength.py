@@ -1,23 +1,29 @@
-"""One tuning for every strength beside a tuning at each.
+"""One tuning for every strength beside a tuning at each, and beside the blend of one with the base.
 
     python scripts/bench/every_strength.py [--steps 500] [--base-steps 2000]
 
 On the ring and on the mixture of 8 dimensions, whose tilts are known: `strength=(0, 4)` in as many
-steps as one of the tunings at 1, 2 and 4, each judged by its samples in four jumps.
+steps as one of the tunings at 1, 2 and 4, each judged by its samples in four jumps. Then portraits,
+by `every_strength_avatars.py`.
 """
 
 import argparse
+from typing import Any
 
 import torch
+from every_strength_avatars import portraits
 from page import table, write_page
 from torch import Tensor
 
 import alignflow as af
+from alignflow.blended import Blended
 from alignflow.metrics import sliced_wasserstein
 from alignflow.policies import MLP
+from alignflow.samplers import DenoiserODE
 from alignflow.targets import GaussianMixture
 
 DRAWS, SEEDS, JUMPS, BATCH, RATE = 4096, 3, 4, 256, 1e-3
+MANY = 64  # steps of an ODE
 STRENGTHS = (1.0, 2.0, 4.0)
 METHODS = ("weighted", "tilt")
 
@@ -42,11 +48,12 @@ def distance(samples: Tensor, exact: Tensor) -> float:
     return float(sliced_wasserstein(samples, exact, generator=seeded(0)))
 
 
-def judged(policy: af.FlowMap, tilted, reward: af.Reward) -> tuple[str, str]:
+def judged(policy: af.FlowMap, tilted, reward: af.Reward, **sampling: Any) -> tuple[str, str]:
     """Sliced W2 to the tilt over that of exact draws, and the mean reward less the exact one."""
     exact = [tilted.sample(DRAWS, generator=seeded(100 + k)) for k in range(2 * SEEDS)]
     floor = sum(distance(*exact[2 * k : 2 * k + 2]) for k in range(SEEDS)) / SEEDS
-    drawn = [policy.sample(DRAWS, JUMPS, generator=seeded(k)) for k in range(SEEDS)]
+    sampling.setdefault("steps", JUMPS)
+    drawn = [policy.sample(DRAWS, generator=seeded(k), **sampling) for k in range(SEEDS)]
     ratio = torch.tensor([distance(drawn[k], exact[k]) / floor for k in range(SEEDS)])
     gain = reward.score(torch.cat(drawn)).mean() - reward.score(torch.cat(exact)).mean()
     return f"{ratio.mean():.2f} ± {ratio.std() / SEEDS**0.5:.2f}", f"{gain:+.3f}"
@@ -60,28 +67,39 @@ def section(name: str, steps: int, base_steps: int) -> str:
     train = {"batch_size": BATCH, "learning_rate": RATE}
     base = af.pretrain(base, target, steps=base_steps, generator=seeded(0), **train)
     tilts = {strength: target.tilted(reward, strength) for strength in STRENGTHS}
+    top = max(STRENGTHS)
+    ode = {"steps": MANY, "sampler": DenoiserODE()}
     found = [["the base", "0", *(judged(base, tilt, reward)[0] for tilt in tilts.values())]]
     gains = []
+
+    def add(label: str, tunings: int, scores: list[tuple[str, str]]) -> None:
+        found.append([label, str(tunings), *(score[0] for score in scores)])
+        gains.append([label, *(score[1] for score in scores)])
+        print(name, found[-1], gains[-1], flush=True)
+
     for method in METHODS:
-        tuned = af.finetune(
-            base, reward, method, (0.0, 4.0), steps=steps, generator=seeded(0), **train
-        )
-        ours, each = [], []
-        for strength, tilt in tilts.items():
-            ours.append(judged(tuned.at_strength(strength), tilt, reward))
-        for strength, tilt in tilts.items():
-            one = af.finetune(
+
+        def tuned(strength: Any, method: Any = method):
+            return af.finetune(
                 base, reward, method, strength, steps=steps, generator=seeded(0), **train
             )
-            each.append(judged(one, tilt, reward))
-        for label, scores, number in (
-            ("all strengths", ours, 1),
-            ("each strength", each, len(STRENGTHS)),
-        ):
-            label = f"{method}, {label}"
-            found.append([label, str(number), *(score[0] for score in scores)])
-            gains.append([label, *(score[1] for score in scores)])
-            print(name, found[-1], gains[-1], flush=True)
+
+        every = tuned((0.0, top))
+        each = {strength: tuned(strength) for strength in STRENGTHS}
+        blends = {strength: Blended(base, each[top], strength / top) for strength in STRENGTHS}
+        rows = {
+            "all strengths": (1, {strength: every.at_strength(strength) for strength in STRENGTHS}),
+            "each strength": (len(STRENGTHS), each),
+            f"blend of the base and {top:g}": (1, blends),
+        }
+        for label, (number, models) in rows.items():
+            scores = [judged(models[strength], tilt, reward) for strength, tilt in tilts.items()]
+            add(f"{method}, {label}", number, scores)
+        scores = [judged(blends[strength], tilts[strength], reward, **ode) for strength in tilts]
+        add(f"the same, {MANY} steps of the ODE", 1, scores)
+    exact = {strength: Blended(target, tilts[top], strength / top) for strength in STRENGTHS}
+    scores = [judged(exact[strength], tilts[strength], reward, **ode) for strength in tilts]
+    add(f"blend of the exact drifts, {MANY} steps of the ODE", 0, scores)
     head = [f"strength {strength:g}" for strength in STRENGTHS]
     return "\n\n".join(
         [
@@ -106,10 +124,12 @@ def main() -> None:
         f"same length: {options.steps:,} steps of {BATCH} rows of an MLP 3 x 128 that learned the "
         f"target in {options.base_steps:,}. {DRAWS:,} samples in {JUMPS} jumps, {SEEDS} seeds of "
         "sampling, ± one standard error of them, one of training. At strength 0 the one tuning is "
-        "the base exactly."
+        "the base exactly. A blend moves between the base and the tuning at the largest strength, "
+        "velocities and jumps, by the fraction of the strength (`alignflow.blended`), at two "
+        "forwards a jump; that of the exact drifts says what the blend itself misses."
     )
     sections = [section(name, options.steps, options.base_steps) for name in CASES]
-    write_page("every_strength", "One tuning for every strength", about, *sections)
+    write_page("every_strength", "One tuning for every strength", about, *sections, portraits())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python scripts/bench/learned_value.py [--steps 3000] [--samples 8192]
 
-On the ring and on the mixture of 8 dimensions, whose values are closed forms. Trained values are
+On the ring and on the mixture of 8 dimensions, whose values are closed forms, and as the critic of
+grpo. Trained values are
 stored under outputs/learned_value, so a run that was cut goes on where it was.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from critic import critic_section
 from page import table, write_page
 from torch import Tensor
 
@@ -156,6 +158,7 @@ def main() -> None:
         "samples."
     )
     sections = [section(name, options.steps, options.samples) for name in CASES]
+    sections.append(critic_section(options.steps, options.samples, FOLDER))
     write_page("learned_value", "A learned value and the exact one", about, *sections)
 
 
