@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint clean
 
 demo: .venv/ready
-	$(BIN)/alignflow run experiment=avatars_glasses
+	$(BIN)/alignflow run experiment=avatars_glasses +beside.lookahead.method=lookahead +beside.lookahead.steps=4
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"

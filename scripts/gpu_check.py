@@ -214,6 +214,8 @@ def demo(precision: str) -> Callable[[torch.device, Limit], str]:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "alignflow.cli", "run", "experiment=avatars_glasses"]
             command += [
+                "+beside.lookahead.method=lookahead",
+                "+beside.lookahead.steps=4",
                 f"device={device.type}",
                 f"precision={precision}",
                 f"hydra.run.dir={folder}",

@@ -129,7 +129,10 @@ def test_the_graph_is_data_with_nodes_costs_and_the_keys_between_them():
 def test_a_config_states_the_defaults_of_its_method_and_knows_its_keys():
     node = OmegaConf.create({"method": "fmtt", "noise": 0.3})
     whole = completed("steerer", node)
-    assert (whole.noise, whole.particles, whole.steps) == (0.3, 8, 8)
+    assert (whole.noise, whole.particles) == (0.3, 8)
+    # how many steps its particles take depends on the model
+    assert whole.steps is None
+    assert completed("steerer", OmegaConf.create({"method": "dps"})).steps == 8
     assert "particles" not in node and "strength" not in whole
     with pytest.raises(ValueError, match="'fmtt' does not take nois; .*did you mean 'noise'"):
         completed("steerer", OmegaConf.create({"method": "fmtt", "nois": 0.3}))
