@@ -89,8 +89,8 @@ def main() -> None:
         "reference's, where samples without weights are off. Few jumps follow the flow less well "
         "than its ODE, so that fewer of them are effective; the loss of invertibility raises that "
         "at two and four jumps, and costs a little where more are taken. A fold biases weights: "
-        "its row needs more jumps. The same arithmetic takes the same time with and without that loss: "
-        "where the two differ in it, the machine was busy with other work."
+        "its row needs more jumps. The same arithmetic takes the same time with and without that "
+        "loss: where the two differ in it, the machine was busy with other work."
     )
     head = ["", "ms a sample", "effective fraction", "mean energy", "weighted mean", "folded"]
     write_page(
