@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from .networks import EGNN, MLP, DiT, ForceEGNN, TokenDiT, TokenMLP, UNet
+from .networks import EGNN, MLP, DiT, TokenDiT, TokenMLP, UNet
 
 __all__ = ["network_like"]
 
@@ -15,7 +15,6 @@ KEPT = {
     UNet: ("channels", "classes"),
     DiT: ("channels", "size", "patch", "classes"),
     EGNN: ("particles", "dimension"),
-    ForceEGNN: ("cluster", "temperature"),
     TokenDiT: ("length", "vocabulary", "classes", "infill"),
     TokenMLP: ("length", "vocabulary", "infill"),
 }
@@ -24,7 +23,6 @@ SMALL: dict[type, dict[str, Any]] = {
     UNet: {"widths": (32, 64), "blocks": 1, "attention": (False, False), "patch": 2},
     DiT: {"width": 96, "depth": 3, "heads": 3},
     EGNN: {"width": 32, "depth": 3},
-    ForceEGNN: {"width": 32, "depth": 3},
     # what it would add to the logits grows without bound towards the data
     TokenDiT: {"width": 96, "depth": 2, "heads": 4, "likelihood": False},
     TokenMLP: {"width": 128, "depth": 2},
@@ -47,6 +45,9 @@ def network_like(network: nn.Module, event_shape: Sequence[int]) -> nn.Module | 
         made = kind(**{name: arguments[name] for name in KEPT[kind]} | SMALL[kind])
         # images of odd sides are not folded
         return made if made.takes(event_shape) else None
+    if isinstance(network, EGNN):
+        # without the forces, which are no part of a value
+        return EGNN(event_shape[0] + 1, event_shape[1], **SMALL[EGNN])
     if len(event_shape) == 1:
         return MLP(event_shape[0], **SMALL[MLP])
     if len(event_shape) == 3:

@@ -7,7 +7,7 @@ Both parts have the mean E[x_1 | x_t], by Tweedie's formula and by parts, so tha
 this one has the least variance where the data is normal of precision kappa. With kappa the mean
 square of the score along a coordinate, it is within a hundredth of the best one for clusters too.
 
-Source: De Bortoli et al. 2024 (2402.08667), target score matching, equations 12 and 20.
+Source: De Bortoli et al. 2024 (2402.08667), target score matching.
 """
 
 import torch

@@ -7,7 +7,9 @@ Late on the path the velocity is x/s + f/s, so that what overlaps is driven apar
 itself, and the network learns what the noise of the path smooths. a and g are learned functions of
 the two times. Forces are bounded: those of overlapping particles have no limit.
 
-Source: Zhang and Chen 2022 (2111.15141), equation 14, for samplers; there the network is an MLP.
+Samplers call it Langevin preconditioning.
+
+Source: Zhang and Chen 2022 (2111.15141), whose network is an MLP.
 """
 
 from collections.abc import Sequence

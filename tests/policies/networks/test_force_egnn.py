@@ -79,6 +79,12 @@ def test_a_policy_of_it_is_saved_and_loaded(tmp_path, generator):
     torch.testing.assert_close(loaded.velocity(x, 0.5), policy.velocity(x, 0.5))
 
 
+def test_a_value_of_its_policy_is_learned_without_the_forces():
+    policy = FlowMapPolicy(ForceEGNN("dw4", width=8, depth=1), (3, 2), decode="particles")
+    network = policy.value_network()
+    assert type(network) is EGNN and network.takes((3, 2))
+
+
 def test_it_takes_the_states_of_its_cluster_alone():
     with pytest.raises(ValueError, match="event_shape"):
         FlowMapPolicy(ForceEGNN("dw4"), (3, 3))
