@@ -22,6 +22,7 @@ from alignflow.overrides import (
 )
 
 __all__ = [
+    "advise",
     "benchmark",
     "check_reward",
     "report",
@@ -170,6 +171,34 @@ def steer(options: Namespace) -> None:
         print(f"{title}: mean reward {scored.mean():.4g}")
     panels = {"before": policy.decode(before), "after": policy.decode(out["state"])}
     _show_samples(options, panels)
+
+
+def advise(options: Namespace) -> None:
+    """Print which method reaches the tilt within the budget, and the command that runs it."""
+    import json
+
+    from rich.console import Console
+
+    from alignflow.pipeline import build_condition, find_reward
+
+    numbers = {name: getattr(options, name) for name in ("jumps", "tolerance", "samples")}
+    advice = af.advise(
+        af.load(options.policy),
+        find_reward(options.reward),
+        options.strength,
+        options.budget,
+        condition=build_condition(options.condition, slice(1)),
+        generator=_generator(options),
+        **numbers,
+    )
+    more = [] if options.condition is None else ["--condition", str(options.condition)]
+    command = advice.command(options.policy, options.reward, *more)
+    if options.json:
+        print(json.dumps(advice.to_dict() | {"command": command}, indent=2))
+        return
+    console = Console()
+    console.print(advice, soft_wrap=not console.is_terminal)
+    print(f"\n{command}")
 
 
 def check_reward(options: Namespace) -> int:

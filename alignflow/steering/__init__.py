@@ -5,6 +5,7 @@ A method is a value, `FMTT(particles=16)`: a recipe of nodes, with its options a
 
 from alignflow.settings import Option
 
+from .advising import Advice, advise
 from .base_steerer import BaseSteerer
 from .chains import ChainNodes, ChainSteerer
 from .entry import steer
@@ -51,6 +52,7 @@ __all__ = [
     "METHODS",
     "MFMG",
     "MFMGF",
+    "Advice",
     "BaseSteerer",
     "BestOfN",
     "ChainNodes",
@@ -75,6 +77,7 @@ __all__ = [
     "ValueGuidance",
     "Waltz",
     "WeightedDiamond",
+    "advise",
     "keywords",
     "methods",
     "options",
