@@ -140,7 +140,6 @@ def run_pilot(base: BaseSteerer, n: int, condition: Any, generator: Any) -> Pilo
 
 def run_short(steerer: BaseSteerer, n: int, condition: Any, generator: Any) -> Run:
     """Run n systems, of a chain with the rewards along it."""
-    chain = isinstance(steerer, ChainSteerer)
     start = time.perf_counter()
     if isinstance(steerer, ChainSteerer):
         out = steerer.sample(n, condition, generator, return_chain=True)
@@ -148,5 +147,5 @@ def run_short(steerer: BaseSteerer, n: int, condition: Any, generator: Any) -> R
         out = steerer.sample(n, condition, generator)
     seconds = (time.perf_counter() - start) / n
     cost = Cost(**{name: round(out[name].item()) for name, _ in Cost().items()})
-    rewards = out["chain_reward"] if chain else out["particles", "reward"]
+    rewards = out.get("chain_reward", out["particles", "reward"])
     return Run(seconds, cost, rewards.double().cpu(), out["particles", "log_weight"].cpu())
