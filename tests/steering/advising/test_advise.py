@@ -45,7 +45,7 @@ def test_a_normal_shifted_by_one_is_reached_within_the_stated_error(advice):
     grid = torch.linspace(-1, 3, 9)
     exact = torch.distributions.Normal(1.0, 1.0).cdf(grid)
     found = (out["state"][:, :1] < grid).float().mean(0)
-    assert (found - exact).abs().max() < best.distance + 2 * best.error + 0.025
+    assert (found - exact).abs().max() < best.distance + 3 * best.error + 0.025
     assert out["nfe"] == best.cost.nfe and out["reward_calls"] == best.cost.reward_calls
 
 
@@ -72,8 +72,8 @@ def test_a_list_of_strings_is_reached_within_the_stated_error():
     exact = (torch.tensor(letters(NAMES))).softmax(0)
     drawn = policy.decode(out["state"])
     found = torch.tensor([drawn.count(name) / 1000 for name in NAMES])
-    # noise of five frequencies
-    assert 0.5 * (found - exact).abs().sum() < best.distance + 2 * best.error + 0.04
+    # three standard errors of the estimate, and the noise of the frequencies
+    assert 0.5 * (found - exact).abs().sum() < best.distance + 3 * best.error + 0.04
     assert out["nfe"] == best.cost.nfe
 
 
