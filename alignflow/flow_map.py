@@ -162,6 +162,7 @@ class FlowMap(TensorDictModuleBase):
         grid: Tensor | Sequence[float] | None = None,
         differentiable: bool = False,
         sampler: "Sampler | None" = None,
+        strength: float | Tensor | None = None,
     ) -> Tensor:
         """Draw n samples from noise to data along a time grid.
 
@@ -178,6 +179,7 @@ class FlowMap(TensorDictModuleBase):
                 holds what all steps computed.
             sampler: What makes a step, such as those of `alignflow.samplers`; by default the jump
                 of the flow map.
+            strength: Of a policy that was tuned for many: one for all, or n of them.
 
         Returns:
             States at time 1, (n, *E).
@@ -188,7 +190,7 @@ class FlowMap(TensorDictModuleBase):
         step = _jump if sampler is None else check_sampler("sampler", sampler).step
         generator = checks.as_generator(generator)
         x = self.noise(n, generator)
-        condition = self.condition_rows(condition, len(x))
+        condition = self.condition_rows(self.with_strength(condition, strength), len(x))
         with nullcontext() if checks.flag("differentiable", differentiable) else torch.no_grad():
             for s, t in zip(times[:-1], times[1:], strict=True):
                 x = step(model, x, s, t, condition, generator)
@@ -211,6 +213,23 @@ class FlowMap(TensorDictModuleBase):
 
     def check_condition(self, condition: Any) -> None:
         """Refuse a condition that the model does not know; by default any will do."""
+
+    def with_strength(self, condition: Any, strength: float | Tensor | None) -> Any:
+        """A condition with a strength beside it, of a policy that was tuned for many.
+
+        Raises:
+            ValueError: If there is one, and this policy takes none.
+        """
+        if strength is not None:
+            raise ValueError(
+                "this policy takes no strength: "
+                "af.finetune(policy, reward, strength=(0.0, 4.0)) tunes one for a range of them"
+            )
+        return condition
+
+    def unconditional(self, condition: Any, x: Tensor) -> Any:
+        """What stands for no condition in place of one, for states (N, *E); a strength stays."""
+        return null_rows(self.null_condition, len(x), x.device)
 
     def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
         """Refuse a jump from s to t that the model cannot make; by default all can be made."""
@@ -272,6 +291,9 @@ class Wrapped(FlowMap):
     def check_condition(self, condition: Any) -> None:
         self.model.check_condition(condition)
 
+    def with_strength(self, condition: Any, strength: float | Tensor | None) -> Any:
+        return self.model.with_strength(condition, strength)
+
     def check_order(self, s: float | Tensor, t: float | Tensor) -> None:
         self.model.check_order(s, t)
 
@@ -316,7 +338,7 @@ class Guided(Wrapped):
     def _null(self, condition, x: Tensor):
         if condition is None:
             raise ValueError("guidance needs a condition to guide towards, got None")
-        return null_rows(self.model.null_condition, len(x), x.device)
+        return self.model.unconditional(condition, x)
 
 
 class GuidedLogits(Guided):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.interpolants import as_time
+from alignflow.strengths import StrengthRange
 
 __all__ = ["TrainablePolicy", "check_trainable"]
 
@@ -58,6 +59,14 @@ class TrainablePolicy(FlowMap):
             ValueError: If the network cannot be given a context.
         """
         raise ValueError(f"{type(self).__name__} cannot be given a context")
+
+    def with_strengths(self, strengths: StrengthRange) -> "TrainablePolicy":
+        """A copy that takes a strength, without effect yet: the start of a tuning for a range.
+
+        Raises:
+            ValueError: If the network cannot be given a strength.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be given a strength")
 
     def inner_velocity(
         self, x: Tensor, s: Tensor, t: Tensor, context: tuple[Tensor, Tensor], condition: Any = None

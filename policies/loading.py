@@ -22,7 +22,8 @@ from alignflow.checkpoint import (
 from alignflow.decoding import Decoder, as_decoder, decoder_class
 from alignflow.values.learned_value import KIND
 
-from .policy import FlowMapPolicy
+from .networks import StrengthNetwork
+from .policy import FlowMapPolicy, StrengthPolicy
 from .saving import DECODER, DTYPES, FORMAT
 
 __all__ = ["load_policy"]
@@ -148,8 +149,9 @@ def _described(
     facts = {"stochastic": False, "data_std": facts.get("data_deviation", 1.0)} | facts
     event_shape = fact(facts, "event_shape", list, folder)
     _check_dtype(facts, folder)
+    kind = StrengthPolicy if isinstance(network, StrengthNetwork) else FlowMapPolicy
     try:
-        policy = FlowMapPolicy(
+        policy = kind(
             network,
             event_shape,
             parametrization=fact(facts, "parametrization", str, folder),

@@ -14,14 +14,15 @@ from alignflow.decoding import Decoder, as_decoder
 from alignflow.interpolants import as_time, comes_before, expand_time
 from alignflow.parametrizations import PARAMETRIZATIONS
 from alignflow.posteriors import InnerLook
+from alignflow.strengths import StrengthRange, strength_of, with_strength, without_strength
 from alignflow.trainable import TrainablePolicy
 
-from .networks import NETWORKS
+from .networks import NETWORKS, StrengthNetwork
 from .networks.embedding import check_labels
 from .saving import save
 from .value_network import network_like
 
-__all__ = ["FlowMapPolicy"]
+__all__ = ["FlowMapPolicy", "StrengthPolicy"]
 
 
 class FlowMapPolicy(TrainablePolicy):
@@ -154,15 +155,35 @@ class FlowMapPolicy(TrainablePolicy):
         if not self.stochastic:
             module = kind(**cast(dict, module.arguments) | {"context": True}).to(self.dtype)
             module.load_state_dict(self.module.state_dict(), strict=False)
-        return FlowMapPolicy(
-            copy.deepcopy(module).to(self.device),
+        network = copy.deepcopy(module).to(self.device)
+        std = self.data_std if data_std is None else data_std
+        return self._with_network(network, FlowMapPolicy, stochastic=True, data_std=std)
+
+    def with_strengths(self, strengths: StrengthRange) -> "StrengthPolicy":
+        """A copy that takes a strength, without effect yet: the start of a tuning for a range.
+
+        Raises:
+            ValueError: If the network is not a registered one, or has a strength or a context.
+        """
+        if self.stochastic:
+            raise ValueError(
+                "a stochastic map cannot be given a strength: tune the map, and learn its "
+                "posterior at one strength, af.learn_posterior(tuned.at_strength(2.0))"
+            )
+        network = StrengthNetwork.around(self.module, strengths)
+        return cast(StrengthPolicy, self._with_network(network, StrengthPolicy))
+
+    def _with_network(
+        self, network: nn.Module, kind: "type[FlowMapPolicy]", **options: Any
+    ) -> "FlowMapPolicy":
+        """A policy of another network, which shares nothing with this one."""
+        return kind(
+            network,
             self.event_shape,
             self.parametrization,
             copy.deepcopy(self.decoder),
             self.invertible,
-            stochastic=True,
-            data_std=self.data_std if data_std is None else data_std,
-            facts=self.facts,
+            **{"data_std": self.data_std, "facts": copy.deepcopy(self.facts)} | options,
         )
 
     @property
@@ -171,13 +192,7 @@ class FlowMapPolicy(TrainablePolicy):
         return getattr(self.module, "null_condition", None)
 
     def check_condition(self, condition: Any) -> None:
-        if condition is None:
-            return
-        if (check := getattr(self.module, "check_condition", None)) is not None:
-            check(condition)
-        classes = getattr(self.module, "arguments", {}).get("classes", 0)
-        if classes and type(self.module) in NETWORKS.values():
-            check_labels(condition, classes)
+        _check_condition(self.module, condition)
 
     def value_network(self) -> nn.Module:
         """A small network of the kind of the policy's, or else of the kind of its states."""
@@ -257,3 +272,59 @@ class FlowMapPolicy(TrainablePolicy):
         out = self.module(x, s, t, *label, **({} if context is None else {"context": context}))
         # under autocast a network answers in a lower precision than its states have
         return out.to(x.dtype)
+
+
+class StrengthPolicy(FlowMapPolicy):
+    """A policy that was tuned for a range of strengths: `sample(n, strength=2.5)`.
+
+    Its condition is that of the policy from which it was tuned with a strength beside it, the
+    mapping {"strength": ..., "condition": ...} of `with_strength`. At strength 0 it is that policy
+    exactly. Arguments are those of `FlowMapPolicy`, around a `StrengthNetwork`.
+    """
+
+    @property
+    def strengths(self) -> StrengthRange:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What it was tuned for."""
+        return cast(StrengthNetwork, self.module).strengths
+
+    def with_strength(self, condition: Any, strength: float | Tensor | None) -> Any:
+        if strength is None:
+            return condition
+        if strength_of(condition) is not None:
+            raise ValueError("strength stands beside the condition already: give it once")
+        return with_strength(condition, self.strengths.checked(strength))
+
+    def check_condition(self, condition: Any) -> None:
+        strength = strength_of(condition)
+        if strength is None:
+            raise ValueError(
+                "this policy was tuned for many strengths: choose one (or one for each sample) "
+                f"{self.strengths}, as in sample(n, strength={self.strengths.upper:g})"
+            )
+        self.strengths.checked(strength)
+        _check_condition(cast(Any, self.module).network, without_strength(condition))
+
+    def unconditional(self, condition: Any, x: Tensor) -> Any:
+        strength = cast(Tensor, strength_of(condition))
+        return with_strength(super().unconditional(without_strength(condition), x), strength)
+
+    def at_strength(self, strength: float) -> FlowMapPolicy:
+        """The policy at one strength, as one without: steered, saved and tuned as any other.
+
+        Raises:
+            ValueError: If it lies outside of the range.
+        """
+        number = self.strengths.checked(checks.finite("strength", strength)).to(self.device)
+        network = cast(StrengthNetwork, self.module).at(number)
+        return self._with_network(network, FlowMapPolicy).train(self.training)
+
+
+def _check_condition(module: nn.Module, condition: Any) -> None:
+    """Refuse a condition that a network does not know."""
+    if condition is None:
+        return
+    if (check := getattr(module, "check_condition", None)) is not None:
+        check(condition)
+    classes = getattr(module, "arguments", {}).get("classes", 0)
+    if classes and type(module) in NETWORKS.values():
+        check_labels(condition, classes)

@@ -27,6 +27,7 @@ from alignflow.modules import set_unregistered
 from alignflow.predictions import Prediction
 from alignflow.regressions import CrossEntropy, Regression, SoftTarget
 
+from .inverse import check_invertible, inverse_error
 from .logit_rules import LogitESD, LogitLSD
 from .roles import Student, Teacher
 from .rules import ESD, LSD, PSD, Learner, Rule
@@ -50,6 +51,8 @@ class FlowMapLoss(nn.Module):
         path: Interpolant between noise and data.
         regression: Of predictions on targets; by default the policy's, `prediction.regression`.
         weight: A learned weight of each row's loss by its times, `LossWeight`.
+        invertibility: Weight of `loss_inverse`, what a jump and the jump back miss of where they
+            started: it makes the map one-to-one, and trains it backwards. 0 leaves it out.
         condition_dropout: Fraction of rows that lose their condition; see `conditions.drop_rows`.
         generator: Source of noise and times.
     """
@@ -69,6 +72,7 @@ class FlowMapLoss(nn.Module):
         path: Interpolant | None = None,
         regression: Regression | None = None,
         weight: nn.Module | None = None,
+        invertibility: float = 0.0,
         condition_dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ):
@@ -95,6 +99,9 @@ class FlowMapLoss(nn.Module):
         self.path = Linear() if path is None else path
         self.regression = self.prediction.regression if regression is None else regression
         self.weight = weight
+        self.invertibility = checks.nonnegative("invertibility", invertibility)
+        if self.invertibility:
+            check_invertible(rule, self.prediction)
         self.condition_dropout = checks.fraction("condition_dropout", condition_dropout)
         self.generator = checks.as_generator(generator)
 
@@ -115,9 +122,14 @@ class FlowMapLoss(nn.Module):
         if diagonal:
             losses["loss_diagonal"] = self._diagonal(*_rows(slice(diagonal), x0, x1, condition))
         if diagonal < rows:
-            losses["loss_map"] = self._map(*_rows(slice(diagonal, rows), x0, x1, condition))
-        fraction = {"loss_diagonal": diagonal / rows, "loss_map": 1 - diagonal / rows}
-        return TensorDict({name: fraction[name] * loss for name, loss in losses.items()})
+            losses |= self._map(*_rows(slice(diagonal, rows), x0, x1, condition))
+        jumps = 1 - diagonal / rows
+        weight = {
+            "loss_diagonal": diagonal / rows,
+            "loss_map": jumps,
+            "loss_inverse": self.invertibility * jumps,
+        }
+        return TensorDict({name: weight[name] * loss for name, loss in losses.items()})
 
     def match(
         self,
@@ -158,7 +170,7 @@ class FlowMapLoss(nn.Module):
             target = self.teacher.velocity(x, t, condition)
         return self.match(x, t, target, condition)
 
-    def _map(self, x0: Tensor, x1: Tensor, condition: Any) -> Tensor:
+    def _map(self, x0: Tensor, x1: Tensor, condition: Any) -> dict[str, Tensor]:
         assert self.rule is not None
         s, t = (time.to(x0) for time in self.times.pairs(len(x1), self.generator))
         learner, directions = self._learner(x0, x1, condition), None
@@ -166,7 +178,10 @@ class FlowMapLoss(nn.Module):
             directions = self.path.velocity(x0, x1, s)
         x = self.prediction.state(self.path, x0, x1, s)
         predicted, target = self.rule(learner, x, s, t, self.generator)
-        return self._mean(predicted, target, s, t, directions)
+        losses = {"loss_map": self._mean(predicted, target, s, t, directions)}
+        if self.invertibility:
+            losses["loss_inverse"] = inverse_error(learner, x, s, t).mean()
+        return losses
 
     def _learner(self, x0: Tensor, x1: Tensor, condition: Any) -> Learner:
         """What the rule is given, under the conditions of its rows."""

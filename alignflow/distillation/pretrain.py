@@ -48,7 +48,8 @@ def pretrain(
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
         **options: Of `TrainingOptions` (learning_rate, ema_decay, precision, ...) or of
-            `FlowMapLoss` (diagonal_fraction, times, path, regression, weight, condition_dropout).
+            `FlowMapLoss` (diagonal_fraction, times, path, regression, weight, invertibility,
+            condition_dropout).
 
     Raises:
         ValueError: If the policy has nothing to train, or a number is none of its kind.
@@ -59,7 +60,7 @@ def pretrain(
     policy = student(policy)
     settings, options = TrainingOptions.split(options | {"compile": compile})
     objective = build_loss(loss, policy, teacher=teacher, generator=generator, **options)
-    if getattr(objective.times, "both_directions", False):
+    if objective.invertibility or getattr(objective.times, "both_directions", False):
         policy.invertible = True
     draw = token_batches(data, batch_size, policy)
     return Trainer(

@@ -1,7 +1,6 @@
 """Samples of a frozen base with their rewards: all that a value is learned from."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -86,13 +85,13 @@ def draw_scored(
     for index, start in enumerate(range(0, n, PART)):
         rows = torch.arange(start, min(start + PART, n))
         path = None if folder is None else folder / f"{index:05d}"
-        make = partial(_part, policy, reward, len(rows), steps, seed + index)
-        given = None if condition is None else take_rows(condition, rows % len(condition))
-        found = make(given) if path is None or not is_saved(path) else load_folder(
-            path, allow_nonfinite=True
-        )[0]  # fmt: skip
-        if path is not None and not is_saved(path):
-            save_folder(path, found, {}, allow_nonfinite=True)
+        if path is not None and is_saved(path):
+            found, _ = load_folder(path, allow_nonfinite=True)
+        else:
+            given = None if condition is None else take_rows(condition, rows % len(condition))
+            found = _part(policy, reward, len(rows), steps, seed + index, given)
+            if path is not None:
+                save_folder(path, found, {}, allow_nonfinite=True)
         parts.append(found)
     joined = {key: torch.cat([part[key] for part in parts]).to(policy.device) for key in parts[0]}
     drawn = ScoredSamples(joined["state"], joined["reward"], joined.get("condition"))

@@ -11,6 +11,7 @@ from alignflow.conditions import as_rows
 from alignflow.flow_map import FlowMap, Guided, GuidedLogits
 from alignflow.modules import set_unregistered
 from alignflow.predictions import AverageVelocity, MeanDenoiser
+from alignflow.strengths import StrengthRange
 from alignflow.tilt import Tilt
 from alignflow.trainable import TrainablePolicy
 
@@ -35,6 +36,8 @@ class Problem:
         guidance: Scale of the classifier-free guidance under which base and policy are sampled,
             before and after the tuning; 1 is the conditional model itself.
         generator: Source of all randomness.
+        strengths: What a policy that takes a strength is tuned for, up to the tilt's; None for a
+            policy of one. The base takes none.
     """
 
     policy: FlowMap
@@ -43,6 +46,7 @@ class Problem:
     condition: Any = None
     guidance: float = 1.0
     generator: torch.Generator = field(default_factory=_seeded)
+    strengths: StrengthRange | None = None
 
     def __post_init__(self):
         guidance = checks.finite("guidance", self.guidance)

@@ -1,6 +1,6 @@
 """`af.finetune`: a policy in, a tuned policy out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -11,6 +11,7 @@ from alignflow import checks
 from alignflow.flow_map import FlowMap
 from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options, options
+from alignflow.strengths import StrengthRange
 from alignflow.tilt import DefaultStrength, as_tilt
 from alignflow.trainable import check_trainable
 from alignflow.training import Training, TrainingOptions, Trains
@@ -58,7 +59,7 @@ def finetune(
     policy: Policy,
     reward: Any,
     method: MethodName | Method = "weighted",
-    strength: float = DefaultStrength(2.0),
+    strength: float | tuple[float, float] = DefaultStrength(2.0),
     steps: int = 2000,
     batch_size: int = 256,
     generator: torch.Generator | int | None = None,
@@ -71,7 +72,9 @@ def finetune(
             gradient, only the others are tuned.
         reward: A reward, or any callable as a black box; or a `Tilt`, which has its strength.
         method: A name of `finetune.methods()`, or a value such as `TiltMatching(pool=8192)`.
-        strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one.
+        strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one. A
+            pair, the least and the largest, gives a policy whose strength is chosen at sampling,
+            `tuned.sample(n, strength=...)`, by the methods weighted and tilt.
         steps: Gradient steps in all.
         batch_size: Rows of a step.
         generator: Source of all randomness, or a seed.
@@ -85,15 +88,20 @@ def finetune(
             has nothing to tune; if the method needs a gradient that the reward does not have.
         RunawayError: If the policy diverges; see `runaway`.
     """
-    check_trainable(policy, "finetune")
-    tilt = as_tilt(reward, strength)
+    start = check_trainable(policy, "finetune")
+    strengths = _range(strength)
+    tilt = as_tilt(reward, cast(float, strength) if strengths is None else strengths.upper)
     run = RunOptions(**{name: given[name] for name in RUN if name in given}, steps=steps,
                      batch_size=batch_size)  # fmt: skip
     chosen, name = _method(method, given)
     training = _training(given)
+    if strengths is not None:
+        _check_range(chosen, name, run)
     problem = Problem(
-        policy,
+        policy if strengths is None else start.with_strengths(strengths),
         tilt,
+        None if strengths is None else policy,
+        strengths=strengths,
         generator=checks.as_generator(generator) or torch.Generator().manual_seed(0),
         **{key: given[key] for key in PROBLEM if key in given},
     )
@@ -104,7 +112,8 @@ def finetune(
     if run.early_stop is not None:
         # the name of earlier versions, whose runs are continued
         early_stop = EarlyStop(cast(Path, run.folder) / "kept", run.early_stop)
-    runaway = Runaway(name, problem.policy, run.batch_size, problem.condition)
+    most = None if strengths is None else strengths.upper
+    runaway = Runaway(name, problem.policy, run.batch_size, problem.condition, most)
     built = Run(problem, chosen, run, training, runaway, early_stop)
     return cast(Training[Policy], built)
 
@@ -131,6 +140,28 @@ def _method(method: str | Method, given: Mapping[str, Any]) -> tuple[Method, str
     return from_options(METHODS[method], extra, method), method
 
 
+def _range(strength: Any) -> StrengthRange | None:
+    """The range that a pair of strengths is; None of a number."""
+    if not isinstance(strength, Sequence) or isinstance(strength, str):
+        return None
+    if len(strength) != 2:
+        raise ValueError(
+            "strength must be a number, or the least and the largest of a range, got "
+            f"{checks.shown(strength)}"
+        )
+    return StrengthRange(*strength)
+
+
+def _check_range(method: Method, name: str, run: RunOptions) -> None:
+    """Refuse what does not go together with a range of strengths."""
+    if not method.takes_strengths:
+        fit = ", ".join(other for other, kind in METHODS.items() if kind.takes_strengths)
+        raise ValueError(f"{name} tunes for one strength; a range of them is for {fit}")
+    for option in ("annealing_stages", "recentering", "redistillation"):
+        if getattr(run, option):
+            raise ValueError(f"{option} is for one strength, and this tuning is for a range")
+
+
 def _training(given: Mapping[str, Any]) -> TrainingOptions:
     rate = given.get("learning_rate", LEARNING_RATE)
     if given.get("optimizer") is not None and rate != LEARNING_RATE:
@@ -143,7 +174,13 @@ def _monitor(problem: Problem, run: RunOptions, training: TrainingOptions) -> Mo
     tilt = problem.tilt
     exact = None if run.target is None else run.target.tilted(tilt.reward, tilt.strength)
     return Monitor(
-        problem.policy, tilt.reward, run.held_out, exact, problem.condition, also=training.evaluate
+        problem.policy,
+        tilt.reward,
+        run.held_out,
+        exact,
+        problem.condition,
+        also=training.evaluate,
+        strength=None if problem.strengths is None else problem.strengths.upper,
     )
 
 

@@ -35,6 +35,8 @@ class Method(Settings):
     """Whether some setting of it needs no gradient of the reward."""
     takes_stages: ClassVar[bool] = False
     """Whether it may reach the tilt in annealing stages, each of a part of the strength."""
+    takes_strengths: ClassVar[bool] = False
+    """Whether it may tune for a range of strengths at once."""
     stages: ClassVar[int] = 1
     """How many of them by default."""
 

@@ -14,6 +14,7 @@ form.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ from .estimate import Estimate, check_samples
 __all__ = ["default_bandwidths", "diversity", "energy_distance", "gaussian_kernel", "mmd"]
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-ROWS = 1024
+ROWS = 1024  # of which bandwidths are estimated, at most
+TILE = 512  # pairs of so many samples and so many stay in the cache
 Kernel = Callable[[Tensor], Tensor]
 """From distances to similarities, elementwise."""
 
@@ -146,22 +148,30 @@ def _error(left: Tensor) -> Tensor:
 
 def _within(kernel: Kernel, x: Tensor, weight: Tensor) -> Tensor:
     """Sums over the others, sum_{j != i} w_j k(x_i, x_j), (N,)."""
-    sums = []
-    for start in range(0, len(x), ROWS):
-        similar = kernel(torch.cdist(x[start : start + ROWS], x))
-        similar.diagonal(start).zero_()
-        sums.append((similar * weight).sum(1))
-    return torch.cat(sums)
+    sums = torch.zeros_like(weight)
+    parts = _parts(len(x))
+    for number, rows in enumerate(parts):
+        similar = kernel(torch.cdist(x[rows], x[rows])).fill_diagonal_(0)
+        sums[rows] += similar.double() @ weight[rows]
+        for columns in parts[number + 1 :]:  # of each pair once
+            similar = kernel(torch.cdist(x[rows], x[columns])).double()
+            sums[rows] += similar @ weight[columns]
+            sums[columns] += weight[rows] @ similar
+    return sums
 
 
 def _between(kernel: Kernel, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over the other side, of each x (N,) by the weights of y, and of each y (M,)."""
-    rows, columns = [], torch.zeros(len(y), dtype=torch.float64, device=y.device)
-    for part in x.split(ROWS):
-        similar = kernel(torch.cdist(part, y))
-        rows.append((similar * weight).sum(1))
-        columns += similar.sum(0, dtype=torch.float64)
-    return torch.cat(rows), columns
+    row_sums, column_sums = _equal(x).zero_(), torch.zeros_like(weight)
+    for rows, columns in product(_parts(len(x)), _parts(len(y))):
+        similar = kernel(torch.cdist(x[rows], y[columns])).double()
+        row_sums[rows] += similar @ weight[columns]
+        column_sums[columns] += similar.sum(0)
+    return row_sums, column_sums
+
+
+def _parts(n: int) -> list[slice]:
+    return [slice(start, start + TILE) for start in range(0, n, TILE)]
 
 
 def _rows(*samples: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Whether samples reached the tilt, in one sentence with the numbers that it rests on."""
 
 import math
+from statistics import NormalDist
 
 import msgspec
 
@@ -11,7 +12,7 @@ from .tilt_check import TiltCheck
 __all__ = ["WITHIN", "with_verdict"]
 
 WITHIN = 3.0
-"""Combined standard errors within which numbers agree."""
+"""Combined standard errors within which one number agrees."""
 LEAST_ESS = 30.0
 """Effective sample size of the base under the tilt below which nothing can be told."""
 
@@ -23,24 +24,35 @@ def with_verdict(check: TiltCheck, base_samples: int) -> TiltCheck:
         check: Its numbers.
         base_samples: How many samples of the base there are.
     """
-    target = f"the tilt of strength {check.strength:g}"
+    target, bound = f"the tilt of strength {check.strength:g}", _bound(_measures(check))
     if check.base_ess is not None and not check.base_ess.value >= LEAST_ESS:
         reached, said = None, _cannot_tell(target, check.base_ess.value, base_samples)
-    elif off := _off(check):
+    elif off := _off(check, bound):
         reached, said = False, f"Did not reach {target}: {_gaps(check, off)}."
     else:
-        reached, said = True, f"Reached {target}: {_agreement(check)}."
+        reached, said = True, f"Reached {target}: {_agreement(check, bound)}."
     return msgspec.structs.replace(check, reached=reached, verdict=said)
 
 
-def _off(check: TiltCheck) -> dict[str, float]:
+def _measures(check: TiltCheck) -> int:
+    return len(check.numbers) + (check.mmd is not None)
+
+
+def _bound(measures: int) -> float:
+    """Standard errors that the largest of so many gaps passes as rarely by chance as one passes
+    `WITHIN` (Bonferroni)."""
+    normal = NormalDist()
+    return -normal.inv_cdf(normal.cdf(-WITHIN) / measures)
+
+
+def _off(check: TiltCheck, bound: float) -> dict[str, float]:
     """What differs from the tilt, by how many standard errors; the mean reward first, then the
     largest."""
     gaps = {name: found.z for name, found in check.numbers.items()}
     if check.mmd is not None and check.mmd.value > 0:
         # samples that are all one point have no error
         gaps["mmd"] = check.mmd.value / max(check.mmd.standard_error, 1e-9 * check.mmd.value)
-    off = {name: gap for name, gap in gaps.items() if not abs(gap) <= WITHIN}
+    off = {name: gap for name, gap in gaps.items() if not abs(gap) <= bound}
     return dict(sorted(off.items(), key=lambda item: (item[0] != "reward", -abs(item[1]))))
 
 
@@ -53,13 +65,13 @@ def _cannot_tell(target: str, ess: float, base_samples: int) -> str:
     )
 
 
-def _agreement(check: TiltCheck) -> str:
-    others = len(check.numbers) - 1 + (check.mmd is not None)
+def _agreement(check: TiltCheck, bound: float) -> str:
+    others = _measures(check) - 1
     what = "the mean reward"
     if others:
         what += f" and {others} other measure{'s' if others > 1 else ''}"
     verb = "are" if others else "is"
-    agreement = f"{what} {verb} within {WITHIN:g} standard errors"
+    agreement = f"{what} {verb} within {bound:.2g} standard errors"
     if check.base_ess is None:
         return agreement
     return f"{agreement} (effective sample size of the base {check.base_ess.value:,.0f})"

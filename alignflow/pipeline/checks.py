@@ -115,6 +115,8 @@ def _check_use(config: DictConfig) -> None:
         raise ConfigError("condition is set, but no stage tunes or samples")
     if config.evaluation.weighed and not config.get("reference"):
         raise ConfigError("evaluation.weighed needs a reference, whose density weighs the samples")
+    if config.evaluation.get("weighed_steps") and not config.evaluation.weighed:
+        raise ConfigError("evaluation.weighed_steps would do nothing: set evaluation.weighed too")
 
 
 def _stages(given: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """How near each model comes to the distribution that a run aims at, where it can be sampled.
 
 A reference has `sample(n, generator)`, states (n, *E). It may have `log_density(states)` up to a
-constant, by which samples of an ODE are weighed, `observables`, callables by name from decoded
+constant, by which samples of a model are weighed, `observables`, callables by name from decoded
 samples to numbers (n, ...) whose distributions are compared, and `compare`, from decoded samples to
 further distances by name. One that is a list under the run's tilt has all of its `states` (N, *E),
 their `rewards` and `weights` (N,), so that means under it are exact.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from alignflow.flow_map import FlowMap
+from alignflow.jump_likelihood import sample_with_jump_density
 from alignflow.likelihood import sample_with_density
 from alignflow.metrics import (
     Estimate,
@@ -41,7 +42,7 @@ TAILS = (0.005, 0.995)  # quantiles of all that is shown, beyond which the outer
 def against_reference(
     context: Context, samples: dict[str, dict[str, Tensor]], models: dict[str, FlowMap]
 ) -> ReferenceResult | None:
-    """Distances to the reference, histograms beside it, and the weights of ODEs under its density.
+    """Distances to the reference, histograms beside it, and weights of models under its density.
 
     Args:
         context: Of the run.
@@ -124,13 +125,16 @@ def _histogram(found: dict[str, Tensor]) -> Histogram:
 
 
 def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> WeighedResult:
-    """Samples of an ODE: as they are, and weighed by the reference's density over the model's."""
+    """Samples by the ODE, or by jumps: as they are, and weighed by the ratio of densities."""
     settings = context.config.evaluation
-    drawn, log_weights = [], []
+    steps, drawn, log_weights = settings.get("weighed_steps"), [], []
     for batch, start in enumerate(range(0, settings.weighed, settings.batch_size)):
         n = min(settings.batch_size, settings.weighed - start)
         generator = context.sample_generator(batch)
-        states, density = sample_with_density(model, n, generator, tolerance=TOLERANCE)
+        if steps is None:
+            states, density = sample_with_density(model, n, generator, tolerance=TOLERANCE)
+        else:
+            states, density = sample_with_jump_density(model, n, generator, steps=steps)
         drawn.append(states)
         log_weights.append(context.reference.log_density(states) - density.double())
     found, log_weight = _seen(context, torch.cat(drawn)), torch.cat(log_weights)
@@ -141,4 +145,5 @@ def _weighed(context: Context, model: FlowMap, judge: dict[str, Tensor]) -> Weig
         distances=_distances(context, found, judge),
         ess_fraction=effective_sample_size(log_weight).item() / settings.weighed,
         weighed_reward=reweighted_mean(rewards, log_weight),
+        steps=steps,
     )

@@ -84,6 +84,7 @@ def _made(name: str, value: Any) -> Any:
 _COUNTS = {"samples": 2, "base_samples": 2, "steps": 1, "batch_size": 1, "weighed": 0}
 EVALUATION: dict[str, Check] = {
     **{name: _at_least(least) for name, least in _COUNTS.items()},
+    "weighed_steps": _or_none(_at_least(1)),
     "sampler": _made,
 }
 SETTINGS: dict[str, Check] = {
@@ -141,7 +142,7 @@ def settled(config: DictConfig) -> DictConfig:
         raise ConfigError(
             f"unknown key {', '.join(unknown)} in evaluation; known: {', '.join(EVALUATION)}{hint}"
         )
-    # run folders of earlier versions have no sampler
+    # run folders of earlier versions have neither a sampler nor weighed_steps
     if absent := sorted(_COUNTS.keys() - set(config.evaluation)):
         raise ConfigError(f"evaluation lacks {', '.join(absent)}")
     _settle(config.evaluation, EVALUATION, "evaluation.")

@@ -69,4 +69,4 @@ def _next_commands(run_folder: RunFolder) -> Iterator[str]:
         registered = load_folder(model)[1].get("network") is not None
         yield f"load: alignflow.load({str(model)!r}{'' if registered else ', module=MyNet()'})"
         if registered:
-            yield f"sample: alignflow sample {shlex.quote(str(model))} -o grid.png"
+            yield f"sample: alignflow sample {shlex.quote(str(model))}"

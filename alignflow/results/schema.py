@@ -86,13 +86,17 @@ class ShownTexts(msgspec.Struct, frozen=True):
 
 
 class WeighedResult(msgspec.Struct, frozen=True):
-    """n samples of an ODE as they are, and weighed by the reference's density over the model's."""
+    """n samples of a model as they are, and weighed by the reference's density over the model's.
+
+    They are drawn in so many jumps, or by the ODE if `steps` is None.
+    """
 
     n: int
     mean_reward: Estimate
     distances: dict[str, Estimate]
     ess_fraction: Finite
     weighed_reward: Estimate
+    steps: int | None = None
 
 
 class ReferenceResult(msgspec.Struct, frozen=True):

@@ -40,7 +40,10 @@ class BaseSteerer(ABC):
     Attributes:
         model: The policy, guided, whose forwards are counted.
         metered_tilt: The tilt, whose reward calls are counted.
+        nodes: What a subclass builds of both; they know how many particles a system has.
     """
+
+    nodes: Any
 
     def __init__(
         self,
@@ -73,9 +76,9 @@ class BaseSteerer(ABC):
         """Steps in which the base makes a sample of the same noise."""
 
     @property
-    @abstractmethod
     def particles(self) -> int:
-        """M, of each system."""
+        """M, of each system: particles, or the replicas of a chain."""
+        return self.nodes.particles
 
     @abstractmethod
     def groups(self, step: int) -> list[Group]:

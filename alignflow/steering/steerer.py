@@ -41,6 +41,8 @@ class Steerer(BaseSteerer):
         ValueError: If the grid does not run from 0 to 1, no step is guided, or a node lacks a key.
     """
 
+    nodes: Nodes
+
     def __init__(
         self,
         policy: FlowMap,
@@ -72,11 +74,6 @@ class Steerer(BaseSteerer):
     def base_steps(self) -> int:
         """The base's samples of the same noise take as many."""
         return self.steps
-
-    @property
-    def particles(self) -> int:
-        """M, of each system."""
-        return self.nodes.particles
 
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""

@@ -45,6 +45,7 @@ class ExactFlowMap(FlowMap):
         grid=None,
         differentiable=False,
         sampler=None,
+        strength=None,
     ):
         """n independent exact draws, (n, *E), or those of a sampler.
 
@@ -53,8 +54,9 @@ class ExactFlowMap(FlowMap):
         """
         if sampler is not None:
             steps = 4 if steps is None else steps
-            given = condition, guidance, generator, grid, differentiable, sampler
+            given = condition, guidance, generator, grid, differentiable, sampler, strength
             return super().sample(n, steps, *given)
+        condition = self.with_strength(condition, strength)
         self._refuse_condition(condition)
         n, generator = checks.count("n", n), checks.as_generator(generator)
         if condition is not None:

@@ -8,11 +8,23 @@ from .causal import CausalTransformer
 from .dit import DiT
 from .egnn import EGNN
 from .mlp import MLP
+from .strength import NAME as STRENGTH
+from .strength import StrengthNetwork
 from .token_dit import TokenDiT
 from .token_mlp import TokenMLP
 from .unet import UNet
 
-__all__ = ["EGNN", "MLP", "NETWORKS", "CausalTransformer", "DiT", "TokenDiT", "TokenMLP", "UNet"]
+__all__ = [
+    "EGNN",
+    "MLP",
+    "NETWORKS",
+    "CausalTransformer",
+    "DiT",
+    "StrengthNetwork",
+    "TokenDiT",
+    "TokenMLP",
+    "UNet",
+]
 
 NETWORKS.update(
     mlp=MLP,
@@ -21,4 +33,5 @@ NETWORKS.update(
     egnn=EGNN,
     token_dit=TokenDiT,
     token_mlp=TokenMLP,
+    **{STRENGTH: StrengthNetwork},
 )

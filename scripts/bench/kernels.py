@@ -1,4 +1,4 @@
-"""The kernels in torch, some rows at a time, against plain torch and `torch.compile`, on a CPU.
+"""What is computed some rows at a time, against plain torch and `torch.compile`, on a CPU.
 
     python scripts/bench/kernels.py [--rows 1024] [--rounds 3]
 
@@ -28,9 +28,12 @@ from alignflow import kernels
 from alignflow.kernels.linear_soft_cross_entropy import linear_soft_cross_entropy_reference
 from alignflow.kernels.simplex_step import simplex_step_reference
 from alignflow.kernels.soft_embedding import soft_embedding_reference
+from alignflow.metrics import energy_distance
+from alignflow.targets import Empirical
 
-SIZES = (32_768, 131_072)
+VOCABULARIES = (32_768, 131_072)
 WIDTH = 256
+PIXELS, COORDINATES = 784, 16
 OURS, PLAIN, COMPILED = "alignflow", "plain torch", "torch.compile"
 WAYS = (PLAIN, COMPILED, OURS)
 
@@ -76,21 +79,46 @@ def embedding(N: int, V: int):
     return kernels.soft_embedding, soft_embedding_reference, arguments, (0,)
 
 
-PROBLEMS: dict[str, Callable] = {
-    "soft cross-entropy and gradient": loss,
-    f"fused head of width {WIDTH}, gradient in hidden states": head,
-    "the same, and in the head": learned_head,
-    "simplex step": sampled_step,
-    "simplex step and gradient": step,
-    f"soft embedding of width {WIDTH}, gradient in logits": embedding,
+def posterior_mean(N: int, M: int):
+    states, data = torch.randn(N, PIXELS), torch.rand(M, PIXELS)
+    stored = Empirical(data)
+    return lambda x, data: stored.denoiser(x, 0.5), plain_mean, [states, data], ()
+
+
+def plain_mean(x, data) -> Tensor:
+    """The mean of the data that is stored, given states at time 0.5, as one writes it."""
+    return (2 * x @ data.T - data.square().sum(1) / 2).softmax(1) @ data
+
+
+def distance(N: int, M: int):
+    arguments = [torch.randn(N, COORDINATES), torch.randn(M, COORDINATES)]
+    return lambda x, y: torch.tensor(energy_distance(x, y).value), plain_distance, arguments, ()
+
+
+def plain_distance(x, y) -> Tensor:
+    """The energy distance as one writes it; without the error that ours comes with."""
+    within = [torch.cdist(each, each).sum() / (len(each) * (len(each) - 1)) for each in (x, y)]
+    return 2 * torch.cdist(x, y).mean() - within[0] - within[1]
+
+
+PROBLEMS: dict[str, tuple[Callable, tuple[int, ...]]] = {
+    "soft cross-entropy and gradient": (loss, VOCABULARIES),
+    f"fused head of width {WIDTH}, gradient in hidden states": (head, VOCABULARIES),
+    "the same, and in the head": (learned_head, VOCABULARIES),
+    "simplex step": (sampled_step, VOCABULARIES),
+    "simplex step and gradient": (step, VOCABULARIES),
+    f"soft embedding of width {WIDTH}, gradient in logits": (embedding, VOCABULARIES),
+    f"posterior mean of stored rows of {PIXELS} numbers": (posterior_mean, (60_000,)),
+    f"energy distance to points of {COORDINATES} numbers": (distance, (16_384, 65_536)),
 }
 
 
-def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float, float]:
+def measured(problem: str, way: str, N: int, size: int, rounds: int) -> tuple[float, float]:
     """Processor seconds and MiB of a call."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    ours, plain, arguments, learned = PROBLEMS[problem](N, V)
+    build, _ = PROBLEMS[problem]
+    ours, plain, arguments, learned = build(N, size)
     function = {OURS: ours, PLAIN: plain, COMPILED: torch.compile(plain, dynamic=True)}[way]
 
     def call(arguments: list) -> tuple[Tensor, ...]:
@@ -104,7 +132,7 @@ def measured(problem: str, way: str, N: int, V: int, rounds: int) -> tuple[float
             leaves = [leaves[index] for index in learned]
             return result.detach(), *torch.autograd.grad(result.sum(), leaves)
 
-    call(PROBLEMS[problem](8, 64)[2])
+    call(build(8, 64)[2])
     before, seconds, returned = reset_peak(), [], 0
     for _ in range(rounds):
         start = time.process_time()
@@ -136,17 +164,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    cases = [(problem, V) for problem in PROBLEMS for V in SIZES]
-    for problem, V in track(cases, "problems"):
-        found = {way: measured_alone(problem, way, options.rows, V, options.rounds) for way in WAYS}
+    cases = [(name, size) for name, (_, sizes) in PROBLEMS.items() for size in sizes]
+    for name, size in track(cases, "problems"):
+        found = {way: measured_alone(name, way, options.rows, size, options.rounds) for way in WAYS}
         for way, (seconds, peak) in found.items():
             ratios = (f"{seconds / found[PLAIN][0]:.2f}", f"{peak / found[PLAIN][1]:.2f}")
-            row = [problem, f"{V:,}", way, f"{seconds:.2f}", ratios[0], f"{peak:,.0f}", ratios[1]]
+            row = [name, f"{size:,}", way, f"{seconds:.2f}", ratios[0], f"{peak:,.0f}", ratios[1]]
             rows.append(row)
             print(row, flush=True)
-    head_of_table = ["", "V", "", "seconds", "ratio", "peak memory, MiB", "ratio"]
+    head_of_table = ["", "size", "", "seconds", "ratio", "peak memory, MiB", "ratio"]
     about = (
-        f"{options.rows:,} rows in float32. Seconds are the least processor time of "
+        f"{options.rows:,} rows in float32; the size is that of the vocabulary, or the number of "
+        "what is stored. Seconds are the least processor time of "
         f"{options.rounds} call(s) on one thread, memory is beyond arguments, result and gradients."
     )
     write_page("kernels", "Kernels in torch on a CPU", about, table(head_of_table, rows))

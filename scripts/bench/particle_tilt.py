@@ -42,10 +42,11 @@ def rows(models: list[ModelResult], reference: ReferenceResult) -> list[list[str
         [name, shown(means[name]), *map(shown, distances.values()), "", ""]
         for name, distances in reference.distances.items()
     ]
-    for name, ode in reference.weighed.items():
-        apart = map(shown, ode.distances.values())
-        weighed = f"{ode.ess_fraction:.3f}", shown(ode.weighed_reward)
-        found.append([f"{name}, ODE", shown(ode.mean_reward), *apart, *weighed])
+    for name, drawn in reference.weighed.items():
+        apart = map(shown, drawn.distances.values())
+        weighed = f"{drawn.ess_fraction:.3f}", shown(drawn.weighed_reward)
+        way = "ODE" if drawn.steps is None else f"jumps: {drawn.steps}"
+        found.append([f"{name}, {way}", shown(drawn.mean_reward), *apart, *weighed])
     return found
 
 
@@ -75,8 +76,9 @@ def main() -> None:
     )
     if config.evaluation.weighed:
         about += (
-            f" Rows of an ODE are of {config.evaluation.weighed:,} samples; their effective "
-            "fraction and weighted mean are under the Boltzmann density over the model's, exactly."
+            f" Rows of an ODE or of jumps are of {config.evaluation.weighed:,} samples; their "
+            "effective fraction and weighted mean are under the Boltzmann density over the "
+            "model's, exactly."
         )
     names = list(reference.distances["reference"])
     head = ["", "mean reward", *(f"W2, {name}" for name in names)]

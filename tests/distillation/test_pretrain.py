@@ -130,6 +130,7 @@ REFUSED = {
     "batch_size": [0, 2.5, math.nan, "many"],
     "diagonal_fraction": [-0.1, 1.1, math.nan],
     "condition_dropout": [-0.1, 1.1, math.nan],
+    "invertibility": [-0.1, math.inf, math.nan, "much"],
     "generator": [-1, 2.5, "seed"],
     "compile": ["maybe", 1],
     "loss": ["magic", None],

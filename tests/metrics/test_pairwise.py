@@ -90,6 +90,27 @@ def test_mmd_to_weighted_samples_agrees_with_its_definition_and_its_jackknife(ge
     assert found.standard_error == pytest.approx(math.sqrt(variance), rel=1e-9)
 
 
+def test_many_samples_have_the_distances_of_the_definition(generator):
+    """1,100 and 600 samples, of which some hundreds are in memory at a time."""
+    x, y = normal(1100, 3, generator), normal(600, 3, generator, shift=0.5)
+    w = torch.rand(600, dtype=torch.float64, generator=generator) + 0.1
+    w = w / w.sum()
+
+    def discrepancy(kernel, w):
+        xx, yy, xy = (kernel(torch.cdist(a, b)) for a, b in ((x, x), (y, y), (x, y)))
+        within_x = xx.fill_diagonal_(0).sum() / (1100 * 1099)
+        within_y = w @ yy.fill_diagonal_(0) @ w / (1 - w.square().sum())
+        return (within_x + within_y - 2 * (xy @ w).mean()).item()
+
+    equal = torch.full_like(w, 1 / 600)
+    found = energy_distance(x, y).value
+    assert found == pytest.approx(discrepancy(torch.neg, equal), abs=1e-9)
+    found = mmd(x, y, bandwidths=[1.0], log_weight=w.log()).value
+    assert found == pytest.approx(discrepancy(lambda d: (-d.square() / 2).exp(), w), abs=1e-9)
+    alone = torch.cdist(x, x).sum().item() / (1100 * 1099)
+    assert diversity(x).value == pytest.approx(alone, rel=1e-9)
+
+
 def test_equal_weights_are_no_weights(generator):
     x, y = normal(7, 2, generator), normal(9, 2, generator)
     assert mmd(x, y, log_weight=torch.full((9,), -3.0)) == mmd(x, y)

@@ -180,6 +180,20 @@ def test_a_verdict_names_a_judge_that_is_off_and_what_else():
     assert unknown.mmd is None and "and 1 other measure are within 3" in unknown.verdict
 
 
+def test_of_many_measures_the_largest_gap_is_as_rare_as_that_of_one(generator):
+    """200 repetitions of 30 normal numbers, of which 8 % would pass 3 standard errors."""
+    missed = 0
+    for _ in range(200):
+        names = [f"judge_{k}" for k in range(30)]
+        samples, base = (
+            dict(zip(["reward", *names], normals(31 * 400, generator).view(31, 400), strict=True))
+            for _ in "ab"
+        )
+        check = check_tilt(0.0, samples, base, TiltRows.reweighted(base, torch.zeros(400)))
+        missed += check.reached is False
+    assert missed <= 4
+
+
 def test_few_effective_samples_of_the_base_tell_nothing(generator):
     check = checked(normals(100, generator, mean=3.0), normals(500, generator), 3.0)
     assert check.reached is None

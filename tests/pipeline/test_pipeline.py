@@ -88,6 +88,29 @@ def test_a_model_that_is_the_reference_is_as_near_as_chance_has_it(tmp_path):
     assert "Against the reference" in (run / "report.html").read_text("utf-8")
 
 
+def test_samples_in_few_jumps_are_weighed_by_their_own_density(tmp_path):
+    sizes = "evaluation={samples: 20, base_samples: 20, steps: 2, batch_size: 20, weighed: 30}"
+    config = composed(
+        *RING[:-1],
+        sizes,
+        "+evaluation.weighed_steps=2",
+        "reference={_target_: alignflow.targets.ring}",
+        "stages=[evaluate,report]",
+    )
+    run = pipeline.run(config, tmp_path / "run")
+    found = json.loads((run / "stages/evaluate/result.json").read_text())["reference"]
+    weighed = found["weighed"]["base"]
+    assert (weighed["n"], weighed["steps"]) == (30, 2)
+    assert weighed["ess_fraction"] == pytest.approx(1, abs=0.01)
+    assert "base</span>, jumps: 2" in (run / "report.html").read_text("utf-8")
+
+
+def test_steps_of_nothing_that_is_weighed_are_refused():
+    config = composed(*RING, "stages=[evaluate]", "evaluation.weighed_steps=4")
+    with pytest.raises(ConfigError, match="evaluation.weighed_steps would do nothing"):
+        pipeline.check_config(config)
+
+
 def test_weighing_without_a_reference_is_refused():
     config = composed(*RING, "stages=[evaluate]", "evaluation.weighed=5")
     with pytest.raises(ConfigError, match="evaluation.weighed needs a reference"):

@@ -437,7 +437,7 @@ def test_a_run_ends_with_its_results_and_the_next_commands(cwd, capsys):
     assert shown[-3:] == [
         "report: run/report.html",
         "load: alignflow.load('run/stages/finetune/model')",
-        "sample: alignflow sample run/stages/finetune/model -o grid.png",
+        "sample: alignflow sample run/stages/finetune/model",
     ]
     words = shown[-1].split()[2:]
     assert main(words) == 0

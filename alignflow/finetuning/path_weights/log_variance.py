@@ -19,6 +19,7 @@ Sources: Richter, Boustati, Nuesken, Ruiz, Akyildiz 2020 (2010.10436), VarGrad; 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,20 +37,10 @@ from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.settings import option, optional
 
 from .path_pool import StoredPaths
-from .paths import MemorylessPaths, velocity_of
+from .paths import MemorylessPaths, as_paths, velocity_of
 from .trust_region import ESSRegion, TrustRegion, as_trust_region
 
 __all__ = ["LogVariance", "group_variance"]
-
-
-def as_paths(name: str, value: Any) -> MemorylessPaths:
-    """Settings of paths, as they are."""
-    return checks.instance(name, value, MemorylessPaths, "a MemorylessPaths(...)")
-
-
-def at_least_two(name: str, value: int) -> int:
-    """A number of paths that are compared with each other."""
-    return checks.count(name, value, least=2)
 
 
 def _behavior(name: str, value: Any) -> FlowMap:
@@ -64,7 +55,7 @@ class LogVariance(Method):
     The velocity is trained on the paths, the jumps follow by `rule`, from noise to their ends.
     """
 
-    pool: int = option(2048, "paths at a time, stored step by step", at_least_two)
+    pool: int = option(2048, "paths at a time, stored step by step", partial(checks.count, least=2))
     refresh_every: int = option(16, "batches between fresh paths", checks.count)
     paths: MemorylessPaths = option(MemorylessPaths(), "how they are drawn", as_paths)
     trust_region: TrustRegion | None = option(
@@ -107,17 +98,8 @@ class LogVarianceTuner(Tuner):
     def __init__(self, problem: Problem, method: LogVariance):
         super().__init__(problem, method, diagonal_fraction=0.0)
         self.recompute = method.recompute
-        self.pool = StoredPaths(
-            method.paths,
-            self.policy if method.behavior is None else method.behavior,
-            self.base,
-            self.tilt,
-            method.pool,
-            method.refresh_every,
-            method.trust_region,
-            self.generator,
-            self.condition,
-        )
+        behavior = self.policy if method.behavior is None else method.behavior
+        self.pool = StoredPaths.of(self, method, behavior)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -1,6 +1,6 @@
 """Pools of memoryless paths, weighted towards the tilt of the base's paths."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from tensordict import TensorDict
@@ -61,6 +61,21 @@ class PathPool(Pool):
         set_unregistered(self, model=model)
         self.register_buffer("log_ratio", torch.zeros_like(self.reward))
         self.register_buffer("exponent", torch.ones((), device=base.device))
+
+    @classmethod
+    def of(cls, tuner: Any, method: Any, model: FlowMap) -> Self:
+        """The pool of a tuner, by its method's options: paths that a model draws."""
+        return cls(
+            method.paths,
+            model,
+            tuner.base,
+            tuner.tilt,
+            method.pool,
+            method.refresh_every,
+            method.trust_region,
+            tuner.generator,
+            tuner.condition,
+        )
 
     def _draw(self, rows: Tensor) -> tuple[Tensor, Any]:
         n, device = len(rows), self.base.device

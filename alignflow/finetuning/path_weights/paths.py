@@ -33,7 +33,7 @@ from alignflow.transitions.memoryless import memoryless_std, step_coefficients, 
 
 from .denoiser_error import DenoiserError, NormalError
 
-__all__ = ["BasePaths", "MemorylessPaths", "PathStep", "step_log_ratio", "velocity_of"]
+__all__ = ["BasePaths", "MemorylessPaths", "PathStep", "step_log_ratio", "velocity_of", "as_paths"]
 
 
 class PathStep(NamedTuple):
@@ -168,3 +168,8 @@ def velocity_of(model: Any) -> Callable[..., Tensor]:
             return model.velocity(x, t, condition)
 
     return velocity
+
+
+def as_paths(name: str, value: Any) -> MemorylessPaths:
+    """Settings of paths, as they are."""
+    return checks.instance(name, value, MemorylessPaths, "a MemorylessPaths(...)")

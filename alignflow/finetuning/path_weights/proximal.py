@@ -17,6 +17,7 @@ Source: Proximal Diffusion Neural Sampler (2510.03824).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
@@ -27,9 +28,8 @@ from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.settings import option
 
-from .log_variance import as_paths, at_least_two
 from .path_pool import PathPool
-from .paths import MemorylessPaths
+from .paths import MemorylessPaths, as_paths
 from .trust_region import ESSRegion, TrustRegion, as_trust_region
 
 __all__ = ["Proximal"]
@@ -39,7 +39,7 @@ __all__ = ["Proximal"]
 class Proximal(Method):
     """Flow matching on the model's samples, weighted by path: each stage corrects those before."""
 
-    pool: int = option(8192, "paths of a stage", at_least_two)
+    pool: int = option(8192, "paths of a stage", partial(checks.count, least=2))
     refresh_every: int = option(250, "batches between stages", checks.count)
     diagonal_fraction: float = option(
         0.75, "fraction of rows that train the velocity, the others the jumps", checks.fraction
@@ -65,17 +65,7 @@ class ProximalTuner(Tuner):
 
     def __init__(self, problem: Problem, method: Proximal):
         super().__init__(problem, method, diagonal_fraction=method.diagonal_fraction)
-        self.pool = PathPool(
-            method.paths,
-            self.policy,
-            self.base,
-            self.tilt,
-            method.pool,
-            method.refresh_every,
-            method.trust_region,
-            self.generator,
-            self.condition,
-        )
+        self.pool = PathPool.of(self, method, self.policy)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -1,6 +1,7 @@
 """What tuners that learn from a pool of candidates share: the pool and its options."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from tensordict.utils import NestedKey
 from torchrl.objectives import LossModule
@@ -11,12 +12,9 @@ from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.settings import option
 
 from .pool import Pool
+from .strength_pool import StrengthPool
 
 __all__ = ["PooledMethod", "PooledTuner"]
-
-
-def _pool_size(name: str, value: int) -> int:
-    return checks.count(name, value, least=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,11 @@ class PooledMethod(Method):
 
     takes_stages = True
 
-    pool: int = option(8192, "candidates at a time; few effective ones are warned of", _pool_size)
+    pool: int = option(
+        8192,
+        "candidates at a time; few effective ones are warned of",
+        partial(checks.count, least=2),
+    )
     refresh_every: int = option(250, "batches between pools", checks.count)
     candidate_steps: int = option(8, "jumps of the base that draw a candidate", checks.count)
     diagonal_fraction: float = option(
@@ -52,7 +54,9 @@ class PooledTuner(Tuner):
         self, problem: Problem, method: PooledMethod, *, diagonal_fraction: float, data=None
     ):
         super().__init__(problem, method, diagonal_fraction=diagonal_fraction)
-        self.pool = Pool(
+        strengths = problem.strengths
+        build = Pool if strengths is None else partial(StrengthPool, strengths=strengths)
+        self.pool = build(
             self.base,
             self.tilt,
             method.pool,

@@ -32,7 +32,7 @@ does nothing.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -44,6 +44,7 @@ from alignflow.finetuning.problem import Problem
 from alignflow.interpolants import expand_time
 from alignflow.settings import option
 
+from .strength_pool import STRATA, StrengthPool
 from .velocity_matching import PathBatch, VelocityMatching, VelocityMatchingTuner
 
 __all__ = ["ETM", "ITM", "ControlVariate", "TiltMatching", "WeightedVelocityTuner"]
@@ -83,8 +84,11 @@ class TiltMatching(VelocityMatching):
         _coefficient,
     )
 
-    def bind(self, problem: Problem) -> "TiltMatchingTuner":
-        return TiltMatchingTuner(problem, self)
+    takes_strengths = True
+
+    def bind(self, problem: Problem) -> "TiltMatchingTuner | StrengthTiltTuner":
+        kind = TiltMatchingTuner if problem.strengths is None else StrengthTiltTuner
+        return kind(problem, self)
 
 
 class WeightedVelocityTuner(VelocityMatchingTuner):
@@ -179,6 +183,56 @@ class TiltMatchingTuner(ITMTuner):
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         losses = super().forward(tensordict)
         return losses.set("control", self.used)
+
+
+class StrengthTiltTuner(VelocityMatchingTuner):
+    """The loss of `TiltMatching` for a range of strengths: c is estimated for each part of it."""
+
+    @dataclass
+    class _AcceptedKeys(VelocityMatchingTuner._AcceptedKeys):
+        weight: NestedKey = "weight"
+        least_weight: NestedKey = "least_weight"
+
+    pool: StrengthPool
+
+    def __init__(self, problem: Problem, method: TiltMatching):
+        super().__init__(problem, method)
+        self.controls = nn.ModuleList(
+            ControlVariate(method.memory, self.base.device) for _ in range(STRATA)
+        )
+
+    @property
+    def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The losses, the effective fraction of the pool, and the mean of c over the range."""
+        return [*super().out_keys, "control"]
+
+    def sample_batch(self, n: int) -> TensorDict:
+        """n candidates: `data` (n, *E), `condition`, `weight` (n,) and `least_weight` (n,)."""
+        return self.renamed(self.pool.draw(n, n))
+
+    def target(self, rows: TensorDictBase, at: PathBatch) -> Tensor:
+        weight, least = (self.read(rows, name).to(at.model) for name in ("weight", "least_weight"))
+        variate = (at.direction - at.base) / expand_time(weight, at.model)
+        values = at.direction - at.model
+        # rows have the parts of the range in turn
+        for part, control in enumerate(self._controls[: len(rows)]):
+            control.update(values[part::STRATA], variate[part::STRATA])
+        parts = torch.arange(len(rows), device=weight.device) % STRATA
+        coefficient = torch.minimum(MOST * least, self._coefficients.to(least)[parts])
+        return at.direction - expand_time(coefficient, at.model) * variate
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        losses = super().forward(tensordict)
+        return losses.set("control", self._coefficients.mean())
+
+    @property
+    def _controls(self) -> list["ControlVariate"]:
+        return cast("list[ControlVariate]", list(self.controls))
+
+    @property
+    def _coefficients(self) -> Tensor:
+        """c of each part of the range, (STRATA,)."""
+        return torch.stack([control.coefficient for control in self._controls])
 
 
 class ControlVariate(nn.Module):

@@ -16,6 +16,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow.finetuning.problem import Problem
+from alignflow.strengths import without_strength
 
 from .pooled import PooledMethod, PooledTuner
 
@@ -103,7 +104,7 @@ class VelocityMatchingTuner(PooledTuner):
         x, direction = path.state(x0, x1, t), path.velocity(x0, x1, t)
 
         def target(model: Tensor) -> Tensor:
-            base = self.base.velocity(x, t, condition)
+            base = self.base.velocity(x, t, without_strength(condition))
             return self.target(rows, PathBatch(x, t, direction, base, model, condition))
 
         return self.distillation.match(x, t, target, condition)

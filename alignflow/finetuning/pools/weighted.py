@@ -31,6 +31,8 @@ __all__ = ["Weighted"]
 class Weighted(PooledMethod):
     """Flow matching on the base's samples resampled by exp(strength r); any black box will do."""
 
+    takes_strengths = True
+
     data: Any = option(
         None, "what is tilted in place of the base's samples, anything pretrain takes for data"
     )

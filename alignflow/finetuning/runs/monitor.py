@@ -38,6 +38,7 @@ class Monitor:
         condition: Conditions, rows (C, ...), cycled; None for none.
         steps: Jumps of a sample.
         also: Another callable `(step, model) -> metrics`, whose metrics are added.
+        strength: At which a policy of many is sampled.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class Monitor:
         condition: Any = None,
         steps: int = 4,
         also: Callable[[int, Any], dict[str, float]] | None = None,
+        strength: float | None = None,
     ):
         self.reward, self.steps, self.also = reward, checks.count("steps", steps), also
         self.held_out = {name: as_reward(other) for name, other in (held_out or {}).items()}
         self.condition = cycled(condition, SAMPLES, base.device)
-        self.base, self.tilt = base, tilt
+        self.base, self.tilt, self.strength = base, tilt, strength
 
     @cached_property
     def base_samples(self) -> Tensor:
@@ -95,7 +97,13 @@ class Monitor:
 
     @torch.no_grad()
     def _sample(self, model: FlowMap) -> Tensor:
-        return model.sample(SAMPLES, self.steps, self.condition, generator=self._generator())
+        return model.sample(
+            SAMPLES,
+            self.steps,
+            self.condition,
+            generator=self._generator(),
+            strength=self.strength,
+        )
 
     @staticmethod
     def _generator() -> torch.Generator:

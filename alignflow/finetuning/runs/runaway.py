@@ -40,13 +40,22 @@ class Runaway:
         base: The policy as it was.
         batch_size: Rows of a step of the tuning.
         condition: Conditions, rows (C, ...), cycled; None for none.
+        strength: At which a policy of many is sampled.
     """
 
-    def __init__(self, method: str, base: FlowMap, batch_size: int, condition: Any = None):
+    def __init__(
+        self,
+        method: str,
+        base: FlowMap,
+        batch_size: int,
+        condition: Any = None,
+        strength: float | None = None,
+    ):
         least, most = SAMPLES
         self.method, self.base = method, base
         self.samples = max(least, min(batch_size, most))
-        self.condition = cycled(condition, self.samples, base.device)
+        rows = cycled(condition, self.samples, base.device)
+        self.condition = base.with_strength(rows, strength)
 
     @cached_property
     def _base_samples(self) -> Tensor:

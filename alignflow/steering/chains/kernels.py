@@ -1,6 +1,9 @@
 """Kernels of a chain over the noise of a flow map, by what moves the noise."""
 
+from typing import Any
+
 from alignflow.flow_map import FlowMap
+from alignflow.graph import Node
 from alignflow.posteriors import FlowMapPosterior
 from alignflow.tilt import Tilt
 from alignflow.values import Gradient, Value
@@ -18,14 +21,12 @@ def slice_kernel(
     model: FlowMap, tilt: Tilt, jumps: int, particles: int, tries: int = 32
 ) -> ChainNodes:
     """Elliptical slices; a row whose bracket has shrunk `tries` times stays where it is."""
-    endpoint = FlowMapPosterior(model, jumps)
-    return ChainNodes(
+    return _over_noise(
+        FlowMapPosterior(model, jumps),
+        Value(model, tilt),
         tilt=tilt,
-        first=endpoint,
         proposal=Ellipse(tilt),
-        lookahead=(endpoint, Value(model, tilt)),
         acceptance=(SliceAcceptance(tilt),),
-        carries=("source",),
         tries=tries,
         particles=particles,
     )
@@ -40,14 +41,12 @@ def random_walk_kernel(
     acceptance: float | None = None,
 ) -> ChainNodes:
     """Preconditioned Crank-Nicolson, of a step size, or of random ones, adapted or not."""
-    endpoint = FlowMapPosterior(model, jumps)
-    return ChainNodes(
+    return _over_noise(
+        FlowMapPosterior(model, jumps),
+        Value(model, tilt),
         tilt=tilt,
-        first=endpoint,
         proposal=CrankNicolson(step_size),
-        lookahead=(endpoint, Value(model, tilt)),
         acceptance=(SourceAcceptance(tilt),),
-        carries=("source",),
         adaptation=_adaptation(step_size, acceptance),
         particles=particles,
     )
@@ -62,17 +61,26 @@ def langevin_kernel(
     acceptance: float | None = None,
 ) -> ChainNodes:
     """The same along the gradient of the tilt."""
-    endpoint = FlowMapPosterior(model, jumps)
-    return ChainNodes(
+    return _over_noise(
+        FlowMapPosterior(model, jumps),
+        Gradient(model, tilt),
         tilt=tilt,
-        first=endpoint,
         proposal=CrankNicolson(step_size),
-        lookahead=(endpoint, Gradient(model, tilt)),
         acceptance=(MoveRatio(), SourceAcceptance(tilt)),
         carries=("source", "source_gradient"),
         adaptation=_adaptation(step_size, acceptance),
         particles=particles,
     )
+
+
+def _over_noise(
+    endpoint: FlowMapPosterior,
+    value: Node,
+    carries: tuple[str, ...] = ("source",),
+    **nodes: Any,
+) -> ChainNodes:
+    """A chain whose samples, the first and those proposed, are what the map makes of noise."""
+    return ChainNodes(first=endpoint, lookahead=(endpoint, value), carries=carries, **nodes)
 
 
 def _adaptation(step_size: float | None, acceptance: float | None) -> Adaptation | None:

@@ -44,6 +44,8 @@ class ChainSteerer(BaseSteerer):
         ValueError: If a node lacks a key.
     """
 
+    nodes: ChainNodes
+
     def __init__(
         self,
         policy: FlowMap,
@@ -72,11 +74,6 @@ class ChainSteerer(BaseSteerer):
     def base_steps(self) -> int:
         """Jumps of the flow map from noise to the first sample."""
         return self.nodes.first.jumps
-
-    @property
-    def particles(self) -> int:
-        """M, the replicas of each system."""
-        return self.nodes.particles
 
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""

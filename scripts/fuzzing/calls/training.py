@@ -38,6 +38,7 @@ def calls() -> list[Call]:
         "diagonal_fraction": v.fraction(),
         "times": v.instance(optional=True),
         "condition_dropout": v.fraction(),
+        "invertibility": v.nonnegative(),
     }
     return [
         valid(
