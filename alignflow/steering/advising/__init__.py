@@ -1,18 +1,17 @@
 """Which method reaches a tilt within a budget, and at what cost, by a pilot."""
 
-from .advice import Advice, Row
-from .entry import advise
+from .advice import LEARNED, Advice, Row
+from .entry import advise, check_advisable
 from .formulas import Relaxation, best_of_n_distance, fit_relaxation, importance_distance
-from .pilot import Pilot, run_pilot
 
 __all__ = [
+    "LEARNED",
     "Advice",
-    "Pilot",
     "Relaxation",
     "Row",
     "advise",
     "best_of_n_distance",
+    "check_advisable",
     "fit_relaxation",
     "importance_distance",
-    "run_pilot",
 ]

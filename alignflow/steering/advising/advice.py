@@ -2,40 +2,57 @@
 
 import io
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from alignflow.cost import Cost
 from alignflow.tables import html_table
+from alignflow.values import ValueFunction
 
 from ..building import method_name
 from ..recipes import Recipe
 
-__all__ = ["Advice", "Row"]
+__all__ = ["FEW", "LEARNED", "Advice", "Basis", "Row", "work"]
 
-HEAD = (
-    "", "method", "steps", "options", "forwards", "rewards", "gradients", "seconds", "distance",
-    "reaches it",
-)  # fmt: skip
-WIDTH = 120  # columns
+HEAD = ("", "method", "options", "forwards", "gradients", "rewards", "seconds", "distance", "by",
+        "reaches it")  # fmt: skip
+NUMBERS = HEAD[3:8]
+WIDTH = 100  # columns, where there is no terminal
 FEW = 30.0
 """Effective samples of the pilot below which it cannot tell."""
+LEARNED = "learned"
+"""In place of a learned value, where options are told."""
+NOT_FORECAST = (
+    "not forecast: tunings (af.finetune), whose cost is paid once, and learned values, unless one "
+    "is given (value=)"
+)
+
+Basis = Literal["weights", "fit", "run", "check"]
+"""By what a distance is known: the pilot's weights; a fit to chains; a short run; a check, a run of
+as many samples as the pilot has."""
+
+
+def work(cost: Cost) -> int:
+    """Forwards, a gradient counted as two."""
+    return cost.nfe + 2 * cost.vjps
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: where it ends within the budget, and what it would take to reach the tilt.
+    """One method at one setting, and what it would take to reach the tilt.
 
     Args:
         recipe: The method with its options.
         steps: Of its grid or chain.
         cost: Of a sample, counted in a dry run.
         seconds: A sample takes, in a batch as large as the pilot's.
-        distance: Expected, to the tilt, in total variation.
+        distance: To the tilt.
         error: Of the distance; 0 where it follows from the weights of the pilot.
-        needed: Forwards a sample with which it reaches the tilt; None if none are known.
-        remark: Why not, or by what it was estimated.
+        basis: By what the distance is known.
+        needed: Forwards a sample with which it reaches the tilt, a gradient counted as two; None if
+            none are known.
+        remark: Why none are.
         biased: Whether it samples something else than the tilt, however much it may cost.
     """
 
@@ -45,6 +62,7 @@ class Row:
     seconds: float
     distance: float
     error: float
+    basis: Basis
     needed: int | None
     remark: str = ""
     biased: bool = False
@@ -56,10 +74,18 @@ class Row:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of the method that differ from its defaults."""
+        """Options of the method that differ from its defaults; "learned" for a learned value."""
         values = {each.name: getattr(self.recipe, each.name) for each in fields(self.recipe)}
         default = type(self.recipe)()
-        return {name: value for name, value in values.items() if value != getattr(default, name)}
+        return {
+            name: LEARNED if isinstance(value, ValueFunction) else value
+            for name, value in values.items()
+            if value is not getattr(default, name) and value != getattr(default, name)
+        }
+
+    def reaches(self, budget: int) -> bool:
+        """Whether it is expected to reach the tilt within a budget."""
+        return not self.biased and self.needed is not None and self.needed <= budget
 
 
 class Advice:
@@ -68,7 +94,7 @@ class Advice:
     Args:
         rows: A method each.
         strength: Of the tilt.
-        budget: The most forwards a sample.
+        budget: The most forwards a sample, a gradient counted as two.
         tolerance: Distance to the tilt that counts as reached.
         ess: Effective sample size of the pilot at full strength.
         samples: Of the pilot.
@@ -76,10 +102,10 @@ class Advice:
         skipped: Why methods were left out, by name.
 
     Attributes:
-        best: The row to take: of those that reach the tilt within the budget that of the fewest
-            forwards, and then reward calls; if there is none, the nearest of the unbiased ones.
-        reached: Whether `best` is expected to reach the tilt within the budget; None where the
-            pilot cannot tell.
+        best: The row to take: of those that reach the tilt within the budget the cheapest; if there
+            is none, the nearest of the unbiased ones.
+        reached: Whether `best` reaches the tilt within the budget; None where the pilot cannot
+            tell.
     """
 
     def __init__(
@@ -91,30 +117,26 @@ class Advice:
         tolerance: float,
         ess: float,
         samples: int,
-        facts: dict[str, str],
-        skipped: dict[str, str],
+        facts: Mapping[str, str],
+        skipped: Mapping[str, str],
     ):
         self.rows = tuple(rows)
         self.strength, self.budget, self.tolerance = strength, budget, tolerance
         self.ess, self.samples = ess, samples
-        self.facts, self.skipped = facts, skipped
-        reaching = [row for row in self.rows if self.reaches(row)]
+        self.facts, self.skipped = dict(facts), dict(skipped)
+        reaching = [row for row in self.rows if row.reaches(budget)]
         if reaching:
-            self.best = min(reaching, key=lambda row: (row.cost.nfe, row.cost.reward_calls))
+            self.best = min(reaching, key=lambda row: (row.needed, row.cost.reward_calls))
         else:
-            able = [row for row in self.rows if not row.biased and row.cost.nfe <= budget]
-            self.best = min(able, key=lambda row: (row.distance, row.cost.nfe))
+            able = [row for row in self.rows if not row.biased and work(row.cost) <= budget]
+            self.best = min(able, key=lambda row: (row.distance, work(row.cost)))
         self.reached = None if ess < FEW else bool(reaching)
-
-    def reaches(self, row: Row) -> bool:
-        """Whether a method is expected to reach the tilt within the budget."""
-        return not row.biased and row.needed is not None and row.needed <= self.budget
 
     @property
     def verdict(self) -> str:
         """In a sentence."""
         best = self.best
-        end = f"at {best.cost.nfe} forwards a sample, expected distance {best.distance:.2f}"
+        end = f"at {work(best.cost)} forwards a sample, distance {_distance(best)}"
         if self.reached is None:
             return (
                 f"cannot be told: the pilot's effective size is {self.ess:.1f} of {self.samples} "
@@ -130,7 +152,10 @@ class Advice:
 
     def call(self) -> str:
         """The steerer of `best` in Python, of a `policy` and a `reward`."""
-        options = "".join(f", {name}={value!r}" for name, value in self.best.options.items())
+        options = "".join(
+            f", {name}={'value' if value == LEARNED else repr(value)}"
+            for name, value in self.best.options.items()
+        )
         return (
             f'af.steer(policy, reward, "{self.best.method}", strength={self.strength:g}, '
             f"steps={self.best.steps}{options})"
@@ -149,6 +174,10 @@ class Advice:
         options = [f"{name}={value}" for name, value in self.best.options.items()]
         return shlex.join([*words, *(["--options", *options] if options else [])])
 
+    def choice(self) -> dict[str, Any]:
+        """Method, steps and options of `best`, as JSON can hold them; keywords of `steer`."""
+        return {"method": self.best.method, "steps": self.best.steps, **self.best.options}
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold."""
         rows = [
@@ -160,14 +189,21 @@ class Advice:
                 "seconds": row.seconds,
                 "distance": row.distance,
                 "error": row.error,
+                "basis": row.basis,
                 "needed": row.needed,
-                "reaches": self.reaches(row),
+                "reaches": row.reaches(self.budget),
                 "biased": row.biased,
                 "remark": row.remark,
             }
             for row in self.rows
         ]
-        return {"verdict": self.verdict, "rows": rows, "facts": self.facts, "skipped": self.skipped}
+        return {
+            "verdict": self.verdict,
+            "choice": self.choice(),
+            "rows": rows,
+            "facts": self.facts,
+            "skipped": self.skipped,
+        }
 
     def __str__(self) -> str:
         return self.verdict
@@ -184,9 +220,13 @@ class Advice:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(
-            *HEAD, title=self._title(), title_justify="left", box=None, padding=(0, 1, 0, 0)
-        )
+        table = Table(title=self._title(), title_justify="left", box=None, padding=(0, 1, 0, 0))
+        for name in HEAD:
+            # numbers stand whole, and words are wrapped
+            number = name in NUMBERS
+            table.add_column(
+                name, no_wrap=number, justify="right" if number else "left", overflow="fold"
+            )
         for row in self._shown():
             table.add_row(*map(Text, row))
         return Group(table, *map(Text, ["", *self._about()]))
@@ -200,28 +240,33 @@ class Advice:
     def _about(self) -> list[str]:
         facts = "; ".join(f"{name}: {value}" for name, value in self.facts.items())
         left_out = [f"left out: {name} ({why})" for name, why in self.skipped.items()]
-        return [facts, *left_out, self.verdict]
+        return [facts, *left_out, NOT_FORECAST, self.verdict]
 
     def _shown(self) -> Iterator[tuple[str, ...]]:
         for row in self.rows:
+            options = {"steps": row.steps, **row.options}
             yield (
                 "*" if row is self.best else "",
                 row.method,
-                str(row.steps),
-                " ".join(f"{name}={value}" for name, value in row.options.items()),
+                " ".join(f"{name}={value}" for name, value in options.items()),
                 str(row.cost.nfe),
-                str(row.cost.reward_calls),
                 str(row.cost.vjps),
+                str(row.cost.reward_calls),
                 f"{row.seconds:.2g}",
-                f"{row.distance:.3f}" + (f"±{row.error:.3f}" if row.error else ""),
+                _distance(row),
+                row.basis,
                 self._answer(row),
             )
 
     def _answer(self, row: Row) -> str:
         if row.biased:
             return f"no: {row.remark}"
-        if self.reaches(row):
-            return "yes"
+        if row.reaches(self.budget):
+            return "yes" if row.needed == work(row.cost) else f"at {row.needed}"
         if row.needed is None:
-            return f"no: {row.remark}" if row.remark else "not seen to"
-        return f"at {row.needed} forwards"
+            return f"no: {row.remark}"
+        return f"at {row.needed}"
+
+
+def _distance(row: Row) -> str:
+    return f"{row.distance:.2f}" + (f"±{row.error:.2f}" if row.error else "")

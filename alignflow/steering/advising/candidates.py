@@ -2,31 +2,34 @@ r"""What each method would cost to reach the tilt, from the pilot and short runs
 
 - `importance`, `best_of_n`: their distance is a function of the pilot's weights (`formulas`), and
   the particles follow from it.
-- `waltz`, `source_mcmc`: chains from the base, as long as the budget allows, give amplitude and
-  rate of what is left; burn-in follows. A chain of `waltz` at strength 0 must stay at the base: by
-  how much it leaves it, its posterior is off.
-- `fk`: runs within the budget, the particles halved for as long as it reaches the tilt. Its bias
-  falls like 1 / M (Del Moral 2004), but for that of its steps, so no more is foretold.
-- Methods that follow a gradient with one particle: a run, to show where they end. They are biased
-  for any reward that is not linear, or ascend it, and more forwards do not help.
+- `waltz`, `source_mcmc`: chains from the base. What is left of the error of each event is fitted,
+  and the slowest says how many steps are needed.
+- `fk`, `glass` (by a stochastic map `mfm_gf`), and with a learned value `value_guidance`: a run at
+  the most particles, draws or steps, halved for as long as it reaches the tilt.
+- `lookahead`, `lookahead_weighted`: a run, to show where they end. They are biased for any reward
+  that is not linear, or ascend it, and more forwards do not help.
 
-Forwards, gradients and reward calls are counted in dry runs. Seconds are those of the short runs,
-in proportion to the forwards.
+No short run takes more than the budget, or than twice the cheapest method so far. Forwards,
+gradients and reward calls are counted in dry runs. Seconds are those of the short runs, in
+proportion to the forwards.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from alignflow.flow_map import FlowMap
 from alignflow.tilt import Tilt
+from alignflow.values import ValueFunction
 
 from ..base_steerer import BaseSteerer
 from ..building import build_steerer
 from ..recipes import (
     FK,
+    GLASS,
+    MFMGF,
     BestOfN,
     ChainRecipe,
     Importance,
@@ -34,26 +37,30 @@ from ..recipes import (
     LookaheadWeighted,
     Recipe,
     SourceMCMC,
+    ValueGuidance,
     Waltz,
 )
-from .advice import Row
-from .formulas import (
-    best_of_n_distance,
-    fit_relaxation,
-    importance_distance,
-    unsure_distance,
-    within,
-)
+from .advice import Row, work
+from .formulas import best_of_n_distance, fit_relaxation, importance_distance, within
 from .pilot import Pilot, Run, run_short
 
-__all__ = ["Study", "candidates"]
+__all__ = ["Study", "candidates", "longer"]
 
 RARE = 0.05
 """ESS of a sample of the base below which chains are tried with replicas too."""
 REPLICAS = 4
+LEAST_STEPS = 4
+"""Of a chain, from which a fit is made."""
+FARTHEST = 20
+"""Times the steps that were seen, beyond which no steps are foretold."""
+GROWTH = 1.5
+"""Of what did not reach the tilt in a check."""
+
+Sized = Callable[[int], tuple[Recipe, int]]
+"""A callable from particles, draws or steps to a method and its steps."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Study:
     """A tilt to reach, what is known of it, and what a sample may cost.
 
@@ -61,12 +68,14 @@ class Study:
         policy: The model.
         tilt: The tilt.
         pilot: Scored samples of the base.
-        budget: The most forwards a sample.
+        budget: The most forwards a sample, a gradient counted as two.
         tolerance: Distance that counts as reached.
         systems: Of a short run.
         condition: One for all.
+        value: A learned value, if there is one.
         shared: Options of every steerer.
         generator: Source of all randomness.
+        rows: Of the methods that were estimated so far.
     """
 
     policy: FlowMap
@@ -76,42 +85,67 @@ class Study:
     tolerance: float
     systems: int
     condition: Any
+    value: ValueFunction | None
     shared: dict[str, Any]
     generator: Any
+    rows: list[Row] = field(default_factory=list)
 
-    def steerer(self, recipe: Recipe, steps: int, strength: float = 1.0) -> BaseSteerer:
-        """Of a method, at a fraction of the strength."""
-        tilt = self.tilt if strength == 1.0 else self.tilt.scaled(strength)
-        return build_steerer(self.policy, tilt, recipe, steps, **self.shared)
+    @property
+    def limit(self) -> int:
+        """The most forwards of a sample of a short run."""
+        cheapest = [row.needed for row in self.rows if row.needed is not None and not row.biased]
+        return min([self.budget, *(2 * needed for needed in cheapest)])
 
-    def run(self, steerer: BaseSteerer) -> Run:
-        """A short run of a steerer."""
-        return run_short(steerer, self.systems, self.condition, self.generator)
+    def steerer(self, recipe: Recipe, steps: int) -> BaseSteerer:
+        """Of a method."""
+        return build_steerer(self.policy, self.tilt, recipe, steps, **self.shared)
 
-    def steps_within(self, recipe: Recipe) -> int:
-        """The most steps of a chain within the budget."""
-        first, second = (self.steerer(recipe, steps).cost.nfe for steps in (1, 2))
-        if first > self.budget:
-            raise ValueError(f"a step takes {first} forwards")
-        return 1 + (self.budget - first) // max(second - first, 1)
+    def work(self, recipe: Recipe, steps: int) -> int:
+        """Forwards of a sample, a gradient counted as two."""
+        return work(self.steerer(recipe, steps).cost)
+
+    def run(self, steerer: BaseSteerer, systems: int | None = None) -> Run:
+        """A run of a steerer, a short one if nothing is said."""
+        systems = self.systems if systems is None else systems
+        return run_short(steerer, systems, self.condition, self.generator)
 
 
-def candidates(policy: FlowMap, tilt: Tilt, pilot: Pilot) -> Iterator[tuple[str, Callable]]:
+def candidates(study: Study) -> Iterator[tuple[str, Callable[[Study], Row]]]:
     """Name and estimate of each method, a callable `study -> Row` that raises ValueError."""
-    jumps = pilot.jumps
-    yield "best_of_n", _best_of_n
+    jumps, differentiable = study.pilot.jumps, study.tilt.reward.differentiable
     yield "importance", _importance
-    yield "fk", _particles
-    replicas = (1, REPLICAS) if pilot.ess_fraction < RARE else (1,)
-    kernels = ("pcn", "pcnl") if tilt.reward.differentiable else ("pcn",)
-    for particles in replicas:
-        yield "waltz", partial(_chain, recipe=Waltz(jumps=jumps, particles=particles))
-        for kernel in kernels:
-            recipe = SourceMCMC(kernel=kernel, jumps=jumps, particles=particles)
-            yield "source_mcmc", partial(_chain, recipe=recipe)
-    if tilt.reward.differentiable:
-        yield "lookahead", partial(_guided, recipe=Lookahead(), remark="ascends")
-        yield "lookahead_weighted", partial(_guided, recipe=LookaheadWeighted(), remark="biased")
+    yield "best_of_n", _best_of_n
+    rare = study.pilot.ess / len(study.pilot.weight) < RARE
+    for particles in (1, REPLICAS) if rare else (1,):
+        # a stochastic map has no inner steps
+        for inner_steps in (4,) if study.policy.has_posterior_flow else (4, 2):
+            waltz = Waltz(jumps=jumps, particles=particles, inner_steps=inner_steps)
+            yield "waltz", partial(_chain, recipe=waltz)
+        for kernel in ("pcn", "pcnl") if differentiable else ("pcn",):
+            source = SourceMCMC(kernel=kernel, jumps=jumps, particles=particles)
+            yield "source_mcmc", partial(_chain, recipe=source)
+    yield "fk", partial(_halved, sized=_fk)
+    drawn = MFMGF if study.policy.has_posterior_flow else GLASS
+    yield drawn.name, partial(_halved, sized=partial(_drawn, drawn))
+    if study.value is not None:
+        yield "value_guidance", partial(_halved, sized=partial(_guided_by, study.value))
+    if differentiable:
+        yield "lookahead", partial(_biased, recipe=Lookahead(), remark="ascends")
+        yield "lookahead_weighted", partial(_biased, recipe=LookaheadWeighted(), remark="biased")
+
+
+def longer(row: Row) -> tuple[Recipe, int]:
+    """A method and its steps, with half as many more steps of a chain, particles or draws."""
+
+    def grown(count: int) -> int:
+        return math.ceil(GROWTH * count)
+
+    recipe: Any = row.recipe
+    if isinstance(recipe, FK):
+        return replace(recipe, particles=grown(recipe.particles)), row.steps
+    if isinstance(recipe, MFMGF | GLASS):
+        return replace(recipe, draws=grown(recipe.draws)), row.steps
+    return recipe, grown(row.steps)
 
 
 def _importance(study: Study) -> Row:
@@ -132,7 +166,7 @@ def _best_of_n(study: Study) -> Row:
     if distance(particles) > study.tolerance:
         most = max(study.budget // study.pilot.jumps, 1)
         row = _selected(study, BestOfN(particles=min(particles, most)), distance, None)
-        return row if particles > most else _biased(row, "other distribution")
+        return replace(row, biased=True, remark="another distribution")
     return _selection(study, BestOfN, distance)
 
 
@@ -145,98 +179,96 @@ def _selection(study: Study, method: Callable, distance: Callable[[int], float])
 
 def _selected(study: Study, recipe: Any, distance: Callable, needed: int | None) -> Row:
     jumps, particles = study.pilot.jumps, recipe.particles
-    steerer = study.steerer(recipe, jumps)
-    each = steerer.cost.nfe // particles
+    cost = study.steerer(recipe, jumps).cost
     return Row(
         recipe=recipe,
         steps=jumps,
-        cost=steerer.cost,
+        cost=cost,
         seconds=study.pilot.run.seconds * particles,
         distance=distance(particles),
         error=0.0,
-        needed=None if needed is None else needed * each,
+        basis="weights",
+        needed=None if needed is None else needed * (cost.nfe // particles),
+        remark="" if needed is not None else "not seen to",
     )
 
 
-def _biased(row: Row, remark: str) -> Row:
-    return Row(**{**vars(row), "biased": True, "remark": remark})
-
-
 def _chain(study: Study, recipe: ChainRecipe) -> Row:
-    pilot, most = study.pilot, study.steps_within(recipe)
-    steerer = study.steerer(recipe, most)
-    run = study.run(steerer)
-    exact, exact_errors = pilot.probabilities()
-    above = (run.rewards > pilot.witness).double()
-    relaxation = fit_relaxation(exact[0] - above[:, 1:].mean(0))
-    burn_in = relaxation.burn_in(study.tolerance)
+    first, second = (study.work(recipe, steps) for steps in (1, 2))
+    each = second - first
+
+    def steps_within(budget: int) -> int:
+        return 1 + (budget - first) // each
+
+    seen, most = max(steps_within(study.limit), LEAST_STEPS), steps_within(study.budget)
+    if seen > most:
+        raise ValueError(f"{LEAST_STEPS} steps take {first + (LEAST_STEPS - 1) * each} forwards")
+    run = study.run(study.steerer(recipe, seen))
+    assert run.chain is not None
+    left = study.pilot.left(run.chain)
+    events = [fit_relaxation(gap[1:]) for gap in left.T]
+    burn_in = max(event.burn_in(study.tolerance) for event in events)
     steps = min(burn_in, most)
-    late = above[:, (most + 1) // 2 :].mean(1)
-    error = math.hypot((late.std() / len(late) ** 0.5).item(), exact_errors[0].item())
-    drift = _drift(study, recipe, steps) if isinstance(recipe, Waltz) else 0.0
-    one, cost = study.steerer(recipe, 1).cost, study.steerer(recipe, steps).cost
-    each = study.steerer(recipe, 2).cost.nfe - one.nfe
-    needed: int | None = one.nfe + each * (burn_in - 1)
-    remark = f"autocorrelation {relaxation.autocorrelation_time:.2g} steps"
+    cost = study.steerer(recipe, steps).cost
     # what a chain has not been seen to near is not foretold
-    if burn_in > 20 * most:
-        needed, remark = None, "it hardly moves"
-    if drift > study.tolerance:
-        needed, remark = None, f"its posterior is off by {drift:.2f}"
+    moves = burn_in <= FARTHEST * seen
     return Row(
         recipe=recipe,
         steps=steps,
         cost=cost,
         seconds=run.seconds * cost.nfe / max(run.cost.nfe, 1),
-        distance=relaxation.distance(steps) + drift,
-        error=error,
-        needed=needed,
-        remark=remark,
+        distance=max(event.distance(steps) for event in events),
+        error=study.pilot.gap(run).error,
+        basis="fit",
+        needed=first + each * (burn_in - 1) if moves else None,
+        remark="" if moves else "it hardly moves",
     )
 
 
-def _drift(study: Study, recipe: ChainRecipe, steps: int) -> float:
-    """How far a chain at strength 0 has left the base, beyond two standard errors; else 0."""
-    run = study.run(study.steerer(recipe, steps, strength=0.0))
-    above = (run.rewards > study.pilot.witness).double()
-    change = above[:, -1] - above[:, 0]
-    drift, error = change.mean().abs().item(), (change.std() / len(change) ** 0.5).item()
-    return drift if drift > 2 * error else 0.0
+def _fk(particles: int) -> tuple[Recipe, int]:
+    return FK(transition="anchored", particles=particles), FK.default_steps
 
 
-def _particles(study: Study) -> Row:
-    recipe = FK(transition="anchored", particles=2)
-    steps = recipe.default_steps
-    pair = study.steerer(recipe, steps).cost.nfe
-    particles = 2 * (study.budget // pair)
-    if not particles:
-        raise ValueError(f"two particles take {pair} forwards")
-    row = _measured(study, FK(transition="anchored", particles=particles), steps)
-    best = row
-    while row.needed is not None and row.recipe.particles > 2:  # type: ignore[attr-defined]
-        best = row
-        fewer = row.recipe.particles // 2  # type: ignore[attr-defined]
-        row = _measured(study, FK(transition="anchored", particles=fewer), steps)
+def _drawn(method: Callable, draws: int) -> tuple[Recipe, int]:
+    return method(draws=draws), method.default_steps
+
+
+def _guided_by(value: ValueFunction, steps: int) -> tuple[Recipe, int]:
+    return ValueGuidance(value=value), steps
+
+
+def _halved(study: Study, sized: Sized) -> Row:
+    """The most of two or more within the limit, halved for as long as it reaches the tilt."""
+    two, four = (study.work(*sized(size)) for size in (2, 4))
+    limit = max(study.limit, min(two, study.budget))
+    if two > limit:
+        raise ValueError(f"the least of it takes {two} forwards")
+    size = 2 + 2 * (limit - two) // (four - two)
+    row = best = _measured(study, *sized(size))
+    while row.needed is not None and size > 2:
+        best, size = row, max(size // 2, 2)
+        row = _measured(study, *sized(size))
     return row if row.needed is not None else best
 
 
 def _measured(study: Study, recipe: Recipe, steps: int) -> Row:
-    """Where a run ends; it reaches the tilt if that is within the tolerance by two errors' room."""
-    pilot, steerer = study.pilot, study.steerer(recipe, steps)
+    """Where a run ends; it reaches the tilt if what is left is not seen."""
+    steerer = study.steerer(recipe, steps)
     run = study.run(steerer)
-    distance, error = unsure_distance(*pilot.of_particles(run), *pilot.probabilities())
-    reached = distance <= max(study.tolerance, 2 * error)
+    gap = study.pilot.gap(run)
+    reached = gap.within(study.tolerance)
     return Row(
         recipe=recipe,
         steps=steps,
         cost=steerer.cost,
         seconds=run.seconds,
-        distance=distance,
-        error=error,
-        needed=steerer.cost.nfe if reached else None,
+        distance=gap.distance,
+        error=gap.error,
+        basis="run",
+        needed=work(steerer.cost) if reached else None,
+        remark="" if reached else "not seen to",
     )
 
 
-def _guided(study: Study, recipe: Recipe, remark: str) -> Row:
-    steps = min(recipe.default_steps, study.budget)
-    return _biased(_measured(study, recipe, steps), remark)
+def _biased(study: Study, recipe: Recipe, remark: str) -> Row:
+    return replace(_measured(study, recipe, recipe.default_steps), biased=True, remark=remark)

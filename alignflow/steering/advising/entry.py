@@ -11,14 +11,17 @@ from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.progress import Update, watched
 from alignflow.reward_module import NotFiniteError, Reward, RewardError
 from alignflow.tilt import DefaultStrength, Tilt, as_tilt
+from alignflow.values import ValueFunction
 
+from ..base_steerer import BaseSteerer
 from ..building import build_steerer
 from ..recipes import Importance
-from .advice import Advice, Row
+from .advice import FEW, Advice
 from .candidates import Study, candidates
+from .checking import check_cheapest
 from .pilot import ROWS, run_pilot
 
-__all__ = ["advise"]
+__all__ = ["advise", "check_advisable"]
 
 
 @checks.refuse_seed
@@ -33,6 +36,7 @@ def advise(
     jumps: int = 4,
     tolerance: float = 0.05,
     samples: int = 1024,
+    value: ValueFunction | None = None,
     guidance: float = 1.0,
     micro_batch_size: int | None = None,
     generator: torch.Generator | int | None = None,
@@ -41,19 +45,22 @@ def advise(
     """What each method would cost to reach a tilt of this model, and the cheapest that does.
 
     A pilot scores samples of the base. Where the cost of a method follows from their weights it is
-    computed, and otherwise measured in short runs within the budget; formulas and sources are in
-    `alignflow.steering.advising.formulas` and `.candidates`. The pilot costs about as many
-    forwards as a few hundred samples do at the budget.
+    computed, and otherwise foretold by short runs within the budget; the cheapest is then checked
+    by a run of its own. Formulas and sources are in `alignflow.steering.advising`, `formulas`,
+    `candidates` and `checking`.
 
     Args:
         policy: The model.
         reward: A tilt, a reward, or any callable as a black box.
         strength: lambda of the tilt, of a reward without one.
-        budget: The most forwards of the network a sample.
+        budget: The most forwards of the network a sample; a gradient counts as two.
         condition: One for all samples.
         jumps: Of the flow map from noise to a sample of the base.
-        tolerance: Distance to the tilt, in total variation, that counts as reached.
-        samples: Of the base that the pilot scores; short runs are of a quarter as many.
+        tolerance: Distance to the tilt that counts as reached: the largest error of a probability
+            P(r > c) that the reward is above some level.
+        samples: Of the base that the pilot scores, and of a check; short runs are of a quarter as
+            many.
+        value: A learned value; with one, guidance by it is a method too.
         guidance: Of classifier-free guidance; 1 is the conditional model itself.
         micro_batch_size: Rows that go through the model at a time, 256 by default.
         generator: Source of all randomness, or its seed.
@@ -66,55 +73,85 @@ def advise(
         ValueError: If a number is out of range, or the budget is less than a sample of the base.
         RewardError: If the reward fails.
     """
-    check_flow_map("policy", policy)
-    tilt, generator = as_tilt(reward, strength), checks.as_generator(generator)
-    jumps, budget = checks.count("jumps", jumps), checks.count("budget", budget)
+    base, budget = check_advisable(
+        policy, reward, strength, budget, jumps=jumps, guidance=guidance,
+        micro_batch_size=micro_batch_size,
+    )  # fmt: skip
     tolerance = checks.fraction("tolerance", tolerance, zero=False, one=False)
     samples = checks.count("samples", samples, least=64)
+    if value is not None:
+        value = checks.instance("value", value, ValueFunction, "a learned value")
     _check_condition(condition)
+    generator = checks.as_generator(generator)
+    pilot = run_pilot(base, samples, condition, generator)
+    study = Study(
+        policy=policy,
+        tilt=base.tilt,
+        pilot=pilot,
+        budget=budget,
+        tolerance=tolerance,
+        systems=samples // 4,
+        condition=condition,
+        value=value,
+        shared={"guidance": guidance, "micro_batch_size": base.micro_batch_size},
+        generator=generator,
+    )
+    skipped = _estimate_all(study, progress)
+    return Advice(
+        check_cheapest(study) if pilot.ess >= FEW else study.rows,
+        strength=base.tilt.strength,
+        budget=budget,
+        tolerance=tolerance,
+        ess=pilot.ess,
+        samples=samples,
+        facts=_facts(study),
+        skipped=skipped,
+    )
+
+
+def check_advisable(
+    policy: FlowMap,
+    reward: Tilt | Reward | Callable[..., Any],
+    strength: float = DefaultStrength(1.0),
+    budget: int = 64,
+    *,
+    jumps: int = 4,
+    guidance: float = 1.0,
+    micro_batch_size: int | None = None,
+) -> tuple[BaseSteerer, int]:
+    """What samples and scores the base, and the budget; arguments are those of `advise`.
+
+    Raises:
+        ValueError: If a number is out of range, or the budget is less than a sample of the base.
+    """
+    check_flow_map("policy", policy)
+    tilt = as_tilt(reward, strength)
+    if not tilt.strength > 0:
+        raise ValueError(
+            f"strength must be above 0, got {tilt.strength:g}: at 0 the base is the tilt"
+        )
+    jumps, budget = checks.count("jumps", jumps), checks.count("budget", budget)
     rows = ROWS if micro_batch_size is None else micro_batch_size
-    shared = {"guidance": guidance, "micro_batch_size": rows}
-    base = build_steerer(policy, tilt, Importance(particles=1), jumps, **shared)
+    recipe, shared = Importance(particles=1), {"guidance": guidance, "micro_batch_size": rows}
+    base = build_steerer(policy, tilt, recipe, jumps, **shared)
     if base.cost.nfe > budget:
         raise ValueError(
             f"budget={budget} is less than a sample of the base, which takes {base.cost.nfe} "
             f"forwards in jumps={jumps}"
         )
-    pilot = run_pilot(base, samples, condition, generator)
-    study = Study(
-        policy, tilt, pilot, budget, tolerance, samples // 4, condition, shared, generator
-    )
-    found, skipped = _try_all(study, progress)
-    mean, tilted = pilot.mean_rewards()
-    facts = {
-        "effective size of the pilot": f"{pilot.ess:.0f} of {samples}",
-        "mean reward": f"{mean} of the base, {tilted:.4g} of the tilt",
-        "gradient of the reward": "known" if tilt.reward.differentiable else "none (a black box)",
-        "stochastic map": "there is one" if policy.has_posterior_flow else "none",
-        "a forward": f"{pilot.forward_seconds():.2g} s, its share of the reward included",
-    }
-    return Advice(
-        found,
-        strength=tilt.strength,
-        budget=budget,
-        tolerance=tolerance,
-        ess=pilot.ess,
-        samples=samples,
-        facts=facts,
-        skipped=skipped,
-    )
+    return base, budget
 
 
-def _try_all(study: Study, progress: Update | None) -> tuple[list[Row], dict[str, str]]:
-    """A row of each method that can run, and why others cannot."""
-    found: list[Row] = []
+def _estimate_all(study: Study, progress: Update | None) -> dict[str, str]:
+    """Give the study a row of each method that can run; why others cannot, by name."""
     skipped: dict[str, str] = {}
-    every = list(candidates(study.policy, study.tilt, study.pilot))
+    every = list(candidates(study))
+    # the last one is the check
     for done, (name, estimate) in enumerate(every):
         if progress is not None:
-            progress(done, len(every), {})
+            progress(done, len(every) + 1, {})
         try:
-            found.append(estimate(study))
+            study.rows.append(estimate(study))
         except NotFiniteError as error:
             skipped[name] = str(error)
         except RewardError:
@@ -122,8 +159,21 @@ def _try_all(study: Study, progress: Update | None) -> tuple[list[Row], dict[str
         except (ValueError, NotImplementedError) as error:
             skipped[name] = str(error)
     if progress is not None:
-        progress(len(every), len(every), {})
-    return found, skipped
+        progress(len(every), len(every) + 1, {})
+    return skipped
+
+
+def _facts(study: Study) -> dict[str, str]:
+    """What the pilot found, by name."""
+    pilot = study.pilot
+    mean, tilted = pilot.mean_rewards()
+    return {
+        "effective size of the pilot": f"{pilot.ess:.0f} of {len(pilot.rewards)}",
+        "mean reward": f"{mean} of the base, {tilted:.4g} of the tilt",
+        "gradient of the reward": "known" if study.tilt.reward.differentiable else "none",
+        "stochastic map": "there is one" if study.policy.has_posterior_flow else "none",
+        "a forward": f"{pilot.forward_seconds():.2g} s, its share of the reward included",
+    }
 
 
 def _check_condition(condition: Any) -> None:

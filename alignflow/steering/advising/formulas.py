@@ -1,33 +1,26 @@
 r"""How far from the tilt a method ends, from the weights of a pilot or the path of its chains.
 
-All distances are in total variation, of 0 to 1. With w = e^{lambda r}, Z = E[w] over the base:
+With w = e^{lambda r}, Z = E[w] over the base, and distances in total variation, of 0 to 1:
 
 .. math::
-    d(\text{base}) = \tfrac12 E\Big|1 - \frac wZ\Big| = P^*(w > Z) - P(w > Z), \qquad
     \frac{q_N}{\rho_1}(w) = E\Big[\frac{N w}{w + w_2 + \dots + w_N}\Big]
         = N w \int_0^\infty e^{-u w}\, E[e^{-u w}]^{N-1} du
 
 q_N is the distribution of one of N samples that is drawn by its weight, and its density ratio is a
 function of the reward alone, as is that of the best of N, N F(r)^{N-1}: with 1/a = int e^{-ua} du,
 both distances are exact for the weights of the pilot. To leading order that of q_N falls like
-E[w^2] / (E[w]^2 N): particles in proportion to the inverse of the ESS of a sample.
+E[w^2] / (E[w]^2 N): particles in proportion to the inverse of the ESS of a sample. q_N / rho* falls
+with w, so that its distance is the largest error of P(r > c) over all c.
 
-A chain that is reversible for the tilt and starts at the base has after k steps the distance in L2
+A chain that is reversible for the tilt nears it as a sum of exponentials of the steps. What is left
+of the error of P(r > c) after k steps is fitted by the slowest of them,
 
-.. math:: \chi^2_k = \mathrm{Cov}^*(h(X_0), h(X_{2k})), \qquad h = Z / w
-
-an autocovariance of a function of the reward alone, so that what is left after k steps is seen by
-rewards. We fit the witness {w > Z} of the first distance, for which
-
-.. math:: d_k = P^*(w > Z) - P(w_k > Z) \approx a\, \rho^k, \qquad
-    k(\delta) = \frac{\log(a / \delta)}{-\log\rho}, \qquad
-    \tau = \frac{1 + \rho}{1 - \rho}
-
-tau being the integrated autocorrelation time of the slow part, in steps.
+.. math:: P^*(r > c) - P(r_k > c) \approx a\, \rho^k, \qquad
+    k(\delta) = \frac{\log(a / \delta)}{-\log\rho}
 
 Sources: importance resampling (Rubin 1987; Agapiou et al. 2017 for its bias by the ESS); best of N
-(Beirami et al. 2401.01879); reversible chains (Levin and Peres 2017, chapter 12; Sokal 1997). The
-identities above are derived here.
+(Beirami et al. 2401.01879); reversible chains (Levin and Peres 2017, chapter 12). The integral is
+derived here.
 """
 
 import math
@@ -43,7 +36,6 @@ __all__ = [
     "fit_relaxation",
     "importance_distance",
     "total_variation",
-    "unsure_distance",
     "within",
 ]
 
@@ -129,14 +121,9 @@ class Relaxation:
             return 1
         return max(1, math.ceil(math.log(self.amplitude / tolerance) / -math.log(self.rate)))
 
-    @property
-    def autocorrelation_time(self) -> float:
-        """tau, in steps."""
-        return (1 + self.rate) / (1 - self.rate)
-
 
 def fit_relaxation(gap: Tensor) -> Relaxation:
-    """Least squares of `a rho^k` to what is left after k = 1, 2, ... steps.
+    """Least squares of `a rho^k`, a of 0 to 1, to what is left after k = 1, 2, ... steps.
 
     Args:
         gap: (K,), float64.
@@ -148,19 +135,3 @@ def fit_relaxation(gap: Tensor) -> Relaxation:
     error = (amplitude.unsqueeze(1) * curves - gap).square().sum(1)
     best = int(error.argmin())
     return Relaxation(amplitude[best].item(), math.exp(-1 / scale[best].item()))
-
-
-def unsure_distance(
-    means: Tensor, errors: Tensor, exact: Tensor, exact_errors: Tensor
-) -> tuple[float, float]:
-    """The largest gap of the probabilities of events, a lower bound of the distance, and its error.
-
-    Args:
-        means: Of the method, (E,).
-        errors: Standard errors of these, (E,).
-        exact: Under the tilt, (E,).
-        exact_errors: Standard errors of these, (E,).
-    """
-    gaps = (means - exact).abs()
-    worst = int(gaps.argmax())
-    return gaps[worst].item(), math.hypot(errors[worst].item(), exact_errors[worst].item())
