@@ -144,7 +144,7 @@ def sample(options: Namespace) -> None:
     samples = policy.sample(
         options.n,
         steps=options.steps,
-        condition=_condition(options, policy),
+        condition=_condition(options, policy, options.n),
         guidance=options.guidance,
         generator=_generator(options),
     )
@@ -158,9 +158,12 @@ def steer(options: Namespace) -> None:
 
     check_path(options.output)
     policy, reward = af.load(options.policy), find_reward(options.reward)
-    settings = _steerer(options)
+    settings, condition = _steerer(options), _condition(options, policy, options.n)
+    if settings["method"] == af.steering.AUTO:
+        given = options.condition or options.template or []
+        settings["condition"] = _condition(options, policy, len(given))
+        settings["generator"] = _generator(options)
     steerer = af.steer(policy, reward, **settings)
-    condition = _condition(options, policy)
     out = steerer.sample(options.n, condition=condition, generator=_generator(options))
     before = policy.sample(
         options.n, steps=steerer.base_steps, condition=condition, generator=_generator(options)
@@ -277,10 +280,10 @@ def _generator(options: Namespace):
     return checks.as_generator(options.seed, "--seed")
 
 
-def _condition(options: Namespace, policy: Any):
+def _condition(options: Namespace, policy: Any, n: int):
     from alignflow.pipeline import build_condition, build_template
 
-    rows = slice(options.n)
+    rows = slice(n)
     if options.template is None:
         return build_condition(options.condition, rows)
     if options.condition is not None:

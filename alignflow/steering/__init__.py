@@ -9,7 +9,7 @@ from .advising import Advice, advise
 from .base_steerer import BaseSteerer
 from .chains import ChainNodes, ChainSteerer
 from .entry import steer
-from .methods import METHODS, Method, keywords, methods, options
+from .methods import AUTO, METHODS, Method, keywords, methods, options
 from .nodes import Nodes
 from .recipes import (
     DPS,
@@ -42,6 +42,7 @@ from .recipes import (
 from .steerer import Steerer
 
 __all__ = [
+    "AUTO",
     "DPS",
     "FK",
     "FMRGE",

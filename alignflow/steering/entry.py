@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
-from inspect import signature
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 from torch import Tensor
@@ -16,16 +15,13 @@ from alignflow.tilt import DefaultStrength, Tilt, as_tilt
 from .advising import advise
 from .base_steerer import BaseSteerer
 from .building import build_steerer
-from .methods import METHODS, Method, methods, options
+from .methods import AUTO, METHODS, Method, methods, options
 from .recipes import Recipe
 
 __all__ = ["steer"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-
-AUTO = "auto"
-"""In place of a method: the one that `advise` names."""
 
 
 class _Steer(Generic[Arguments, Result]):
@@ -117,13 +113,12 @@ def steer(
 
 def _of_advice(given: dict[str, Any]) -> dict[str, Any]:
     """What the method "auto" takes: arguments of `advise`."""
-    known = set(signature(advise).parameters) - {"policy", "reward", "strength", "progress"}
-    for name in given:
-        if name not in known:
-            hint = checks.did_you_mean(name, known)
-            raise ValueError(
-                f"method {AUTO!r} takes {', '.join(sorted(known))}, and no {name}{hint}"
-            )
+    known = ["condition", "generator", *options(AUTO)]
+    if unknown := sorted(set(given) - set(known)):
+        hint = checks.did_you_mean(unknown[0], known)
+        raise ValueError(
+            f"method {AUTO!r} does not take {', '.join(unknown)}; it takes {', '.join(known)}{hint}"
+        )
     if "budget" not in given:
         raise ValueError(f"method {AUTO!r} needs a budget, the most forwards of a sample")
     return given

@@ -15,9 +15,10 @@ from ..recipes import Recipe
 
 __all__ = ["FEW", "LEARNED", "Advice", "Basis", "Row", "work"]
 
-HEAD = ("", "method", "options", "forwards", "gradients", "rewards", "seconds", "distance", "by",
-        "reaches it")  # fmt: skip
-NUMBERS = HEAD[3:8]
+HEAD = ("", "method", "forwards", "gradients", "rewards", "seconds", "distance", "reaches it")
+NUMBERS = HEAD[2:7]
+LONGEST = 19
+"""Characters of the longest option, transition=anchored."""
 WIDTH = 100  # columns, where there is no terminal
 FEW = 30.0
 """Effective samples of the pilot below which it cannot tell."""
@@ -225,7 +226,10 @@ class Advice:
             # numbers stand whole, and words are wrapped
             number = name in NUMBERS
             table.add_column(
-                name, no_wrap=number, justify="right" if number else "left", overflow="fold"
+                name,
+                no_wrap=number,
+                justify="right" if number else "left",
+                min_width=LONGEST if name == "method" else None,
             )
         for row in self._shown():
             table.add_row(*map(Text, row))
@@ -247,24 +251,20 @@ class Advice:
             options = {"steps": row.steps, **row.options}
             yield (
                 "*" if row is self.best else "",
-                row.method,
-                " ".join(f"{name}={value}" for name, value in options.items()),
+                " ".join([row.method, *(f"{name}={value}" for name, value in options.items())]),
                 str(row.cost.nfe),
                 str(row.cost.vjps),
                 str(row.cost.reward_calls),
                 f"{row.seconds:.2g}",
                 _distance(row),
-                row.basis,
-                self._answer(row),
+                f"{self._answer(row)} ({row.basis})",
             )
 
     def _answer(self, row: Row) -> str:
-        if row.biased:
-            return f"no: {row.remark}"
-        if row.reaches(self.budget):
-            return "yes" if row.needed == work(row.cost) else f"at {row.needed}"
-        if row.needed is None:
-            return f"no: {row.remark}"
+        if row.biased or row.needed is None:
+            return f"no, {row.remark}"
+        if row.reaches(self.budget) and row.needed == work(row.cost):
+            return "yes"
         return f"at {row.needed}"
 
 

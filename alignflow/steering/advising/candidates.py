@@ -16,16 +16,12 @@ proportion to the forwards.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from alignflow.flow_map import FlowMap
-from alignflow.tilt import Tilt
 from alignflow.values import ValueFunction
 
-from ..base_steerer import BaseSteerer
-from ..building import build_steerer
 from ..recipes import (
     FK,
     GLASS,
@@ -42,9 +38,9 @@ from ..recipes import (
 )
 from .advice import Row, work
 from .formulas import best_of_n_distance, fit_relaxation, importance_distance, within
-from .pilot import Pilot, Run, run_short
+from .study import Study
 
-__all__ = ["Study", "candidates", "longer"]
+__all__ = ["candidates", "longer"]
 
 RARE = 0.05
 """ESS of a sample of the base below which chains are tried with replicas too."""
@@ -60,70 +56,22 @@ Sized = Callable[[int], tuple[Recipe, int]]
 """A callable from particles, draws or steps to a method and its steps."""
 
 
-@dataclass
-class Study:
-    """A tilt to reach, what is known of it, and what a sample may cost.
-
-    Args:
-        policy: The model.
-        tilt: The tilt.
-        pilot: Scored samples of the base.
-        budget: The most forwards a sample, a gradient counted as two.
-        tolerance: Distance that counts as reached.
-        systems: Of a short run.
-        condition: One for all.
-        value: A learned value, if there is one.
-        shared: Options of every steerer.
-        generator: Source of all randomness.
-        rows: Of the methods that were estimated so far.
-    """
-
-    policy: FlowMap
-    tilt: Tilt
-    pilot: Pilot
-    budget: int
-    tolerance: float
-    systems: int
-    condition: Any
-    value: ValueFunction | None
-    shared: dict[str, Any]
-    generator: Any
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def limit(self) -> int:
-        """The most forwards of a sample of a short run."""
-        cheapest = [row.needed for row in self.rows if row.needed is not None and not row.biased]
-        return min([self.budget, *(2 * needed for needed in cheapest)])
-
-    def steerer(self, recipe: Recipe, steps: int) -> BaseSteerer:
-        """Of a method."""
-        return build_steerer(self.policy, self.tilt, recipe, steps, **self.shared)
-
-    def work(self, recipe: Recipe, steps: int) -> int:
-        """Forwards of a sample, a gradient counted as two."""
-        return work(self.steerer(recipe, steps).cost)
-
-    def run(self, steerer: BaseSteerer, systems: int | None = None) -> Run:
-        """A run of a steerer, a short one if nothing is said."""
-        systems = self.systems if systems is None else systems
-        return run_short(steerer, systems, self.condition, self.generator)
-
-
 def candidates(study: Study) -> Iterator[tuple[str, Callable[[Study], Row]]]:
     """Name and estimate of each method, a callable `study -> Row` that raises ValueError."""
     jumps, differentiable = study.pilot.jumps, study.tilt.reward.differentiable
     yield "importance", _importance
     yield "best_of_n", _best_of_n
+    # a stochastic map has no inner steps
+    inner = (4,) if study.policy.has_posterior_flow else (4, 2)
+    kernels = ("pcn", "pcnl") if differentiable else ("pcn",)
     rare = study.pilot.ess / len(study.pilot.weight) < RARE
     for particles in (1, REPLICAS) if rare else (1,):
-        # a stochastic map has no inner steps
-        for inner_steps in (4,) if study.policy.has_posterior_flow else (4, 2):
-            waltz = Waltz(jumps=jumps, particles=particles, inner_steps=inner_steps)
-            yield "waltz", partial(_chain, recipe=waltz)
-        for kernel in ("pcn", "pcnl") if differentiable else ("pcn",):
+        for steps in inner:
+            waltz = Waltz(jumps=jumps, particles=particles, inner_steps=steps)
+            yield f"waltz inner_steps={steps}", partial(_chain, recipe=waltz)
+        for kernel in kernels:
             source = SourceMCMC(kernel=kernel, jumps=jumps, particles=particles)
-            yield "source_mcmc", partial(_chain, recipe=source)
+            yield f"source_mcmc kernel={kernel}", partial(_chain, recipe=source)
     yield "fk", partial(_halved, sized=_fk)
     drawn = MFMGF if study.policy.has_posterior_flow else GLASS
     yield drawn.name, partial(_halved, sized=partial(_drawn, drawn))
@@ -229,7 +177,7 @@ def _fk(particles: int) -> tuple[Recipe, int]:
     return FK(transition="anchored", particles=particles), FK.default_steps
 
 
-def _drawn(method: Callable, draws: int) -> tuple[Recipe, int]:
+def _drawn(method: type[MFMGF | GLASS], draws: int) -> tuple[Recipe, int]:
     return method(draws=draws), method.default_steps
 
 

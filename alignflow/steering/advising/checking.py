@@ -9,7 +9,8 @@ particles or draws more, and what is then the cheapest is checked.
 from dataclasses import replace
 
 from .advice import Row
-from .candidates import Study, longer
+from .candidates import longer
+from .study import Study
 
 __all__ = ["check_cheapest"]
 
@@ -36,7 +37,7 @@ def _checked(study: Study, row: Row) -> Row:
     failed = row.basis == "check"
     recipe, steps = longer(row) if failed else (row.recipe, row.steps)
     steerer = study.steerer(recipe, steps)
-    run = study.run(steerer, len(study.pilot.rewards))
+    run = study.check(steerer)
     gap = study.pilot.gap(run)
     found = replace(
         row,

@@ -6,22 +6,18 @@ from typing import Any
 import torch
 
 from alignflow import checks
-from alignflow.conditions import count_rows
-from alignflow.flow_map import FlowMap, check_flow_map
+from alignflow.flow_map import FlowMap
 from alignflow.progress import Update, watched
 from alignflow.reward_module import NotFiniteError, Reward, RewardError
 from alignflow.tilt import DefaultStrength, Tilt, as_tilt
 from alignflow.values import ValueFunction
 
-from ..base_steerer import BaseSteerer
-from ..building import build_steerer
-from ..recipes import Importance
 from .advice import FEW, Advice
-from .candidates import Study, candidates
+from .candidates import candidates
 from .checking import check_cheapest
-from .pilot import ROWS, run_pilot
+from .study import Study
 
-__all__ = ["advise", "check_advisable"]
+__all__ = ["advise"]
 
 
 @checks.refuse_seed
@@ -73,73 +69,30 @@ def advise(
         ValueError: If a number is out of range, or the budget is less than a sample of the base.
         RewardError: If the reward fails.
     """
-    base, budget = check_advisable(
-        policy, reward, strength, budget, jumps=jumps, guidance=guidance,
-        micro_batch_size=micro_batch_size,
-    )  # fmt: skip
-    tolerance = checks.fraction("tolerance", tolerance, zero=False, one=False)
-    samples = checks.count("samples", samples, least=64)
-    if value is not None:
-        value = checks.instance("value", value, ValueFunction, "a learned value")
-    _check_condition(condition)
-    generator = checks.as_generator(generator)
-    pilot = run_pilot(base, samples, condition, generator)
     study = Study(
-        policy=policy,
-        tilt=base.tilt,
-        pilot=pilot,
-        budget=budget,
-        tolerance=tolerance,
-        systems=samples // 4,
+        policy,
+        as_tilt(reward, strength),
+        budget,
         condition=condition,
+        jumps=jumps,
+        tolerance=tolerance,
+        samples=samples,
         value=value,
-        shared={"guidance": guidance, "micro_batch_size": base.micro_batch_size},
+        guidance=guidance,
+        micro_batch_size=micro_batch_size,
         generator=generator,
     )
     skipped = _estimate_all(study, progress)
     return Advice(
-        check_cheapest(study) if pilot.ess >= FEW else study.rows,
-        strength=base.tilt.strength,
-        budget=budget,
-        tolerance=tolerance,
-        ess=pilot.ess,
-        samples=samples,
+        check_cheapest(study) if study.pilot.ess >= FEW else study.rows,
+        strength=study.tilt.strength,
+        budget=study.budget,
+        tolerance=study.tolerance,
+        ess=study.pilot.ess,
+        samples=study.samples,
         facts=_facts(study),
         skipped=skipped,
     )
-
-
-def check_advisable(
-    policy: FlowMap,
-    reward: Tilt | Reward | Callable[..., Any],
-    strength: float = DefaultStrength(1.0),
-    budget: int = 64,
-    *,
-    jumps: int = 4,
-    guidance: float = 1.0,
-    micro_batch_size: int | None = None,
-) -> tuple[BaseSteerer, int]:
-    """What samples and scores the base, and the budget; arguments are those of `advise`.
-
-    Raises:
-        ValueError: If a number is out of range, or the budget is less than a sample of the base.
-    """
-    check_flow_map("policy", policy)
-    tilt = as_tilt(reward, strength)
-    if not tilt.strength > 0:
-        raise ValueError(
-            f"strength must be above 0, got {tilt.strength:g}: at 0 the base is the tilt"
-        )
-    jumps, budget = checks.count("jumps", jumps), checks.count("budget", budget)
-    rows = ROWS if micro_batch_size is None else micro_batch_size
-    recipe, shared = Importance(particles=1), {"guidance": guidance, "micro_batch_size": rows}
-    base = build_steerer(policy, tilt, recipe, jumps, **shared)
-    if base.cost.nfe > budget:
-        raise ValueError(
-            f"budget={budget} is less than a sample of the base, which takes {base.cost.nfe} "
-            f"forwards in jumps={jumps}"
-        )
-    return base, budget
 
 
 def _estimate_all(study: Study, progress: Update | None) -> dict[str, str]:
@@ -174,8 +127,3 @@ def _facts(study: Study) -> dict[str, str]:
         "stochastic map": "there is one" if study.policy.has_posterior_flow else "none",
         "a forward": f"{pilot.forward_seconds():.2g} s, its share of the reward included",
     }
-
-
-def _check_condition(condition: Any) -> None:
-    if condition is not None and (rows := count_rows(condition)) not in (None, 1):
-        raise ValueError(f"condition must be one for all samples, got {rows} of them")

@@ -26,8 +26,6 @@ __all__ = ["Gap", "Pilot", "Run", "run_pilot", "run_short"]
 
 QUANTILES = (0.2, 0.4, 0.6, 0.8)
 """Of the tilt, at which probabilities are compared."""
-ROWS = 256
-"""Through the model at a time, if nothing else is said."""
 
 
 @dataclass(frozen=True)
