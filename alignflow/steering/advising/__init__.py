@@ -1,6 +1,6 @@
 """Which method reaches a tilt within a budget, and at what cost, by a pilot."""
 
-from .advice import LEARNED, Advice, Row
+from .advice import LEARNED, Advice, Row, work
 from .entry import advise
 from .formulas import Relaxation, best_of_n_distance, fit_relaxation, importance_distance
 from .study import Study
@@ -15,4 +15,5 @@ __all__ = [
     "best_of_n_distance",
     "fit_relaxation",
     "importance_distance",
+    "work",
 ]

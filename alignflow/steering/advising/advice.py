@@ -151,17 +151,6 @@ class Advice:
             )
         return f"{best.method} reaches the tilt {end}"
 
-    def call(self) -> str:
-        """The steerer of `best` in Python, of a `policy` and a `reward`."""
-        options = "".join(
-            f", {name}={'value' if value == LEARNED else repr(value)}"
-            for name, value in self.best.options.items()
-        )
-        return (
-            f'af.steer(policy, reward, "{self.best.method}", strength={self.strength:g}, '
-            f"steps={self.best.steps}{options})"
-        )
-
     def command(self, policy: str, reward: str, *more: str) -> str:
         """The command line of `best`.
 
@@ -229,7 +218,7 @@ class Advice:
                 name,
                 no_wrap=number,
                 justify="right" if number else "left",
-                min_width=LONGEST if name == "method" else None,
+                width=LONGEST if name == "method" else None,
             )
         for row in self._shown():
             table.add_row(*map(Text, row))

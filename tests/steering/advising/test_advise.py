@@ -1,13 +1,20 @@
 """Advice on closed forms: the method that it names reaches the tilt, at the cost that it says."""
 
+import io
 import json
+from dataclasses import MISSING
+from inspect import signature
 
 import pytest
 import torch
+from rich.console import Console
 
 import alignflow as af
+from alignflow.cost import Cost
 from alignflow.interpolants import as_time, expand_time
-from alignflow.steering.advising import importance_distance
+from alignflow.steering.advising import Row, Study, importance_distance, work
+from alignflow.steering.advising.candidates import longer
+from alignflow.steering.advising.checking import check_cheapest
 from alignflow.targets import Sequences
 
 NAMES = ["New York", "San Diego", "Boston", "Austin", "Denver", "Dallas"]
@@ -45,7 +52,7 @@ def test_a_normal_shifted_by_one_is_reached_within_the_stated_error(advice):
     grid = torch.linspace(-1, 3, 9)
     exact = torch.distributions.Normal(1.0, 1.0).cdf(grid)
     found = (out["state"][:, :1] < grid).float().mean(0)
-    assert (found - exact).abs().max() < best.distance + 3 * best.error + 0.025
+    assert (found - exact).abs().max() < best.distance + 2 * best.error + 0.025
     assert out["nfe"] == best.cost.nfe and out["reward_calls"] == best.cost.reward_calls
 
 
@@ -72,19 +79,19 @@ def test_a_list_of_strings_is_reached_within_the_stated_error():
     exact = (torch.tensor(letters(NAMES))).softmax(0)
     drawn = policy.decode(out["state"])
     found = torch.tensor([drawn.count(name) / 1000 for name in NAMES])
-    # three standard errors of the estimate, and the noise of the frequencies
-    assert 0.5 * (found - exact).abs().sum() < best.distance + 3 * best.error + 0.04
+    # noise of five frequencies
+    assert 0.5 * (found - exact).abs().sum() < best.distance + 2 * best.error + 0.04
     assert out["nfe"] == best.cost.nfe
 
 
 def test_the_cheapest_of_those_that_reach_it_is_marked(advice):
-    reaching = [row for row in advice.rows if advice.reaches(row)]
-    assert advice.best.cost.nfe == min(row.cost.nfe for row in reaching)
+    reaching = [row for row in advice.rows if row.reaches(advice.budget)]
+    assert work(advice.best.cost) == min(row.needed for row in reaching)
     assert not any(row.biased for row in reaching)
     shown = repr(advice)
     assert "*" in shown and all(row.method in shown for row in advice.rows)
     assert "reaches the tilt at" in shown and "<table>" in advice._repr_html_()
-    assert json.loads(json.dumps(advice.to_dict()))["rows"][0]["method"] == "best_of_n"
+    assert json.loads(json.dumps(advice.to_dict()))["rows"][1]["method"] == "best_of_n"
 
 
 def test_auto_takes_the_advised_method(advice):
@@ -107,6 +114,83 @@ def test_a_pilot_without_the_tilt_says_so():
     assert advice.reached is None and advice.verdict.startswith("cannot be told")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_foretold_too_low_is_mended_by_the_check(seed):
+    """A chain of one step stands where it began: a check is not passed, and steps are added."""
+    study = Study(normal_policy(), af.Tilt(first, 1.0), 64, jumps=1, samples=512, generator=seed)
+    recipe = af.steering.SourceMCMC(jumps=1)
+    cost = study.steerer(recipe, 1).cost
+    study.rows = [Row(recipe, 1, cost, 0.0, 0.01, 0.0, "fit", needed=work(cost))]
+    (row,) = check_cheapest(study)
+    assert row.basis == "check" and row.steps > 5 and row.needed == work(row.cost) == row.steps + 1
+    assert row.distance <= 0.05 + row.error
+
+
+def test_what_never_reaches_it_is_checked_until_the_budget_is_spent():
+    study = Study(normal_policy(), af.Tilt(first, 1.0), 8, jumps=1, samples=512, generator=0)
+    recipe = af.steering.SourceMCMC(jumps=1)
+    cost = study.steerer(recipe, 1).cost
+    study.rows = [Row(recipe, 1, cost, 0.0, 0.01, 0.0, "fit", needed=work(cost))]
+    (row,) = check_cheapest(study)
+    assert row.needed is not None and row.needed > 8 >= work(row.cost)
+    assert not row.reaches(8)
+
+
+def test_more_of_a_method_is_more_steps_particles_or_draws():
+    def grown(recipe, steps):
+        return longer(Row(recipe, steps, Cost(), 0.0, 0.0, 0.0, "run", needed=None))
+
+    steering = af.steering
+    assert grown(steering.Waltz(), 5) == (steering.Waltz(), 8)
+    assert grown(steering.FK(particles=2), 8) == (steering.FK(particles=3), 8)
+    assert grown(steering.GLASS(draws=4), 8) == (steering.GLASS(draws=6), 8)
+
+
+def test_a_constant_reward_is_reached_by_a_sample_of_the_base():
+    advice = af.advise(normal_policy(), lambda x: x.new_zeros(len(x)), 2.0, 8, samples=64, jumps=1)
+    assert advice.reached and advice.best.cost.nfe == 1 and advice.best.distance == 0
+
+
+def test_guidance_by_a_learned_value_is_a_method_too():
+    policy, reward = af.targets.ring(), af.targets.ring_reward()
+    network = af.policies.MLP(2, width=8)
+    value = af.learn_value(policy, reward, steps=1, samples=16, batch_size=4, network=network)
+    advice = af.advise(policy, reward, 1.0, 16, value=value, samples=64, jumps=1, generator=0)
+    (row,) = (row for row in advice.rows if row.method == "value_guidance")
+    assert row.options == {"value": "learned"} and row.basis == "run"
+    assert "tunings (af.finetune)" in repr(advice)
+
+
+def test_a_table_fits_a_terminal_and_loses_no_word(advice):
+    text = io.StringIO()
+    Console(file=text, width=80).print(advice)
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = text.getvalue().split()
+    assert all(row.method in words for row in advice.rows)
+    assert {"transition=anchored", "(weights)", "(check)"} <= set(words)
+
+
+def test_options_of_auto_are_arguments_of_advise():
+    arguments = signature(af.advise).parameters
+    for name, option in af.steer.options("auto").items():
+        assert option.default in (arguments[name].default, MISSING)
+
+
+def test_a_reward_that_is_no_number_is_named():
+    def broken(points):
+        return points[:, 0].sqrt()
+
+    with pytest.raises(af.RewardError, match="broken"):
+        af.advise(normal_policy(), broken, 1.0, 8, samples=64, jumps=1)
+
+
+@pytest.mark.parametrize("policy", [None, "avatars"], ids=str)
+def test_what_is_no_policy_is_refused(policy):
+    with pytest.raises((TypeError, ValueError), match="policy"):
+        af.advise(policy, first)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -115,6 +199,10 @@ def test_a_pilot_without_the_tilt_says_so():
         ({"tolerance": 1.5}, "tolerance must be"),
         ({"samples": 3}, "samples must be"),
         ({"strength": -1.0}, "strength must be"),
+        ({"strength": 0.0}, "strength must be above 0"),
+        ({"strength": float("nan")}, "strength must be"),
+        ({"jumps": 0}, "jumps must be"),
+        ({"value": first}, "value must be a learned value"),
         ({"condition": [1, 2]}, "one for all samples"),
         ({"seed": 1}, "takes no seed"),
     ],
@@ -132,6 +220,7 @@ def test_what_cannot_be_advised_on_is_refused(options, message):
         ({"budget": 8, "steps": 4}, "steps beside the method 'auto'"),
         ({"budget": 8, "grid": [0.0, 1.0]}, "grid beside the method 'auto'"),
         ({"budgte": 8}, "did you mean 'budget'"),
+        ({"budget": 0}, "budget must be"),
     ],
     ids=str,
 )

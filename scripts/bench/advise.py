@@ -1,0 +1,228 @@
+"""Is `af.advise` right? Its forecasts beside what all methods really reach, on three models.
+
+    python scripts/bench/advise.py [--samples 1024] [--draws 2048]
+
+The truth is a large sample of the base, reweighted. Each row of the advice is run at its setting;
+and each method is run at all settings within the budget, for the cheapest that reaches the tilt.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from page import table, write_page
+from torch import Tensor
+
+import alignflow as af
+from alignflow.metrics import sliced_wasserstein
+from alignflow.resampling import systematic
+from alignflow.steering import FK, ChainRecipe, ChainSteerer
+from alignflow.steering.advising import Advice, Row, importance_distance, work
+
+NEAR = 1.25
+"""Times the cost of the cheapest method up to which a choice is right."""
+NOISE = 2.0
+"""Standard errors by which a distance may exceed the tolerance."""
+
+
+@dataclass
+class Case:
+    """A model and a tilt, with what the truth is made of.
+
+    Args:
+        policy: The model.
+        tilt: The tilt.
+        jumps: Of a sample of the base.
+        budget: Forwards a sample.
+        base: Samples of the base that are reweighted.
+    """
+
+    policy: Any
+    tilt: af.Tilt
+    jumps: int
+    budget: int
+    base: int
+
+
+def ring() -> Case:
+    return Case(af.load("ring"), af.Tilt(af.targets.ring_reward(), 2.0), 4, 128, 40_000)
+
+
+def mixture() -> Case:
+    target = af.targets.mixture(dimension=8)
+    tilt = af.Tilt(af.targets.mixture_quadratic_reward(target), 2.0)
+    return Case(target, tilt, 1, 64, 20_000)
+
+
+def names() -> Case:
+    return Case(af.load("names"), af.Tilt(af.rewards.Length(), 0.5), 4, 96, 20_000)
+
+
+CASES = {
+    "Ring (a network, strength 2)": ring,
+    "Mixture of 8 dimensions (closed form, strength 2)": mixture,
+    "Names (a network, the length of a name, strength 0.5)": names,
+}
+
+
+class Truth:
+    """The tilt by a large sample of the base.
+
+    Args:
+        case: Whose tilt.
+    """
+
+    def __init__(self, case: Case):
+        steerer = af.steer(case.policy, case.tilt, "importance", steps=case.jumps, particles=1)
+        # as samples of one particle are the base's
+        parts = [steerer.sample(1000, generator=100 + k) for k in range(case.base // 1000)]
+        self.state = torch.cat([part["state"] for part in parts])
+        self.rewards = torch.cat([part["reward"] for part in parts]).double()
+        self.weight = case.tilt.log_weight(self.rewards).softmax(0)
+
+    def distance(self, rewards: Tensor) -> float:
+        """The largest error of P(r > c) over all c."""
+        levels = self.rewards.unique()
+        order = self.rewards.argsort()
+        total = torch.cat([torch.zeros(1).double(), self.weight[order].cumsum(0)])
+        exact = total[torch.searchsorted(self.rewards[order], levels, right=True)]
+        found = torch.searchsorted(rewards.double().sort().values, levels, right=True)
+        return (found / len(rewards) - exact).abs().max().item()
+
+    def floors(self, state: Tensor) -> float:
+        """Sliced W2 to the tilt over that of exact samples."""
+        generator = torch.Generator().manual_seed(0)
+        log_weight = self.weight.log().unsqueeze(0)
+        first, second = (
+            self.state[systematic(log_weight, len(state), generator)[0][0]] for _ in range(2)
+        )
+        between = [
+            float(sliced_wasserstein(x, second, generator=generator)) for x in (state, first)
+        ]
+        return between[0] / between[1]
+
+
+def reached(case: Case, truth: Truth, row: Row, draws: int) -> tuple[float, float]:
+    """Distance and floors of a row at its setting."""
+    steerer = af.steer(case.policy, case.tilt, row.recipe, steps=row.steps, micro_batch_size=256)
+    out = steerer.sample(draws, generator=1)
+    return truth.distance(out["reward"]), truth.floors(out["state"])
+
+
+def least(case: Case, truth: Truth, row: Row, draws: int, tolerance: float) -> int | None:
+    """Forwards of the cheapest setting of a method that reaches the tilt within the budget."""
+    for cost, distance in settings(case, truth, row, draws):
+        if cost <= case.budget and distance <= tolerance:
+            return cost
+    return None
+
+
+def settings(case: Case, truth: Truth, row: Row, draws: int) -> Iterator[tuple[int, float]]:
+    """Cost and distance of a method's settings, from the cheapest on."""
+
+    def built(recipe: Any, steps: int) -> Any:
+        return af.steer(case.policy, case.tilt, recipe, steps=steps, micro_batch_size=256)
+
+    recipe: Any = row.recipe
+    if isinstance(recipe, ChainRecipe):
+        first, second = (work(built(recipe, steps).cost) for steps in (1, 2))
+        each = second - first
+        steerer = built(recipe, 1 + (case.budget - first) // each)
+        assert isinstance(steerer, ChainSteerer)
+        chain = steerer.sample(draws, generator=2, return_chain=True)["chain_reward"]
+        for step in range(1, chain.shape[1]):
+            yield first + each * (step - 1), truth.distance(chain[:, step])
+    elif row.method == "importance":
+        for particles in range(1, case.budget // case.jumps + 1):
+            yield particles * case.jumps, importance_distance(truth.weight, particles)
+    elif isinstance(recipe, FK):
+        particles = 2
+        while work((steerer := built(replace(recipe, particles=particles), row.steps)).cost) <= (
+            case.budget
+        ):
+            yield work(steerer.cost), truth.distance(steerer.sample(draws, generator=2)["reward"])
+            particles *= 2
+    else:
+        out = built(recipe, row.steps).sample(draws, generator=2)
+        yield work(row.cost), truth.distance(out["reward"])
+
+
+def section(name: str, samples: int, draws: int) -> str:
+    case = CASES[name]()
+    advice = af.advise(
+        case.policy, case.tilt, budget=case.budget, jumps=case.jumps, samples=samples, generator=0
+    )
+    print(repr(advice))
+    truth = Truth(case)
+    rows, costs = [], {}
+    for row in advice.rows:
+        distance, floors = reached(case, truth, row, draws)
+        cost = None if row.biased else least(case, truth, row, draws, advice.tolerance)
+        costs[row] = (cost, distance)
+        rows.append(
+            [
+                ("**" if row is advice.best else "") + _setting(row),
+                f"{row.cost.nfe}" + (f" + {row.cost.vjps} gradients" if row.cost.vjps else ""),
+                f"{row.distance:.2f}" + (f" ± {row.error:.2f}" if row.error else ""),
+                f"{distance:.3f}",
+                f"{floors:.1f}",
+                "biased" if row.biased else row.needed or "-",
+                "" if row.biased else cost or f"over {case.budget}",
+            ]
+        )
+        print(rows[-1])
+    head = ["method at its setting", "forwards", "distance, foretold", "distance, true",
+            "sliced W2, floors", "cost to reach, advised", "cost to reach, true"]  # fmt: skip
+    return "\n\n".join(
+        [f"## {name}", table(head, rows), _judged(advice, costs, draws), f"Advised: {advice}."]
+    )
+
+
+def _setting(row: Row) -> str:
+    options = {"steps": row.steps, **row.options}
+    text = ", ".join([row.method, *(f"{name}={value}" for name, value in options.items())])
+    return text
+
+
+def _judged(advice: Advice, costs: dict[Row, tuple[int | None, float]], draws: int) -> str:
+    """Whether the choice was right, in a sentence."""
+    found = {row: cost for row, (cost, _) in costs.items() if cost is not None}
+    best = advice.best
+    if not advice.reached or not found:
+        agree = bool(advice.reached) == bool(found)
+        return f"The answer was {'right' if agree else 'wrong'}."
+    cheapest = min(found, key=lambda row: found[row])
+    within = costs[best][1] <= advice.tolerance + NOISE * 0.5 / draws**0.5
+    near = work(best.cost) <= NEAR * found[cheapest]
+    told = (
+        f"The cheapest in truth is {_setting(cheapest)} at {found[cheapest]} forwards; the choice "
+        f"costs {work(best.cost)} and ends at {costs[best][1]:.3f}"
+    )
+    return f"{told}: {'right' if within and near else 'wrong'}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=1024, help="of the pilot")
+    parser.add_argument("--draws", type=int, default=2048, help="of a method")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    sections = [section(name, options.samples, options.draws) for name in CASES]
+    about = (
+        f"`af.advise` by {options.samples:,} samples of the base, beside the truth, a larger "
+        f"sample, reweighted (20,000 or more); {options.draws:,} samples of each method. Distances "
+        "are the largest error of a probability P(r > c), .05 counts as reached, and the noise of "
+        f"the true ones is about {0.5 / options.draws**0.5:.3f}. The cost to reach is that of the "
+        "cheapest setting (steps of a chain, particles) within the budget; a gradient counts as "
+        f"two forwards. A choice is right if it ends within the tolerance (and {NOISE:g} standard "
+        f"errors) and costs at most {NEAR:g} times the cheapest method in truth. The sliced W2 in "
+        "state space, over that of as many exact samples, says what the reward does not see."
+    )
+    write_page("advise", "Is the advice right?", about, *sections)
+
+
+if __name__ == "__main__":
+    main()
