@@ -49,7 +49,7 @@ class _Steer(Generic[Arguments, Result]):
         """Every method by name, with one line about it."""
         return methods()
 
-    def options(self, method: Method | type[Recipe]) -> dict[str, Option]:
+    def options(self, method: Method | Literal["auto"] | type[Recipe]) -> dict[str, Option]:
         """Options of a method, by name: `(type, default, meaning)`."""
         return options(method)
 

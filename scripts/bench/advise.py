@@ -96,7 +96,7 @@ class Truth:
         generator = torch.Generator().manual_seed(0)
         log_weight = self.weight.log().unsqueeze(0)
         first, second = (
-            self.state[systematic(log_weight, len(state), generator)[0][0]] for _ in range(2)
+            self.state[systematic(log_weight, len(state), generator)[0]] for _ in range(2)
         )
         between = [
             float(sliced_wasserstein(x, second, generator=generator)) for x in (state, first)

@@ -63,6 +63,7 @@ def test_costs_are_within_a_factor_of_two_of_what_is_measured(advice):
     half, double = (int(rows["importance"].needed * scale) for scale in (0.5, 2))
     assert importance_distance(weight, half) > 0.05 > importance_distance(weight, double)
     steerer = af.steer(normal_policy(), first, "source_mcmc", strength=1.0, steps=80, jumps=1)
+    assert isinstance(steerer, af.steering.ChainSteerer)
     chain = steerer.sample(4000, generator=2, return_chain=True)["chain_reward"]
     left = 0.6915 - (chain > 0.5).double().mean(0)
     steps = int((left > 0.05).sum())
