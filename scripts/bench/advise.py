@@ -1,14 +1,16 @@
 """Is `af.advise` right? Its forecasts beside what all methods really reach, on three models.
 
-    python scripts/bench/advise.py [--samples 1024] [--draws 2048]
+    python scripts/bench/advise.py [--only Ring]
 
-The truth is a large sample of the base, reweighted. Each row of the advice is run at its setting;
-and each method is run at all settings within the budget, for the cheapest that reaches the tilt.
+Sections are stored under outputs/advise, and the page is written once all are there. The truth is
+a large sample of the base, reweighted. Each row of the advice is run at its setting; and each
+method is run at all settings within the budget, for the cheapest that reaches the tilt.
 """
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +20,10 @@ from torch import Tensor
 import alignflow as af
 from alignflow.metrics import sliced_wasserstein
 from alignflow.resampling import systematic
-from alignflow.steering import FK, ChainRecipe, ChainSteerer
+from alignflow.steering import FK, ChainRecipe, ChainSteerer, Importance
 from alignflow.steering.advising import Advice, Row, importance_distance, work
 
+FOLDER = Path("outputs/advise")
 NEAR = 1.25
 """Times the cost of the cheapest method up to which a choice is right."""
 NOISE = 2.0
@@ -36,34 +39,48 @@ class Case:
         tilt: The tilt.
         jumps: Of a sample of the base.
         budget: Forwards a sample.
+        samples: Of the pilot.
+        draws: Samples of a method.
         base: Samples of the base that are reweighted.
+        rows: Through the model at a time.
     """
 
     policy: Any
     tilt: af.Tilt
     jumps: int
     budget: int
+    samples: int
+    draws: int
     base: int
+    rows: int
+
+    def steerer(self, recipe: Any, steps: int) -> Any:
+        return af.steer(self.policy, self.tilt, recipe, steps=steps, micro_batch_size=self.rows)
 
 
 def ring() -> Case:
-    return Case(af.load("ring"), af.Tilt(af.targets.ring_reward(), 2.0), 4, 128, 40_000)
+    """The shipped network, and a quadratic reward."""
+    return Case(
+        af.load("ring"), af.Tilt(af.targets.ring_reward(), 2.0), 4, 128, 2048, 8192, 40_000, 8192
+    )
 
 
 def mixture() -> Case:
+    """A closed form in 8 dimensions, whose jumps are its ODE."""
     target = af.targets.mixture(dimension=8)
     tilt = af.Tilt(af.targets.mixture_quadratic_reward(target), 2.0)
-    return Case(target, tilt, 1, 64, 20_000)
+    return Case(target, tilt, 1, 48, 1024, 2048, 20_000, 2048)
 
 
 def names() -> Case:
-    return Case(af.load("names"), af.Tilt(af.rewards.Length(), 0.5), 4, 96, 20_000)
+    """The shipped network of strings, and the length of a name."""
+    return Case(af.load("names"), af.Tilt(af.rewards.Length(), 0.5), 4, 64, 1024, 2048, 10_000, 512)
 
 
 CASES = {
-    "Ring (a network, strength 2)": ring,
-    "Mixture of 8 dimensions (closed form, strength 2)": mixture,
-    "Names (a network, the length of a name, strength 0.5)": names,
+    "Ring": ring,
+    "Mixture": mixture,
+    "Names": names,
 }
 
 
@@ -75,7 +92,7 @@ class Truth:
     """
 
     def __init__(self, case: Case):
-        steerer = af.steer(case.policy, case.tilt, "importance", steps=case.jumps, particles=1)
+        steerer = case.steerer(Importance(particles=1), case.jumps)
         # as samples of one particle are the base's
         parts = [steerer.sample(1000, generator=100 + k) for k in range(case.base // 1000)]
         self.state = torch.cat([part["state"] for part in parts])
@@ -104,28 +121,24 @@ class Truth:
         return between[0] / between[1]
 
 
-def reached(case: Case, truth: Truth, row: Row, draws: int) -> tuple[float, float]:
+def reached(case: Case, truth: Truth, row: Row) -> tuple[float, float]:
     """Distance and floors of a row at its setting."""
-    steerer = af.steer(case.policy, case.tilt, row.recipe, steps=row.steps, micro_batch_size=256)
-    out = steerer.sample(draws, generator=1)
+    out = case.steerer(row.recipe, row.steps).sample(case.draws, generator=1)
     return truth.distance(out["reward"]), truth.floors(out["state"])
 
 
-def least(case: Case, truth: Truth, row: Row, draws: int, tolerance: float) -> int | None:
+def least(case: Case, truth: Truth, row: Row, tolerance: float) -> int | None:
     """Forwards of the cheapest setting of a method that reaches the tilt within the budget."""
-    for cost, distance in settings(case, truth, row, draws):
+    for cost, distance in settings(case, truth, row):
         if cost <= case.budget and distance <= tolerance:
             return cost
     return None
 
 
-def settings(case: Case, truth: Truth, row: Row, draws: int) -> Iterator[tuple[int, float]]:
+def settings(case: Case, truth: Truth, row: Row) -> Iterator[tuple[int, float]]:
     """Cost and distance of a method's settings, from the cheapest on."""
-
-    def built(recipe: Any, steps: int) -> Any:
-        return af.steer(case.policy, case.tilt, recipe, steps=steps, micro_batch_size=256)
-
     recipe: Any = row.recipe
+    draws, built = case.draws, case.steerer
     if isinstance(recipe, ChainRecipe):
         first, second = (work(built(recipe, steps).cost) for steps in (1, 2))
         each = second - first
@@ -149,21 +162,27 @@ def settings(case: Case, truth: Truth, row: Row, draws: int) -> Iterator[tuple[i
         yield work(row.cost), truth.distance(out["reward"])
 
 
-def section(name: str, samples: int, draws: int) -> str:
+def section(name: str) -> str:
     case = CASES[name]()
     advice = af.advise(
-        case.policy, case.tilt, budget=case.budget, jumps=case.jumps, samples=samples, generator=0
+        case.policy,
+        case.tilt,
+        budget=case.budget,
+        jumps=case.jumps,
+        samples=case.samples,
+        micro_batch_size=case.rows,
+        generator=0,
     )
     print(repr(advice))
     truth = Truth(case)
     rows, costs = [], {}
     for row in advice.rows:
-        distance, floors = reached(case, truth, row, draws)
-        cost = None if row.biased else least(case, truth, row, draws, advice.tolerance)
+        distance, floors = reached(case, truth, row)
+        cost = None if row.biased else least(case, truth, row, advice.tolerance)
         costs[row] = (cost, distance)
         rows.append(
             [
-                ("**" if row is advice.best else "") + _setting(row),
+                f"**{_setting(row)}**" if row is advice.best else _setting(row),
                 f"{row.cost.nfe}" + (f" + {row.cost.vjps} gradients" if row.cost.vjps else ""),
                 f"{row.distance:.2f}" + (f" ± {row.error:.2f}" if row.error else ""),
                 f"{distance:.3f}",
@@ -175,9 +194,12 @@ def section(name: str, samples: int, draws: int) -> str:
         print(rows[-1])
     head = ["method at its setting", "forwards", "distance, foretold", "distance, true",
             "sliced W2, floors", "cost to reach, advised", "cost to reach, true"]  # fmt: skip
-    return "\n\n".join(
-        [f"## {name}", table(head, rows), _judged(advice, costs, draws), f"Advised: {advice}."]
+    about = (
+        f"{CASES[name].__doc__} Strength {case.tilt.strength:g}, budget {case.budget} forwards a "
+        f"sample, {case.samples:,} samples in the pilot, {case.draws:,} of each method."
     )
+    judged = f"Advised: {advice}. {_judged(advice, costs, case.draws)}"
+    return "\n\n".join([f"## {name}", about, table(head, rows), judged])
 
 
 def _setting(row: Row) -> str:
@@ -205,21 +227,27 @@ def _judged(advice: Advice, costs: dict[Row, tuple[int | None, float]], draws: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=1024, help="of the pilot")
-    parser.add_argument("--draws", type=int, default=2048, help="of a method")
+    parser.add_argument("--only", choices=CASES, help="make this section, and no page")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    sections = [section(name, options.samples, options.draws) for name in CASES]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    chosen = [options.only] if options.only else [*CASES]
+    for name in chosen:
+        if not (FOLDER / f"{name}.md").exists():
+            (FOLDER / f"{name}.md").write_text(section(name))
+    if options.only:
+        return
+    sections = [(FOLDER / f"{name}.md").read_text() for name in CASES]
     about = (
-        f"`af.advise` by {options.samples:,} samples of the base, beside the truth, a larger "
-        f"sample, reweighted (20,000 or more); {options.draws:,} samples of each method. Distances "
-        "are the largest error of a probability P(r > c), .05 counts as reached, and the noise of "
-        f"the true ones is about {0.5 / options.draws**0.5:.3f}. The cost to reach is that of the "
-        "cheapest setting (steps of a chain, particles) within the budget; a gradient counts as "
-        f"two forwards. A choice is right if it ends within the tolerance (and {NOISE:g} standard "
-        f"errors) and costs at most {NEAR:g} times the cheapest method in truth. The sliced W2 in "
-        "state space, over that of as many exact samples, says what the reward does not see."
+        "The table of `af.advise`, beside the truth: a larger sample of the base, reweighted. "
+        "Distances are the largest error of a probability P(r > c), and .05 counts as reached; "
+        "the true ones are over all c, with a noise of about .4 over the root of the samples. The "
+        "cost to reach is that of the cheapest setting (steps of a chain, particles) within the "
+        "budget; a gradient counts as two forwards. A choice, in bold, is right if it ends within "
+        f"the tolerance (and {NOISE:g} standard errors) and costs at most {NEAR:g} times the "
+        "cheapest method in truth. The sliced W2 in state space, over that of as many exact "
+        "samples, says what the reward does not see."
     )
     write_page("advise", "Is the advice right?", about, *sections)
 

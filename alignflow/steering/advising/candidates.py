@@ -112,7 +112,7 @@ def _best_of_n(study: Study) -> Row:
     while particles < len(rewards) and distance(particles + 1) < distance(particles):
         particles += 1
     if distance(particles) > study.tolerance:
-        most = max(study.budget // study.pilot.jumps, 1)
+        most = study.budget // study.pilot.run.cost.nfe
         row = _selected(study, BestOfN(particles=min(particles, most)), distance, None)
         return replace(row, biased=True, remark="another distribution")
     return _selection(study, BestOfN, distance)
@@ -120,7 +120,7 @@ def _best_of_n(study: Study) -> Row:
 
 def _selection(study: Study, method: Callable, distance: Callable[[int], float]) -> Row:
     needed = within(distance, study.tolerance)
-    most = max(study.budget // study.pilot.jumps, 1)
+    most = study.budget // study.pilot.run.cost.nfe
     particles = most if needed is None else min(needed, most)
     return _selected(study, method(particles=particles), distance, needed)
 
@@ -200,11 +200,11 @@ def _halved(study: Study, sized: Sized) -> Row:
 
 
 def _measured(study: Study, recipe: Recipe, steps: int) -> Row:
-    """Where a run ends; it reaches the tilt if what is left is not seen."""
+    """Where a run ends; it may reach the tilt if no more than the tolerance is seen to be left."""
     steerer = study.steerer(recipe, steps)
     run = study.run(steerer)
     gap = study.pilot.gap(run)
-    reached = gap.within(study.tolerance)
+    reached = gap.may_be_within(study.tolerance)
     return Row(
         recipe=recipe,
         steps=steps,

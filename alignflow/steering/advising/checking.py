@@ -2,13 +2,13 @@
 
 Of several forecasts the lowest is the one that chance has flattered. So the cheapest is run at its
 setting, for as many samples as the pilot has: it reaches the tilt if no event's probability is off
-by more than the tolerance and a standard error. If it does not, it is given half as many steps,
-particles or draws more, and what is then the cheapest is checked.
+by more than the tolerance, or a standard error where that is larger. If it does not, it is given
+half as many steps, particles or draws more, and what is then the cheapest is checked.
 """
 
 from dataclasses import replace
 
-from .advice import Row
+from .advice import Row, work
 from .candidates import longer
 from .study import Study
 
@@ -23,10 +23,7 @@ def check_cheapest(study: Study) -> list[Row]:
     rows = list(study.rows)
     while reaching := [row for row in rows if row.reaches(study.budget)]:
         cheapest = min(reaching, key=lambda row: (row.needed, row.cost.reward_calls))
-        settled = cheapest.basis in KNOWN and cheapest.needed == study.work(
-            cheapest.recipe, cheapest.steps
-        )
-        if settled:
+        if cheapest.basis in KNOWN and cheapest.needed == work(cheapest.cost):
             break
         rows[rows.index(cheapest)] = _checked(study, cheapest)
     return rows
@@ -50,6 +47,5 @@ def _checked(study: Study, row: Row) -> Row:
         basis="check",
     )
     if gap.within(study.tolerance):
-        return replace(found, needed=study.work(recipe, steps))
-    more = study.work(*longer(found))
-    return replace(found, needed=more, remark="not yet")
+        return replace(found, needed=work(steerer.cost))
+    return replace(found, needed=study.work(*longer(found)))

@@ -58,7 +58,11 @@ class Gap:
     error: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether no more is left than the tolerance, by a standard error's room."""
+        """Whether it is seen to be no more than the tolerance, as far as its error lets one see."""
+        return self.distance <= max(tolerance, self.error)
+
+    def may_be_within(self, tolerance: float) -> bool:
+        """Whether it is not seen to be more, by a standard error's room."""
         return self.distance <= tolerance + self.error
 
 
