@@ -287,7 +287,11 @@ def test_run_takes_the_configs_of_a_user(cwd, capsys):
         (["advise", "points", "my_module:right", "--budget", "0"], "budget must be"),
         (["advise", "points", "my_module:right", "--strength", "0"], "strength must be above 0"),
         (["advise", "nowhere", "my_module:right"], "neither a shipped model"),
-        (["steer", "points", "--reward", "my_module:right", "--method", "auto"], "budget=64 is"),
+        (
+            ["steer", "points", "--reward", "my_module:right", "--method", "auto"]
+            + ["--options", "budget=2"],
+            "budget=2 is less than a sample",
+        ),
         (["steer", "points", "--reward", "my_module:broken"], "needs the gradient"),
         (
             ["steer", "points", "--reward", "my_module:right", "--options", "stepsize=1"],

@@ -12,6 +12,7 @@ from rich.console import Console
 import alignflow as af
 from alignflow.cost import Cost
 from alignflow.interpolants import as_time, expand_time
+from alignflow.steering import ChainSteerer
 from alignflow.steering.advising import Row, Study, importance_distance, work
 from alignflow.steering.advising.candidates import longer
 from alignflow.steering.advising.checking import check_cheapest
@@ -63,7 +64,7 @@ def test_costs_are_within_a_factor_of_two_of_what_is_measured(advice):
     half, double = (int(rows["importance"].needed * scale) for scale in (0.5, 2))
     assert importance_distance(weight, half) > 0.05 > importance_distance(weight, double)
     steerer = af.steer(normal_policy(), first, "source_mcmc", strength=1.0, steps=80, jumps=1)
-    assert isinstance(steerer, af.steering.ChainSteerer)
+    assert isinstance(steerer, ChainSteerer)
     chain = steerer.sample(4000, generator=2, return_chain=True)["chain_reward"]
     left = 0.6915 - (chain > 0.5).double().mean(0)
     steps = int((left > 0.05).sum())
@@ -169,7 +170,7 @@ def test_a_table_fits_a_terminal_and_loses_no_word(advice):
     assert max(map(len, lines)) <= 80
     words = text.getvalue().split()
     assert all(row.method in words for row in advice.rows)
-    assert {"transition=anchored", "(weights)", "(check)"} <= set(words)
+    assert {"transition=anchored", "(weights)", "(fit)"} <= set(words)
 
 
 def test_options_of_auto_are_arguments_of_advise():
