@@ -181,6 +181,8 @@ def test_the_command_that_is_advised_runs(cwd, capsys):
     assert "after: mean reward" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["command"].startswith("alignflow steer points")
+    auto = ["--method", "auto", "--options", "budget=12", "samples=64"]
+    assert main(["steer", "points", "--reward", "my_module:right", *auto]) == 0
 
 
 def test_strings_are_printed(cwd, capsys):

@@ -187,8 +187,7 @@ def section(name: str) -> str:
 
 def _setting(row: Row) -> str:
     options = {"steps": row.steps, **row.options}
-    text = ", ".join([row.method, *(f"{name}={value}" for name, value in options.items())])
-    return text
+    return ", ".join([row.method, *(f"{name}={value}" for name, value in options.items())])
 
 
 def _judged(advice: Advice, costs: dict[Row, tuple[int | None, float]], draws: int) -> str:
@@ -226,12 +225,11 @@ def main() -> None:
         "The table of `af.advise`, beside the truth: a larger sample of the base, reweighted. "
         "Distances are the largest error of a probability P(r > c), and .05 counts as reached; "
         "the true ones are over all c, with a noise of about .4 over the root of the samples. The "
-        "cost to reach is that of the cheapest setting (steps of a chain, particles of importance; of "
-        "the others that of the row) within the "
-        "budget; a gradient counts as two forwards. A choice, in bold, is right if it ends within "
-        f"the tolerance (and {NOISE:g} standard errors) and costs at most {NEAR:g} times the "
-        "cheapest method in truth. The sliced W2 in state space, over that of as many exact "
-        "samples, says what the reward does not see."
+        "cost to reach is that of the cheapest setting within the budget (steps of a chain, "
+        "particles of importance; of others, that of the row); a gradient counts as two forwards. "
+        f"A choice, in bold, is right if it ends within the tolerance (and {NOISE:g} standard "
+        f"errors) and costs at most {NEAR:g} times the cheapest method in truth. The sliced W2 in "
+        "state space, over that of as many exact samples, says what the reward does not see."
     )
     write_page("advise", "Is the advice right?", about, *sections)
 
