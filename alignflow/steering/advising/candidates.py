@@ -200,11 +200,11 @@ def _halved(study: Study, sized: Sized) -> Row:
 
 
 def _measured(study: Study, recipe: Recipe, steps: int) -> Row:
-    """Where a run ends; it may reach the tilt if no more than the tolerance is seen to be left."""
+    """Where a run ends; its cost is what it needs if no more than the tolerance is left."""
     steerer = study.steerer(recipe, steps)
     run = study.run(steerer)
     gap = study.pilot.gap(run)
-    reached = gap.may_be_within(study.tolerance)
+    reached = gap.within(study.tolerance)
     return Row(
         recipe=recipe,
         steps=steps,

@@ -2,7 +2,7 @@
 
 Of several forecasts the lowest is the one that chance has flattered. So the cheapest is run at its
 setting, for as many samples as the pilot has: it reaches the tilt if no event's probability is off
-by more than the tolerance, or a standard error where that is larger. If it does not, it is given
+by more than the tolerance, or two standard errors where these are more. If it does not, it is given
 half as many steps, particles or draws more, and what is then the cheapest is checked.
 """
 

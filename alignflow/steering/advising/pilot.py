@@ -26,6 +26,8 @@ __all__ = ["Gap", "Pilot", "Run", "run_pilot", "run_short"]
 
 QUANTILES = (0.2, 0.4, 0.6, 0.8)
 """Of the tilt, at which probabilities are compared."""
+SEEN = 2.0
+"""Standard errors that a distance has to exceed to be seen."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,8 @@ class Gap:
     error: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether it is seen to be no more than the tolerance, as far as its error lets one see."""
-        return self.distance <= max(tolerance, self.error)
-
-    def may_be_within(self, tolerance: float) -> bool:
-        """Whether it is not seen to be more, by a standard error's room."""
-        return self.distance <= tolerance + self.error
+        """Whether it is no more than the tolerance, or than can be seen: two standard errors."""
+        return self.distance <= max(tolerance, SEEN * self.error)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def test_what_was_foretold_too_low_is_mended_by_the_check(seed):
     study.rows = [Row(recipe, 1, cost, 0.0, 0.01, 0.0, "fit", needed=work(cost))]
     (row,) = check_cheapest(study)
     assert row.basis == "check" and row.steps > 5 and row.needed == work(row.cost) == row.steps + 1
-    assert row.distance <= max(0.05, row.error)
+    assert row.distance <= max(0.05, 2 * row.error)
 
 
 def test_what_never_reaches_it_is_checked_until_the_budget_is_spent():
