@@ -18,6 +18,7 @@ _FACE = {
     "Sum": "reward_module",
     "Tilt": "tilt",
     "Vocabulary": "data",
+    "advise": "steering",
     "as_reward": "reward_module",
     "check_reward": "reward_module",
     "data": "data",
@@ -75,5 +76,5 @@ if TYPE_CHECKING:
         from_scores,
         reward,
     )
-    from alignflow.steering import steer
+    from alignflow.steering import advise, steer
     from alignflow.tilt import Tilt

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add(commands.benchmark, "measure methods against the exact tilt", "benchmark suite=smoke")
     _add_sample(add)
     _add_steer(add)
+    _add_advise(add)
     _add_list(add)
     _add_check_reward(add)
     _add_resume(add)
@@ -123,6 +124,26 @@ def _add_steer(add: Callable[..., argparse.ArgumentParser]) -> None:
     steer.add_argument(
         "--options", nargs="+", default=[], metavar="KEY=VALUE", help="of the method: step_size=0.5"
     )
+
+
+def _add_advise(add: Callable[..., argparse.ArgumentParser]) -> None:
+    advise = add(
+        commands.advise,
+        "say which method reaches the tilt within a budget, and at what cost",
+        "advise avatars has_glasses --strength 2 --budget 64",
+    )
+    advise.add_argument("policy", help="name of a shipped model, or a folder that holds one")
+    advise.add_argument("reward", help=_REWARD)
+    advise.add_argument("--strength", type=float, default=1.0, help="lambda of exp(lambda r)")
+    advise.add_argument("--budget", type=int, default=64, help="the most forwards a sample")
+    advise.add_argument("--condition", type=int, metavar="LABEL", help="of all samples")
+    advise.add_argument("--jumps", type=int, default=4, help="from noise to a sample of the base")
+    advise.add_argument(
+        "--tolerance", type=float, default=0.05, help="distance that counts as reached, of 0 to 1"
+    )
+    advise.add_argument("--samples", type=int, default=1024, help="of the base, in the pilot")
+    advise.add_argument("--seed", type=int, default=0, help="of the pilot")
+    advise.add_argument("--json", action="store_true", help="print all numbers as JSON")
 
 
 def _add_list(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -22,6 +22,7 @@ from alignflow.overrides import (
 )
 
 __all__ = [
+    "advise",
     "benchmark",
     "check_reward",
     "report",
@@ -143,7 +144,7 @@ def sample(options: Namespace) -> None:
     samples = policy.sample(
         options.n,
         steps=options.steps,
-        condition=_condition(options, policy),
+        condition=_condition(options, policy, options.n),
         guidance=options.guidance,
         generator=_generator(options),
         strength=options.strength,
@@ -159,9 +160,12 @@ def steer(options: Namespace) -> None:
     check_path(options.output)
     policy = _at_strength(af.load(options.policy), options.at_strength)
     reward = find_reward(options.reward)
-    settings = _steerer(options)
+    settings, condition = _steerer(options), _condition(options, policy, options.n)
+    if settings["method"] == af.steering.AUTO:
+        given = options.condition or options.template or []
+        settings["condition"] = _condition(options, policy, len(given))
+        settings["generator"] = _generator(options)
     steerer = af.steer(policy, reward, **settings)
-    condition = _condition(options, policy)
     out = steerer.sample(options.n, condition=condition, generator=_generator(options))
     before = policy.sample(
         options.n, steps=steerer.base_steps, condition=condition, generator=_generator(options)
@@ -172,6 +176,34 @@ def steer(options: Namespace) -> None:
         print(f"{title}: mean reward {scored.mean():.4g}")
     panels = {"before": policy.decode(before), "after": policy.decode(out["state"])}
     _show_samples(options, panels)
+
+
+def advise(options: Namespace) -> None:
+    """Print which method reaches the tilt within the budget, and the command that runs it."""
+    import json
+
+    from rich.console import Console
+
+    from alignflow.pipeline import build_condition, find_reward
+
+    numbers = {name: getattr(options, name) for name in ("jumps", "tolerance", "samples")}
+    advice = af.advise(
+        af.load(options.policy),
+        find_reward(options.reward),
+        options.strength,
+        options.budget,
+        condition=build_condition(options.condition, slice(1)),
+        generator=_generator(options),
+        **numbers,
+    )
+    more = [] if options.condition is None else ["--condition", str(options.condition)]
+    command = advice.command(options.policy, options.reward, *more)
+    if options.json:
+        print(json.dumps(advice.to_dict() | {"command": command}, indent=2))
+        return
+    console = Console()
+    console.print(advice, soft_wrap=not console.is_terminal)
+    print(f"\n{command}")
 
 
 def check_reward(options: Namespace) -> int:
@@ -250,10 +282,10 @@ def _generator(options: Namespace):
     return checks.as_generator(options.seed, "--seed")
 
 
-def _condition(options: Namespace, policy: Any):
+def _condition(options: Namespace, policy: Any, n: int):
     from alignflow.pipeline import build_condition, build_template
 
-    rows = slice(options.n)
+    rows = slice(n)
     if options.template is None:
         return build_condition(options.condition, rows)
     if options.condition is not None:

@@ -1,5 +1,7 @@
 """The command line, as a user meets it: help, lists, pictures, runs, and errors of one line."""
 
+import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,9 @@ from alignflow.data import Vocabulary
 from alignflow.pictures import save_picture, tile
 from alignflow.policies import MLP, FlowMapPolicy, TokenDiT, UNet
 
-COMMANDS = ["run", "sample", "steer", "list", "check-reward", "resume", "report", "roofline"]
+COMMANDS = [
+    "run", "sample", "steer", "advise", "list", "check-reward", "resume", "report", "roofline",
+]  # fmt: skip
 REWARD = """
 import alignflow as af
 
@@ -167,6 +171,20 @@ def test_steer_shows_points_before_and_after(cwd, capsys):
     assert width > height
 
 
+def test_the_command_that_is_advised_runs(cwd, capsys):
+    command = ["advise", "points", "my_module:right", "--budget", "12", "--samples", "128"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "source_mcmc" in shown and "effective size of the pilot" in shown
+    program, *advised = shlex.split(shown.splitlines()[-1])
+    assert program == "alignflow" and main(advised) == 0
+    assert "after: mean reward" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"].startswith("alignflow steer points")
+    auto = ["--method", "auto", "--options", "budget=12", "samples=64"]
+    assert main(["steer", "points", "--reward", "my_module:right", *auto]) == 0
+
+
 def test_strings_are_printed(cwd, capsys):
     vocabulary = Vocabulary("abc")
     network = TokenDiT(4, 3, width=8, depth=1, heads=2)
@@ -266,6 +284,16 @@ def test_run_takes_the_configs_of_a_user(cwd, capsys):
         (["sample", "nowhere"], "neither a shipped model"),
         (["sample", "points", "-n", "0"], "n must be a whole number of at least 1"),
         (["steer", "points", "--reward", "nothing"], "no reward 'nothing'"),
+        (["advise", "points", "nothing"], "no reward 'nothing'"),
+        (["advise", "points", "my_module:right", "--budget", "2"], "less than a sample"),
+        (["advise", "points", "my_module:right", "--budget", "0"], "budget must be"),
+        (["advise", "points", "my_module:right", "--strength", "0"], "strength must be above 0"),
+        (["advise", "nowhere", "my_module:right"], "neither a shipped model"),
+        (
+            ["steer", "points", "--reward", "my_module:right", "--method", "auto"]
+            + ["--options", "budget=2"],
+            "budget=2 is less than a sample",
+        ),
         (["steer", "points", "--reward", "my_module:broken"], "needs the gradient"),
         (
             ["steer", "points", "--reward", "my_module:right", "--options", "stepsize=1"],

@@ -18,6 +18,7 @@ from alignflow.metrics import (
 from alignflow.results import EvaluationResult, Event, ModelResult, StrengthResult
 from alignflow.tilt import Tilt
 
+from .auto import method_name
 from .context import Context
 from .episodes import save_episodes
 from .exact_tilt import Drawn, ExactTilt, exact_tilt
@@ -84,7 +85,7 @@ def _draw(context: Context, models: dict[str, FlowMap]) -> dict[str, Drawn]:
         samples[name] = sample_model(context, model, n, folder / kind, f"sample the {kind}")
         if name == BASE and "steer" in context.config.stages:
             steered = sample_steered(context, build_steerer(context, context.policy, context.value))
-            samples[f"steered: {context.config.steerer.method}"] = steered
+            samples[f"steered: {method_name(context)}"] = steered
         if name == BASE:
             for other, steerer in build_beside(context, context.policy).items():
                 path = folder / "beside" / other

@@ -18,7 +18,7 @@ from .context import Context
 from .display import console
 from .evaluation import evaluate_stage
 from .folder import RunFolder
-from .sampling import build_beside, build_steerer
+from .sampling import build_beside, dry_run_steerer
 from .stages import (
     dry_run_training,
     finetune_stage,
@@ -125,7 +125,7 @@ def dry_run(context: Context) -> None:
     if "learn_value" in config.stages and due & {"learn_value", "steer"}:
         value = dry_run_training(context, "learn_value", policy).value
     if "steer" in due:
-        build_steerer(context, policy, value)
+        dry_run_steerer(context, policy, value)
     if "evaluate" in due:
         build_beside(context, policy)
 

@@ -14,8 +14,9 @@ from alignflow.cost import MeteredSampler, metered
 from alignflow.flow_map import FlowMap
 from alignflow.metrics import effective_sample_size
 from alignflow.reward_module import RewardError
-from alignflow.steering import BaseSteerer, steer
+from alignflow.steering import AUTO, BaseSteerer, steer
 
+from .auto import chosen, dry_run_auto, method_name
 from .build import build
 from .context import Context
 from .display import progress_bar, say_estimate
@@ -26,6 +27,7 @@ __all__ = [
     "build_beside",
     "build_steerer",
     "draw_in_batches",
+    "dry_run_steerer",
     "sample_model",
     "sample_steered",
     "valid_rewards",
@@ -111,6 +113,22 @@ def build_steerer(context: Context, policy: FlowMap, value: Any = None) -> BaseS
     Raises:
         ConfigError: If the config names a value besides.
     """
+    options = _options(context, value)
+    if options["method"] == AUTO:
+        options = chosen(context, policy, options)
+    return steer(policy, context.tilt, **options)
+
+
+def dry_run_steerer(context: Context, policy: FlowMap, value: Any = None) -> None:
+    """Refuse what `build_steerer` would refuse, without a sample."""
+    options = _options(context, value)
+    if options["method"] == AUTO:
+        dry_run_auto(context, policy, options)
+    else:
+        steer(policy, context.tilt, **options)
+
+
+def _options(context: Context, value: Any) -> dict[str, Any]:
     options = build(context.config.steerer)
     if value is not None:
         if options.get("value") is not None:
@@ -118,7 +136,7 @@ def build_steerer(context: Context, policy: FlowMap, value: Any = None) -> BaseS
                 "steerer.value is set, and the stage learn_value learns one: drop one of the two"
             )
         options["value"] = value
-    return steer(policy, context.tilt, **options)
+    return options
 
 
 def sample_steered(
@@ -148,7 +166,7 @@ def sample_steered(
         context.folder.stage("steer") / "batches" if folder is None else folder,
         context.config.evaluation.samples,
         draw,
-        f"steer by {name or context.config.steerer.method}",
+        f"steer by {name or method_name(context)}",
     )
 
 

@@ -24,6 +24,7 @@ from alignflow.results import (
     encode,
 )
 
+from .auto import method_name
 from .build import build
 from .context import Context
 from .display import training_bar
@@ -83,7 +84,7 @@ def steer_stage(context: Context) -> SteerResult:
     (folder / "graph.json").write_text(encode(convert(steerer.graph(), Graph, folder)))
     drawn = sample_steered(context, steerer)
     return SteerResult(
-        method=context.config.steerer.method,
+        method=method_name(context),
         n=len(drawn["reward"]),
         mean_reward=valid_rewards(drawn["reward"], "the steerer").mean().item(),
         seconds=drawn["seconds"].sum().item(),

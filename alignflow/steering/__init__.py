@@ -5,10 +5,11 @@ A method is a value, `FMTT(particles=16)`: a recipe of nodes, with its options a
 
 from alignflow.settings import Option
 
+from .advising import Advice, advise
 from .base_steerer import BaseSteerer
 from .chains import ChainNodes, ChainSteerer
 from .entry import steer
-from .methods import METHODS, Method, keywords, methods, options
+from .methods import AUTO, METHODS, Method, keywords, methods, options
 from .nodes import Nodes
 from .recipes import (
     DPS,
@@ -41,6 +42,7 @@ from .recipes import (
 from .steerer import Steerer
 
 __all__ = [
+    "AUTO",
     "DPS",
     "FK",
     "FMRGE",
@@ -51,6 +53,7 @@ __all__ = [
     "METHODS",
     "MFMG",
     "MFMGF",
+    "Advice",
     "BaseSteerer",
     "BestOfN",
     "ChainNodes",
@@ -75,6 +78,7 @@ __all__ = [
     "ValueGuidance",
     "Waltz",
     "WeightedDiamond",
+    "advise",
     "keywords",
     "methods",
     "options",

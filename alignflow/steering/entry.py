@@ -1,26 +1,22 @@
 """`steer`: a steerer from a model, a tilt and a method; all arguments are checked here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
-import torch
 from torch import Tensor
 
 from alignflow import checks
 from alignflow.flow_map import FlowMap, check_flow_map
-from alignflow.interpolants import check_grid, uniform_grid
 from alignflow.reward_module import Reward
 from alignflow.settings import Option, from_options
 from alignflow.tilt import DefaultStrength, Tilt, as_tilt
 
+from .advising import advise
 from .base_steerer import BaseSteerer
-from .chains import ChainSteerer
-from .defaults import default_steps
-from .methods import METHODS, Method, line, methods, options
-from .nodes import Nodes
-from .recipes import ChainRecipe, Recipe
-from .steerer import Steerer
+from .building import build_steerer
+from .methods import AUTO, METHODS, Method, methods, options
+from .recipes import Recipe
 
 __all__ = ["steer"]
 
@@ -53,7 +49,7 @@ class _Steer(Generic[Arguments, Result]):
         """Every method by name, with one line about it."""
         return methods()
 
-    def options(self, method: Method | type[Recipe]) -> dict[str, Option]:
+    def options(self, method: Method | Literal["auto"] | type[Recipe]) -> dict[str, Option]:
         """Options of a method, by name: `(type, default, meaning)`."""
         return options(method)
 
@@ -62,7 +58,7 @@ class _Steer(Generic[Arguments, Result]):
 def steer(
     policy: FlowMap,
     reward: Tilt | Reward | Callable[..., Any],
-    method: Method | Recipe = "lookahead",
+    method: Method | Literal["auto"] | Recipe = "lookahead",
     strength: float = DefaultStrength(1.0),
     steps: int | None = None,
     particles: int | None = None,
@@ -81,7 +77,8 @@ def steer(
     Args:
         policy: The model.
         reward: A tilt, a reward, or any callable as a black box.
-        method: Name of a method, or the method itself with its options.
+        method: Name of a method, or the method itself with its options; or "auto", the cheapest
+            that reaches the tilt within `budget=` forwards a sample, by a pilot (`advise`).
         strength: lambda of the tilt exp(lambda r), per unit of reward, of a reward without one.
             Methods that ascend follow the gradient of lambda r and also take a step_size.
         steps: Of the grid, 8 by default, or 4 by which particles of a learned map move; or of the
@@ -102,22 +99,39 @@ def steer(
     """
     check_flow_map("policy", policy)
     if not isinstance(method, Recipe):
-        checks.choice("method", method, METHODS)
+        checks.choice("method", method, [*METHODS, AUTO])
     tilt = as_tilt(reward, strength)
+    shared = {"guidance": guidance, "micro_batch_size": micro_batch_size}
+    if method == AUTO:
+        given = {"steps": steps, "particles": particles, "draws": draws}
+        _check_undecided(grid, {name: count for name, count in given.items() if count is not None})
+        advice = advise(policy, tilt, **shared, **_of_advice(method_options))
+        best, steps = advice.best, advice.best.steps
+        return build_steerer(policy, tilt, best.recipe, steps, **shared, title=f"auto: {advice}")
     recipe = _recipe(method, method_options, particles=particles, draws=draws)
-    _check_gradient(policy, tilt.reward, recipe)
-    if steps is None and isinstance(grid, str):
-        steps = recipe.default_steps or default_steps(policy)
-    shared = {
-        "guidance": guidance,
-        "micro_batch_size": micro_batch_size,
-        "title": f"{_name(recipe)}: {line(type(recipe))}",
-    }
-    if isinstance(recipe, ChainRecipe):
-        _check_no_grid(grid, recipe)
-        return ChainSteerer(policy, tilt, recipe.nodes, checks.count("steps", steps), **shared)
-    build = cast(Callable[[FlowMap, Tilt], Nodes], recipe.nodes)
-    return Steerer(policy, tilt, build, _times(grid, steps), **shared)
+    return build_steerer(policy, tilt, recipe, steps, grid=grid, **shared)
+
+
+def _of_advice(given: dict[str, Any]) -> dict[str, Any]:
+    """What the method "auto" takes: arguments of `advise`."""
+    known = ["condition", "generator", *options(AUTO)]
+    if unknown := sorted(set(given) - set(known)):
+        hint = checks.did_you_mean(unknown[0], known)
+        raise ValueError(
+            f"method {AUTO!r} does not take {', '.join(unknown)}; it takes {', '.join(known)}{hint}"
+        )
+    if "budget" not in given:
+        raise ValueError(f"method {AUTO!r} needs a budget, the most forwards of a sample")
+    return given
+
+
+def _check_undecided(grid: str | Tensor | Sequence[float], given: Mapping[str, Any]) -> None:
+    if not isinstance(grid, str) or grid != "uniform":
+        given = {**given, "grid": grid}
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} beside the method {AUTO!r}, which chooses them within its budget"
+        )
 
 
 def _recipe(method: str | Recipe, given: dict[str, Any], **counts: int | None) -> Recipe:
@@ -152,55 +166,3 @@ def _counts(method: str, **counts: int | None) -> dict[str, int]:
 
 def _options(method: str) -> dict[str, Option]:
     return options(METHODS[method])
-
-
-def _check_gradient(policy: FlowMap, reward: Reward, recipe: Recipe) -> None:
-    """Refuse a black box where its gradient is needed, with the methods that do without."""
-    if reward.differentiable:
-        return
-    trial = Tilt(Reward(reward, reward.name, differentiable=True))
-
-    def needs_gradient(recipe: Recipe) -> bool | None:
-        try:
-            return recipe.nodes(policy, trial).needs_reward_gradient
-        except ValueError:
-            return None  # this model cannot run it at all
-
-    if needs_gradient(recipe):
-        free = ", ".join(name for name, kind in METHODS.items() if needs_gradient(kind()) is False)
-        raise ValueError(
-            f"method {_name(recipe)!r} needs the gradient of reward {reward.name!r}, a black box: "
-            f"use one of {free}, or declare the gradient by @af.reward(differentiable=True)"
-        )
-
-
-def _name(recipe: Recipe) -> str:
-    return recipe.name or type(recipe).__name__
-
-
-def _check_no_grid(grid: str | Tensor | Sequence[float], recipe: Recipe) -> None:
-    if not isinstance(grid, str) or grid != "uniform":
-        raise ValueError(
-            f"grid={checks.shown(grid)} would do nothing: method {_name(recipe)!r} is a chain, "
-            "with steps of its own and no times between noise and data"
-        )
-
-
-def _times(grid: str | Tensor | Sequence[float], steps: int | None) -> Tensor:
-    if isinstance(grid, str):
-        if grid != "uniform":
-            raise ValueError(f"grid must be 'uniform' or increasing times, got {grid!r}")
-        return uniform_grid(checks.count("steps", steps))
-    try:
-        times = torch.as_tensor(grid, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"grid must be 'uniform' or increasing times, got {checks.shown(grid)}"
-        ) from error
-    times = check_grid(times)
-    if steps is not None and checks.count("steps", steps) != len(times) - 1:
-        raise ValueError(
-            f"a grid of {len(times)} times has {len(times) - 1} steps, got "
-            f"grid={checks.shown(grid)} with steps={steps}"
-        )
-    return times

@@ -10,7 +10,7 @@ from alignflow.settings import options as options_of
 from . import recipes
 from .recipes import Recipe
 
-__all__ = ["METHODS", "Method", "keywords", "methods", "options"]
+__all__ = ["AUTO", "METHODS", "Method", "keywords", "methods", "options"]
 
 # what METHODS holds, for type checkers and editors
 Method = Literal[
@@ -81,6 +81,18 @@ _CALL = {
     "micro_batch_size": Option(int, MISSING, "rows that go through the model at a time"),
 }
 
+AUTO = "auto"
+"""In place of a method: the one that `advise` names."""
+
+# arguments of `advise`, which are the options of AUTO; a config has a condition of its own
+_AUTO = {
+    "budget": Option(int, MISSING, "the most forwards a sample; a gradient counts as two"),
+    "jumps": Option(int, 4, "of the flow map from noise to a sample of the base"),
+    "tolerance": Option(float, 0.05, "distance to the tilt that counts as reached"),
+    "samples": Option(int, 1024, "of the base, in the pilot"),
+    "value": Option(Any, None, "a learned value, by which methods may guide"),
+}
+
 
 def methods() -> dict[Method, str]:
     """Every method by name, with one line about it."""
@@ -98,6 +110,8 @@ def options(method: str | type[Recipe]) -> dict[str, Option]:
     """
     if isinstance(method, type) and issubclass(method, Recipe):
         return options_of(method)
+    if method == AUTO:
+        return dict(_AUTO)
     return options_of(METHODS[checks.choice("method", method, METHODS)])
 
 
@@ -107,7 +121,10 @@ def keywords(method: str) -> dict[str, Option]:
     Raises:
         ValueError: If there is no such method.
     """
-    recipe = METHODS[checks.choice("method", method, METHODS)]
+    if method == AUTO:
+        decided = {"steps", "particles", "draws", "grid"}
+        return {name: each for name, each in _CALL.items() if name not in decided} | _AUTO
+    recipe = METHODS[checks.choice("method", method, [*METHODS, AUTO])]
     steps = _CALL["steps"]._replace(default=recipe.default_steps)
     if recipe.default_steps is None:
         steps = steps._replace(meaning="from noise to data; 4 of a learned map, else 8, if None")
