@@ -17,8 +17,6 @@ from page import table, write_page
 from torch import Tensor
 
 import alignflow as af
-from alignflow.metrics import sliced_wasserstein
-from alignflow.resampling import systematic
 from alignflow.steering import ChainRecipe, Importance
 from alignflow.steering.advising import Advice, Row, importance_distance, work
 
@@ -94,7 +92,6 @@ class Truth:
         steerer = case.steerer(Importance(particles=1), case.jumps)
         # as samples of one particle are the base's
         parts = [steerer.sample(1000, generator=100 + k) for k in range(case.base // 1000)]
-        self.state = torch.cat([part["state"] for part in parts])
         self.rewards = torch.cat([part["reward"] for part in parts]).double()
         self.weight = case.tilt.log_weight(self.rewards).softmax(0)
 
@@ -107,21 +104,9 @@ class Truth:
         found = torch.searchsorted(rewards.double().sort().values, levels, right=True)
         return (found / len(rewards) - exact).abs().max().item()
 
-    def floors(self, state: Tensor) -> float:
-        """Sliced W2 to the tilt over that of exact samples."""
-        generator = torch.Generator().manual_seed(0)
-        log_weight = self.weight.log().unsqueeze(0)
-        first, second = (
-            self.state[systematic(log_weight, len(state), generator)[0]] for _ in range(2)
-        )
-        between = [
-            float(sliced_wasserstein(x, second, generator=generator)) for x in (state, first)
-        ]
-        return between[0] / between[1]
 
-
-def measured(case: Case, truth: Truth, row: Row, tolerance: float) -> tuple[float, float, Any]:
-    """Distance and floors of a row at its setting; the cost of the cheapest one that reaches."""
+def measured(case: Case, truth: Truth, row: Row, tolerance: float) -> tuple[float, int | None]:
+    """Distance of a row at its setting; the cost of the cheapest setting that reaches the tilt."""
     recipe: Any = row.recipe
     if not isinstance(recipe, ChainRecipe):
         out = case.steerer(recipe, row.steps).sample(case.draws, generator=1)
@@ -130,15 +115,14 @@ def measured(case: Case, truth: Truth, row: Row, tolerance: float) -> tuple[floa
         if row.method == "importance":
             particles = range(1, case.budget // case.jumps + 1)
             costs = [(case.jumps * n, importance_distance(truth.weight, n)) for n in particles]
-        return distance, truth.floors(out["state"]), cheapest(costs, tolerance)
+        return distance, cheapest(costs, tolerance)
     first, second = (work(case.steerer(recipe, steps).cost) for steps in (1, 2))
     each = second - first
     steerer = case.steerer(recipe, 1 + (case.budget - first) // each)
     out = steerer.sample(case.draws, generator=1, return_chain=True)
     distances = [truth.distance(rewards) for rewards in out["chain_reward"].T]
     costs = [(first + each * step, left) for step, left in enumerate(distances[1:])]
-    floors = truth.floors(out["chain"][:, row.steps])
-    return distances[row.steps], floors, cheapest(costs, tolerance)
+    return distances[row.steps], cheapest(costs, tolerance)
 
 
 def cheapest(costs: list[tuple[int, float]], tolerance: float) -> int | None:
@@ -161,7 +145,7 @@ def section(name: str) -> str:
     truth = Truth(case)
     rows, costs = [], {}
     for row in advice.rows:
-        distance, floors, cost = measured(case, truth, row, advice.tolerance)
+        distance, cost = measured(case, truth, row, advice.tolerance)
         costs[row] = (None if row.biased else cost, distance)
         rows.append(
             [
@@ -169,14 +153,13 @@ def section(name: str) -> str:
                 f"{row.cost.nfe}" + (f" + {row.cost.vjps} gradients" if row.cost.vjps else ""),
                 f"{row.distance:.2f}" + (f" ± {row.error:.2f}" if row.error else ""),
                 f"{distance:.3f}",
-                f"{floors:.1f}",
                 "biased" if row.biased else row.needed or "-",
                 "" if row.biased else cost or f"over {case.budget}",
             ]
         )
         print(rows[-1])
     head = ["method at its setting", "forwards", "distance, foretold", "distance, true",
-            "sliced W2, floors", "cost to reach, advised", "cost to reach, true"]  # fmt: skip
+            "cost to reach, advised", "cost to reach, true"]  # fmt: skip
     about = (
         f"{CASES[name].__doc__} Strength {case.tilt.strength:g}, budget {case.budget} forwards a "
         f"sample, {case.samples:,} samples in the pilot, {case.draws:,} of each method."
@@ -228,8 +211,7 @@ def main() -> None:
         "cost to reach is that of the cheapest setting within the budget (steps of a chain, "
         "particles of importance; of others, that of the row); a gradient counts as two forwards. "
         f"A choice, in bold, is right if it ends within the tolerance (and {NOISE:g} standard "
-        f"errors) and costs at most {NEAR:g} times the cheapest method in truth. The sliced W2 in "
-        "state space, over that of as many exact samples, says what the reward does not see."
+        f"errors) and costs at most {NEAR:g} times the cheapest method in truth."
     )
     write_page("advise", "Is the advice right?", about, *sections)
 
