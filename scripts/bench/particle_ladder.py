@@ -265,8 +265,8 @@ def main() -> None:
         f"taken {SETTLING} Langevin moves at temperature 1:"
     )
     found = (
-        "Forces in the network and targets by the score make the difference: a plain network "
-        "([tilted](particles_lj13.md)) learned from sixteen times as many rows. Where the weighted "
+        "A plain network ([tilted](particles_lj13.md)) learned from sixteen times as many rows; "
+        "what forces and what targets by the score save was not measured apart. Where the weighted "
         "mean has too large an error, weigh more samples; where the cold network is off what it "
         "learned, take more steps; where that is off the reference, draw and move more clusters."
     )
