@@ -2,9 +2,9 @@ r"""The blend of a base and one tuning of it: a strength that is chosen at sampl
 
 .. math:: b^f = (1 - f)\, b + f\, b^\lambda \approx b^{f \lambda}
 
-It is exact to first order in lambda, where grad V is linear in it: for a normal base and a linear
-reward, N(m + f lambda Sigma a, Sigma). Of normal distributions around 0 it has the std
-s^{1-f} s_lambda^f along each common axis, which no tilt has.
+It is right to first order in lambda, and exact where grad V is linear in it: of a normal base and
+a linear reward <a, x> it is N(m + f lambda Sigma a, Sigma). A quadratic reward has another std than
+the blend, whose std along a common axis is s^{1-f} s_lambda^f, s and s_lambda those of the ends.
 
 Source: Diffusion Blend (2505.18547).
 """
