@@ -301,10 +301,20 @@ def write() -> None:
         "Markov chains on the portraits",
         "Rates by the judge, which no method sees; ± is one standard error. bfloat16.",
         "## At strength 0 a chain must stay at the base",
+        "Every move of a waltz is then accepted, so that only the posterior can move it away. The "
+        "trained stochastic map loses distance in its first steps and then keeps it; without early "
+        "times, which draw anew, it loses glasses too. GLASS stays at the base, at seven forwards "
+        "a draw. `source_mcmc` has no posterior and cannot drift.",
         check(),
         "## Glasses, strength 2",
+        "One forward a step. A proposal of fresh noise is a new sample of the base, whose weight "
+        "alone decides.",
         glasses(),
         "## Glasses and hat and beard, strength 1",
+        "The last columns are the forwards that best-of-N and importance pay for the mean reward "
+        "of the chain, over its own. Rates are of few chains. The exact tilt is that of the "
+        f"{PORTRAITS:,} portraits that the model learned from, among which it is equivalent to "
+        "33; no chain here has come to its end at that.",
         *rare_section(),
     )
 
