@@ -151,6 +151,9 @@ def _cases(name: str, node: DictConfig, sizes: list[int], precision: str) -> Ite
         torch.manual_seed(0)
         policy = build(node.policy) if "policy" in node else target
     reward, rows = build_reward(node.reward), tuple(node.get("rows", ()))
-    rate = build_reward(node.rate) if "rate" in node else None
+    rate = None
+    if "rate" in node:
+        # one object, so that a data set is scored once for both
+        rate = reward if node.rate == node.reward else build_reward(node.rate)
     for strength, samples in product(node.strengths, sizes):
         yield Case(name, policy, target, Tilt(reward, strength), samples, rows, rate, precision)

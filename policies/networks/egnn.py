@@ -48,14 +48,13 @@ class EGNN(nn.Module):
             "depth": depth,
             "scale": scale,
         }
-        self.scale = scale
+        self.scale, self.event_shape = scale, (particles - 1, dimension)
         self.times = TimePairEmbedding(width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
 
     def takes(self, event_shape: Sequence[int]) -> bool:
         """Whether it takes states of a shape."""
-        particles, dimension = self.arguments["particles"], self.arguments["dimension"]
-        return tuple(event_shape) == (particles - 1, dimension)
+        return tuple(event_shape) == self.event_shape
 
     def readout(self, x: Tensor, velocity: Tensor) -> Tensor:
         """A number (N,) of a state and the average velocity there, O(D)- and permutation-invariant.

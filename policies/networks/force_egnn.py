@@ -12,8 +12,6 @@ Samplers call it Langevin preconditioning.
 Source: Zhang and Chen 2022 (2111.15141), whose network is an MLP.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,10 +67,6 @@ class ForceEGNN(EGNN):
         self.gate_times, self.gates = TimePairEmbedding(width), nn.Linear(width, 2)
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
-
-    def takes(self, event_shape: Sequence[int]) -> bool:
-        """Whether it takes states of a shape."""
-        return tuple(event_shape) == (self.energy.particles - 1, self.energy.dimension)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """State (N, n-1, D) and times (N,) -> average velocity (N, n-1, D)."""

@@ -1,4 +1,4 @@
-"""The mixed estimator: one mean in any share, and the share of least variance, in closed form."""
+"""The mixed estimator: one mean in any fraction, and that of least variance, in closed form."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 
 from alignflow.finetuning import MFM, AdjointMatching, MemorylessRollout, MixedEstimator
-from alignflow.finetuning.mixed import GradientShare
+from alignflow.finetuning.mixed import GradientFraction
 from alignflow.finetuning.pools.velocity_matching import PathBatch
 from alignflow.finetuning.rollouts.adjoint_matching import backward_steps
 from alignflow.finetuning.rollouts.memoryless import velocity_factor
@@ -17,7 +17,7 @@ from alignflow.reward_module import reward
 from .normal_posterior import NODES, mean, path_variance, posterior, slope
 from .test_paths import GaussianFlow
 
-SHARES = [0.0, 0.3, 1.0]
+FRACTIONS = [0.0, 0.3, 1.0]
 bowl = reward(differentiable=True, name="bowl")(lambda x: -x[:, 0].square())
 
 
@@ -48,7 +48,7 @@ def matched(bind, normal, value, noise, x, t, model, strength):
 
 @pytest.mark.parametrize("t", [0.2, 0.7])
 @pytest.mark.parametrize("model", [-1.0, 2.0])
-def test_any_share_of_mfm_has_one_mean_at_any_model(t, model, normal, bind):
+def test_any_fraction_of_mfm_has_one_mean_at_any_model(t, model, normal, bind):
     """E[b_theta + R (d - b_theta)], which is known: under R = e^{-z^2 / 5} too z is normal.
     Rewards are of single precision."""
     x, strength = 0.4, 0.2
@@ -57,13 +57,13 @@ def test_any_share_of_mfm_has_one_mean_at_any_model(t, model, normal, bind):
     weight = math.exp(-strength * center**2 / (std**2 * precision)) / (std * precision**0.5)
     direction = (center / std**2 / precision - x) / (1 - t)
     exact = model + weight * (direction - model)
-    for share in SHARES:
-        value = MixedEstimator(share)
+    for fraction in FRACTIONS:
+        value = MixedEstimator(fraction)
         target, _ = matched(bind, normal, value, NODES[:, None], x, t, model, strength)
         assert mean(target) == pytest.approx(exact, rel=1e-6)
 
 
-def best_share(x, t, strength):
+def best_fraction(x, t, strength):
     """At the velocity of the tilt: E'[A B] / E'[B^2] of the linear A and B in R A and R B, the
     values' offset and the difference of the two, under R^2, which leaves the posterior normal."""
     center, std = posterior(x, t)
@@ -77,32 +77,32 @@ def best_share(x, t, strength):
 
 
 @pytest.mark.parametrize("t", [0.3, 0.8])
-def test_the_share_that_is_estimated_is_that_of_least_variance(t, normal, bind):
-    """200,000 draws; the estimate is within a hundredth, and no other share has less variance."""
+def test_the_fraction_that_is_estimated_is_that_of_least_variance(t, normal, bind):
+    """200,000 draws; the estimate is within a hundredth, and no other one has less variance."""
     x, strength = 1.0, 0.5
-    exact, model = best_share(x, t, strength)
+    exact, model = best_fraction(x, t, strength)
     assert 0.1 < exact < 0.95
     noise = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(1)).double()
     given = (noise, x, t, model, strength)
     _, loss = matched(bind, normal, MixedEstimator(memory=0.0), *given)
-    found = loss.share(torch.tensor([t]).double()).item()
+    found = loss.fraction(torch.tensor([t]).double()).item()
     assert found == pytest.approx(exact, abs=0.01)
     others = (0.0, exact - 0.05, exact + 0.05, 1.0)
     spread = {
-        share: matched(bind, normal, MixedEstimator(share), *given)[0].var().item()
-        for share in (exact, *others)
+        fraction: matched(bind, normal, MixedEstimator(fraction), *given)[0].var().item()
+        for fraction in (exact, *others)
     }
-    assert all(spread[exact] < spread[share] for share in others)
+    assert all(spread[exact] < spread[fraction] for fraction in others)
 
 
-def test_each_part_of_time_has_a_share_of_its_own():
-    share = GradientShare(MixedEstimator(memory=0.0))
+def test_each_part_of_time_has_a_fraction_of_its_own():
+    fraction = GradientFraction(MixedEstimator(memory=0.0))
     time = torch.tensor([0.1, 0.1, 0.9, 0.9])
     by_value = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
     by_gradient = torch.tensor([[-3.0], [3.0], [0.5], [-0.5]])
-    assert torch.equal(share.mixed(time, by_value, by_gradient, 0 * by_value), by_value)
-    assert share(torch.tensor([0.1, 0.5, 0.9])).tolist() == [0.25, 0.0, 1.0]
-    mixed = share.mixed(time, by_value, by_gradient, 0 * by_value)
+    assert torch.equal(fraction.mixed(time, by_value, by_gradient, 0 * by_value), by_value)
+    assert fraction(torch.tensor([0.1, 0.5, 0.9])).tolist() == [0.25, 0.0, 1.0]
+    mixed = fraction.mixed(time, by_value, by_gradient, 0 * by_value)
     torch.testing.assert_close(mixed[:2], torch.zeros(2, 1))  # all of the variance is gone
 
 
@@ -157,17 +157,17 @@ def test_adjoint_matching_learns_by_both(value, normal, first, generator, bind):
     loss(loss.sample_batch(32))
     found = loss(loss.sample_batch(32))
     assert set(found.keys()) == set(loss.out_keys) and torch.isfinite(found["loss_adjoint"])
-    assert 0 < found["gradient_share"] < 1
+    assert 0 < found["gradient_fraction"] < 1
 
 
-def test_mfm_logs_the_share_of_the_gradient(normal, first, generator, bind):
+def test_mfm_logs_the_fraction_of_the_gradient(normal, first, generator, bind):
     loss = bind(MFM, normal, first, 0.5, value=MixedEstimator(), pool=64, generator=generator)
     found = loss(loss.sample_batch(32))
-    assert set(found.keys()) == set(loss.out_keys) and 0 <= found["gradient_share"] <= 1
+    assert set(found.keys()) == set(loss.out_keys) and 0 <= found["gradient_fraction"] <= 1
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"share must be a fraction in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"fraction must be a fraction in \[0, 1\], got 2"):
         MixedEstimator(2)
     with pytest.raises(ValueError, match=r"memory must be a fraction in \[0, 1\), got 1"):
         MixedEstimator(memory=1)

@@ -14,7 +14,7 @@ control variate, as `TiltMatching` does: the error of a draw, however small, wou
 E[R | x_t], which is next to nothing where rewards are poor, and the velocity would diverge there.
 
 Both forms have one mean at any b_theta, since their difference R (d - b) - c_t grad R has mean 0:
-`MixedEstimator` takes the share of each that has the least variance.
+`MixedEstimator` takes the fraction of each that has the least variance.
 
 Sources: Meta Flow Maps (2601.14430), equation 43, with the schedule c_t and not a constant; Reverse
 Flow Matching (2601.08136) for the mixture.
@@ -28,7 +28,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.finetuning.mixed import MixedEstimator, as_mixed, share_of
+from alignflow.finetuning.mixed import MixedEstimator, as_mixed, fraction_of
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import check_reward
 from alignflow.flow_map import FlowMap
@@ -63,7 +63,7 @@ class MFM(VelocityMatching):
     value: str | MixedEstimator = option(
         "gradient",
         "gradient of the reward through the draw; gradient_free, for any reward; or "
-        "MixedEstimator(), both in the share of least variance",
+        "MixedEstimator(), both in the fraction of least variance",
         _value,
     )
     inner_steps: int = option(8, "Heun steps of GLASS", checks.count)
@@ -89,18 +89,18 @@ class MFMTuner(VelocityMatchingTuner):
     def __init__(self, problem: Problem, method: MFM):
         super().__init__(problem, method)
         self.t_min, self.differentiates = method.t_min, method.needs_reward_gradient
-        self.share = share_of(method.value, self.base.device)
+        self.fraction = fraction_of(method.value, self.base.device)
         set_unregistered(self, posterior=_posterior(self.base, method.inner_steps))
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The losses, the effective fraction, and the mean share of the gradient if it is mixed."""
-        return [*super().out_keys, *([] if self.share is None else ["gradient_share"])]
+        """The losses, the effective fraction, and that of the gradient, a mean, if it is mixed."""
+        return [*super().out_keys, *([] if self.fraction is None else ["gradient_fraction"])]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         losses = super().forward(tensordict)
-        if self.share is not None:
-            losses["gradient_share"] = self.share.values.mean()
+        if self.fraction is not None:
+            losses["gradient_fraction"] = self.fraction.values.mean()
         return losses
 
     def target(self, rows: TensorDictBase, at: PathBatch) -> Tensor:
@@ -112,10 +112,10 @@ class MFMTuner(VelocityMatchingTuner):
             return self._by_value(at, endpoint, weight)
         ascent = self._ascent(drawn, state, at.time)
         by_gradient = at.base - (weight - 1) * (at.model - at.base) + ascent
-        if self.share is None:
+        if self.fraction is None:
             return by_gradient
         by_value = self._by_value(at, endpoint.detach(), weight)
-        return self.share.mixed(at.time, by_value, by_gradient, at.model)
+        return self.fraction.mixed(at.time, by_value, by_gradient, at.model)
 
     def _by_value(self, at: PathBatch, endpoint: Tensor, weight: Tensor) -> Tensor:
         """The target without a gradient, (N, *E)."""

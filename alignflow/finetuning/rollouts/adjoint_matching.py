@@ -12,7 +12,7 @@ that the optimum is that of `direct` with it: the tilt. In short steps this is t
 
 With the noise eps_k of a step there is a target of values too (`path_values`), and the two may be
 mixed. They have one mean where the model is the base and where it is the tilt, so that the fixed
-point is the same in any share.
+point is the same in any fraction.
 
 Sources: Domingo-Enrich et al. 2024 (2409.08861); Reverse Flow Matching (2601.08136) for the
 mixture.
@@ -27,7 +27,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from alignflow import checks
-from alignflow.finetuning.mixed import MixedEstimator, as_mixed, share_of
+from alignflow.finetuning.mixed import MixedEstimator, as_mixed, fraction_of
 from alignflow.finetuning.problem import Problem
 from alignflow.flow_map import FlowMap
 from alignflow.interpolants import expand_time
@@ -60,7 +60,7 @@ class AdjointMatching(RolloutMethod):
     value: str | MixedEstimator = option(
         "gradient",
         "gradient, the lean adjoint; or MixedEstimator(), which mixes it with the rewards of paths "
-        "in the share of least variance",
+        "in the fraction of least variance",
         _value,
     )
 
@@ -73,15 +73,15 @@ class AdjointMatchingTuner(RolloutTuner):
 
     def __init__(self, problem: Problem, method: AdjointMatching):
         super().__init__(problem, method, method.rollout)
-        self.share = share_of(method.value, self.base.device)
+        self.fraction = fraction_of(method.value, self.base.device)
         own = method.rollout.data_std
         self.data_std = problem.policy.data_std if own is None else own
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The losses, the mean reward, and the mean share of the gradient where it is mixed."""
-        share = [] if self.share is None else ["gradient_share"]
-        return ["loss_adjoint", "loss_map", "reward", *share]
+        """The losses, the mean reward, and the mean fraction of the gradient where it is mixed."""
+        fraction = [] if self.fraction is None else ["gradient_fraction"]
+        return ["loss_adjoint", "loss_map", "reward", *fraction]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Losses of starts: `state` (N, *E) at `time` (N,), and perhaps `condition` (N, ...)."""
@@ -90,7 +90,7 @@ class AdjointMatchingTuner(RolloutTuner):
         with torch.no_grad():
             path = self.rollout(self.policy, state, time, condition, self.generator)
         reward, log_weight, adjoint = self._end(path.endpoint, condition)
-        values = None if self.share is None else PathValues(log_weight, self.data_std)
+        values = None if self.fraction is None else PathValues(log_weight, self.data_std)
         costs = []
         for node, end, velocity, at_end, _ in backward_steps(self.base, path, adjoint, condition):
             factor = velocity_factor(node.time, end) / (2 * node.weight)
@@ -102,14 +102,14 @@ class AdjointMatchingTuner(RolloutTuner):
         loss = torch.stack(costs).sum(0).mean() / state[0].numel()
         consistency = self.distil(path.endpoint, condition)
         losses = {"loss_adjoint": loss, **consistency, "reward": reward.mean()}
-        if self.share is not None:
-            losses["gradient_share"] = self.share.values.mean()
+        if self.fraction is not None:
+            losses["gradient_fraction"] = self.fraction.values.mean()
         return TensorDict(losses)
 
     def _mixed(self, by_gradient: Tensor, by_value: Tensor | None, node: Node) -> Tensor:
-        if by_value is None or self.share is None:
+        if by_value is None or self.fraction is None:
             return by_gradient
-        return self.share.mixed(node.time, by_value, by_gradient, node.velocity)
+        return self.fraction.mixed(node.time, by_value, by_gradient, node.velocity)
 
     def _end(self, endpoint: Tensor, condition: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards (N,) of endpoints, their log-weights (N,), and the adjoint there, (N, *E)."""

@@ -2,7 +2,7 @@
 
 import io
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from alignflow.values import ValueFunction
 from ..building import method_name
 from ..recipes import Recipe
 
-__all__ = ["FEW", "LEARNED", "Advice", "Basis", "Row", "work"]
+__all__ = ["FEW", "LEARNED", "Advice", "Basis", "Row", "cheapest", "work"]
 
 HEAD = ("", "method", "forwards", "gradients", "rewards", "seconds", "distance", "reaches it")
 NUMBERS = HEAD[2:7]
@@ -89,6 +89,12 @@ class Row:
         return not self.biased and self.needed is not None and self.needed <= budget
 
 
+def cheapest(rows: Iterable[Row], budget: int) -> Row | None:
+    """Of the rows that reach the tilt within a budget; None if none does."""
+    reaching = [row for row in rows if row.reaches(budget)]
+    return min(reaching, key=lambda row: (row.needed, row.cost.reward_calls), default=None)
+
+
 class Advice:
     """Methods with their costs, and the cheapest that reaches the tilt; prints as a table.
 
@@ -125,13 +131,10 @@ class Advice:
         self.strength, self.budget, self.tolerance = strength, budget, tolerance
         self.ess, self.samples = ess, samples
         self.facts, self.skipped = dict(facts), dict(skipped)
-        reaching = [row for row in self.rows if row.reaches(budget)]
-        if reaching:
-            self.best = min(reaching, key=lambda row: (row.needed, row.cost.reward_calls))
-        else:
-            able = [row for row in self.rows if not row.biased and work(row.cost) <= budget]
-            self.best = min(able, key=lambda row: (row.distance, work(row.cost)))
-        self.reached = None if ess < FEW else bool(reaching)
+        reaching = cheapest(self.rows, budget)
+        able = [row for row in self.rows if not row.biased and work(row.cost) <= budget]
+        self.best = reaching or min(able, key=lambda row: (row.distance, work(row.cost)))
+        self.reached = None if ess < FEW else reaching is not None
 
     @property
     def verdict(self) -> str:

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from alignflow.values import ValueFunction
 
@@ -40,7 +40,7 @@ from .advice import Row, work
 from .formulas import best_of_n_distance, fit_relaxation, importance_distance, within
 from .study import Study
 
-__all__ = ["candidates", "longer"]
+__all__ = ["candidates", "longer", "measured"]
 
 RARE = 0.05
 """ESS of a sample of the base below which chains are tried with replicas too."""
@@ -194,17 +194,17 @@ def _halved(study: Study, sized: Sized) -> Row:
     if two > limit:
         raise ValueError(f"the least of it takes {two} forwards")
     size = 2 + 2 * (limit - two) // (four - two)
-    row = best = _measured(study, *sized(size))
+    row = best = measured(study, *sized(size), "run")
     while row.needed is not None and size > 2:
         best, size = row, max(size // 2, 2)
-        row = _measured(study, *sized(size))
+        row = measured(study, *sized(size), "run")
     return row if row.needed is not None else best
 
 
-def _measured(study: Study, recipe: Recipe, steps: int) -> Row:
+def measured(study: Study, recipe: Recipe, steps: int, basis: Literal["run", "check"]) -> Row:
     """Where a run ends; its cost is what it needs if no more than the tolerance is left."""
     steerer = study.steerer(recipe, steps)
-    run = study.run(steerer)
+    run = study.run(steerer) if basis == "run" else study.check(steerer)
     gap = study.pilot.gap(run)
     reached = gap.within(study.tolerance)
     return Row(
@@ -214,11 +214,11 @@ def _measured(study: Study, recipe: Recipe, steps: int) -> Row:
         seconds=run.seconds,
         distance=gap.distance,
         error=gap.error,
-        basis="run",
+        basis=basis,
         needed=work(steerer.cost) if reached else None,
         remark="" if reached else "not seen to",
     )
 
 
 def _biased(study: Study, recipe: Recipe, remark: str) -> Row:
-    return replace(_measured(study, recipe, STEPS), biased=True, remark=remark)
+    return replace(measured(study, recipe, STEPS, "run"), biased=True, remark=remark)

@@ -8,8 +8,8 @@ half as many steps, particles or draws more, and what is then the cheapest is ch
 
 from dataclasses import replace
 
-from .advice import Row, work
-from .candidates import longer
+from .advice import Row, cheapest, work
+from .candidates import longer, measured
 from .study import Study
 
 __all__ = ["check_cheapest"]
@@ -21,11 +21,10 @@ KNOWN = ("weights", "check")
 def check_cheapest(study: Study) -> list[Row]:
     """The rows of a study, checked until the cheapest that reaches the tilt is known to."""
     rows = list(study.rows)
-    while reaching := [row for row in rows if row.reaches(study.budget)]:
-        cheapest = min(reaching, key=lambda row: (row.needed, row.cost.reward_calls))
-        if cheapest.basis in KNOWN and cheapest.needed == work(cheapest.cost):
+    while best := cheapest(rows, study.budget):
+        if best.basis in KNOWN and best.needed == work(best.cost):
             break
-        rows[rows.index(cheapest)] = _checked(study, cheapest)
+        rows[rows.index(best)] = _checked(study, best)
     return rows
 
 
@@ -33,19 +32,7 @@ def _checked(study: Study, row: Row) -> Row:
     """A row after a check of its setting, or of the longer one if that has failed before."""
     failed = row.basis == "check"
     recipe, steps = longer(row) if failed else (row.recipe, row.steps)
-    steerer = study.steerer(recipe, steps)
-    run = study.check(steerer)
-    gap = study.pilot.gap(run)
-    found = replace(
-        row,
-        recipe=recipe,
-        steps=steps,
-        cost=steerer.cost,
-        seconds=run.seconds,
-        distance=gap.distance,
-        error=gap.error,
-        basis="check",
-    )
-    if gap.within(study.tolerance):
-        return replace(found, needed=work(steerer.cost))
-    return replace(found, needed=study.work(*longer(found)))
+    found = measured(study, recipe, steps, "check")
+    if found.needed is not None:
+        return found
+    return replace(found, needed=study.work(*longer(found)), remark="")

@@ -125,5 +125,5 @@ def _facts(study: Study) -> dict[str, str]:
         "mean reward": f"{mean} of the base, {tilted:.4g} of the tilt",
         "gradient of the reward": "known" if study.tilt.reward.differentiable else "none",
         "stochastic map": "there is one" if study.policy.has_posterior_flow else "none",
-        "a forward": f"{pilot.forward_seconds():.2g} s, its share of the reward included",
+        "a forward": f"{pilot.forward_seconds():.2g} s, its part of the reward included",
     }

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from alignflow.cost import Cost
-from alignflow.metrics import Estimate, mean
+from alignflow.metrics import Estimate, effective_sample_size, mean
+from alignflow.metrics.reweighting import reweighted_mean
 
 from ..base_steerer import BaseSteerer
 from ..chains import ChainSteerer
@@ -86,7 +87,7 @@ class Pilot:
     @property
     def ess(self) -> float:
         """Effective sample size at full strength."""
-        return (self.weight.sum().square() / self.weight.square().sum()).item()
+        return effective_sample_size(self.weight.log()).item()
 
     @cached_property
     def thresholds(self) -> Tensor:
@@ -106,9 +107,10 @@ class Pilot:
 
     def tilt(self) -> tuple[Tensor, Tensor]:
         """Probabilities of the events under the tilt, with their standard errors, (E,) each."""
-        share, events = self.weight / self.weight.sum(), self._events(self.rewards)
-        exact = share @ events
-        return exact, (share.unsqueeze(1) * (events - exact)).norm(dim=0)
+        log_weight = self.weight.log()
+        found = [reweighted_mean(event, log_weight) for event in self._events(self.rewards).T]
+        exact, errors = zip(*((each.value, each.standard_error) for each in found), strict=True)
+        return self.weight.new_tensor(exact), self.weight.new_tensor(errors)
 
     def left(self, chain: Tensor) -> Tensor:
         """Errors of the probabilities after 0, 1, ... steps of chains (n, K), (K, E)."""
@@ -126,12 +128,11 @@ class Pilot:
 
     def mean_rewards(self) -> tuple[Estimate, float]:
         """Of the base, and under the tilt."""
-        valid = self.rewards > -torch.inf
-        share = self.weight[valid] / self.weight[valid].sum()
-        return mean(self.rewards[valid]), (share @ self.rewards[valid]).item()
+        tilted = reweighted_mean(self.rewards, self.weight.log()).value
+        return mean(self.rewards[self.rewards > -torch.inf]), tilted
 
     def forward_seconds(self) -> float:
-        """A forward takes on a batch, with its share of the reward."""
+        """A forward takes on a batch, with its part of the reward."""
         return self.run.seconds / max(self.run.cost.nfe, 1)
 
     def _events(self, rewards: Tensor) -> Tensor:
