@@ -8,6 +8,7 @@ from .schemes import (
     SCHEMES,
     effective_sample_size,
     normalize_weights,
+    resampled_rows,
     systematic,
 )
 from .search import Search
@@ -26,5 +27,6 @@ __all__ = [
     "Work",
     "effective_sample_size",
     "normalize_weights",
+    "resampled_rows",
     "systematic",
 ]

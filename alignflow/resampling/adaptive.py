@@ -11,7 +11,7 @@ from alignflow.tilt import Tilt
 
 from .potentials import Potential, Work
 from .resamplers import Resampler
-from .schemes import SCHEMES, systematic
+from .schemes import SCHEMES, resampled_rows, systematic
 
 __all__ = ["AdaptiveResampling"]
 
@@ -72,8 +72,8 @@ class AdaptiveResampling(Resampler):
         # a GPU would wait for the answer
         if low.device.type == "cpu" and not low.any():
             return tensordict
-        chosen = self._chosen(systems, self.read(tensordict, "resampling_noise"), low)
-        tensordict = tensordict[chosen]
+        uniform = self.read(tensordict, "resampling_noise")
+        tensordict = tensordict[resampled_rows(systems, uniform, low, self.scheme)]
         mean = systems.logsumexp(-1, keepdim=True) - math.log(self.particles)
         weights = torch.where(low.unsqueeze(-1), mean.expand_as(systems), systems)
         return self.write(tensordict, log_weight=weights.flatten())
@@ -94,14 +94,6 @@ class AdaptiveResampling(Resampler):
             increment = increment + ratio
         # a particle that was dropped stays so, whatever comes
         return torch.where(last == -torch.inf, last, last + increment)
-
-    def _chosen(self, systems: Tensor, uniform: Tensor, low: Tensor) -> Tensor:
-        """Rows (B,) of the batch, those of systems with enough particles left in place."""
-        weights = systems.double().softmax(-1)
-        drawn = SCHEMES[self.scheme](weights, uniform.unflatten(0, (-1, self.particles)))
-        same = torch.arange(self.particles, device=drawn.device).expand_as(drawn)
-        start = torch.arange(len(systems), device=drawn.device).unsqueeze(-1) * self.particles
-        return (start + torch.where(low.unsqueeze(-1), drawn, same)).flatten()
 
     def extra_repr(self) -> str:
         return f"{self.potential!r}, {self.scheme}, threshold={self.threshold:g}"

@@ -16,6 +16,7 @@ __all__ = [
     "SCHEMES",
     "effective_sample_size",
     "normalize_weights",
+    "resampled_rows",
     "systematic",
 ]
 
@@ -139,3 +140,20 @@ SCHEMES = {
     "ssp": _ssp,
     "multinomial": _multinomial,
 }
+
+
+def resampled_rows(log_weight: Tensor, uniform: Tensor, where: Tensor, scheme: str) -> Tensor:
+    """Rows of a flat batch, M a system, after some of its systems are resampled, (S M,).
+
+    Args:
+        log_weight: Of the particles of each system, (S, M).
+        uniform: Of each row, (S M,), in float64.
+        where: Systems that are resampled, (S,); the others keep theirs in place.
+        scheme: One of `SCHEMES`.
+    """
+    systems, particles = log_weight.shape
+    weights = log_weight.double().softmax(-1)
+    drawn = SCHEMES[scheme](weights, uniform.unflatten(0, (-1, particles)))
+    same = torch.arange(particles, device=drawn.device).expand_as(drawn)
+    start = torch.arange(systems, device=drawn.device).unsqueeze(-1) * particles
+    return (start + torch.where(where.unsqueeze(-1), drawn, same)).flatten()

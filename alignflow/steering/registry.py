@@ -56,11 +56,20 @@ from alignflow.values import (
     Value,
 )
 
-from .chains import ChainNodes, langevin_kernel, random_walk_kernel, slice_kernel
+from .chains import (
+    ChainNodes,
+    Exchange,
+    Population,
+    Tempering,
+    langevin_kernel,
+    random_walk_kernel,
+    slice_kernel,
+)
 
 __all__ = [
     "CORRECTIONS",
     "KERNELS",
+    "POPULATIONS",
     "POSTERIORS",
     "RESAMPLERS",
     "TRANSITIONS",
@@ -69,6 +78,7 @@ __all__ = [
     "Maker",
     "build_correction",
     "build_kernel",
+    "build_population",
     "build_posterior",
     "build_resampler",
     "build_transition",
@@ -169,11 +179,20 @@ RESAMPLERS: dict[str, Maker[Resampler]] = {
     "adaptive": Maker(_adaptive, "potential", "ramped", "scheme", "threshold"),
 }
 
-# of a model, a tilt, the jumps of the flow map, and a number of replicas
+# of a model, a tilt and the jumps of the flow map
 KERNELS: dict[str, Maker[ChainNodes]] = {
     "pcn": Maker(random_walk_kernel, "step_size", "acceptance"),
     "pcnl": Maker(langevin_kernel, "step_size", "acceptance"),
     "slice": Maker(slice_kernel, "tries"),
+}
+# of a tilt, a number of particles, and the keys that belong to a sample
+POPULATIONS: dict[str, Maker[Population]] = {
+    "exchange": Maker(Exchange),
+    "tempering": Maker(
+        lambda tilt, particles, keys, **numbers: Tempering(tilt, particles, **numbers),
+        "threshold",
+        "scheme",
+    ),
 }
 
 
@@ -214,12 +233,18 @@ def build_resampler(choice: Choice, tilt: Tilt, particles: int) -> Resampler:
     return maker.make(tilt, particles, **options)
 
 
-def build_kernel(
-    choice: Choice, model: FlowMap, tilt: Tilt, jumps: int, particles: int
-) -> ChainNodes:
+def build_kernel(choice: Choice, model: FlowMap, tilt: Tilt, jumps: int) -> ChainNodes:
     """A chain over the noise of a flow map, by the name of its kernel."""
     maker, options = _find("kernel", KERNELS, choice, {})
-    return maker.make(model, tilt, jumps, particles, **options)
+    return maker.make(model, tilt, jumps, **options)
+
+
+def build_population(
+    choice: Choice, tilt: Tilt, particles: int, keys: tuple[str, ...]
+) -> Population:
+    """How the particles of a chain's systems interact, by name."""
+    maker, options = _find("population", POPULATIONS, choice, {})
+    return maker.make(tilt, particles, keys, **options)
 
 
 def _name(choice: Any) -> Any:

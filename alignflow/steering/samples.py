@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 
 from alignflow.cost import Cost
 from alignflow.metrics import mean
 from alignflow.resampling import Resampler
 from alignflow.tables import html_table
 
-__all__ = ["Samples", "collect"]
+__all__ = ["Samples", "choose_rows", "collect"]
 
 
 class Samples(TensorDict):
@@ -31,30 +32,37 @@ class Samples(TensorDict):
         return html_table(f"{len(reward)} samples", ("", "value"), rows)
 
 
-def collect(
-    tensordict: TensorDictBase,
-    n: int,
-    resampler: Resampler,
-    cost: Cost,
-    generator: torch.Generator | None,
-) -> Samples:
+def choose_rows(
+    tensordict: TensorDictBase, n: int, resampler: Resampler, generator: torch.Generator | None
+) -> Tensor:
+    """Row (n,) of the sample of each of n systems, among finished particles, (n M,).
+
+    Args:
+        tensordict: The flat batch, with `reward` and `log_weight`.
+        n: Number of systems.
+        resampler: Chooses the sample of each system.
+        generator: Source of that choice.
+    """
+    reward, weight = (tensordict[key].unflatten(0, (n, -1)) for key in ("reward", "log_weight"))
+    chosen = resampler.choose(reward, weight, generator)
+    return torch.arange(n, device=chosen.device) * (len(tensordict) // n) + chosen
+
+
+def collect(tensordict: TensorDictBase, rows: Tensor, cost: Cost) -> Samples:
     """Finished particles of n systems as `Steerer.sample` returns them.
 
     Args:
         tensordict: The flat batch, with `state`, `reward` and `log_weight`.
-        n: Number of systems.
-        resampler: Chooses the sample of each system.
+        rows: Of the samples, (n,).
         cost: Of all systems.
-        generator: Source of that choice.
     """
+    n = len(rows)
+    out = Samples({key: tensordict[key][rows] for key in ("state", "reward")})
     keys = ("state", "reward", "log_weight")
     parts: dict[str, Any] = {key: tensordict[key].unflatten(0, (n, -1)) for key in keys}
-    chosen = resampler.choose(parts["reward"], parts["log_weight"], generator)
-    systems = torch.arange(n, device=chosen.device)
-    out = Samples({key: parts[key][systems, chosen] for key in ("state", "reward")})
     out["particles"] = TensorDict(parts, batch_size=[n, len(tensordict) // n])
     if (path := tensordict.get("trajectory", None)) is not None:
-        out["trajectory"] = path.unflatten(0, (n, -1))[systems, chosen]
+        out["trajectory"] = path[rows]
     for name, count in cost.items():
         # an adaptive solver may take other steps for each micro-batch: then a mean
         out[name] = torch.tensor(count / n if count % n else count // n)

@@ -16,7 +16,7 @@ from alignflow.tilt import Tilt
 from .base_steerer import BaseSteerer, Callback, check_callback, counted
 from .execution import naming_step, run_group
 from .nodes import Nodes
-from .samples import Samples, collect
+from .samples import Samples, choose_rows, collect
 from .step import FinishedReward, Group, check_keys, step_groups
 
 __all__ = ["Steerer"]
@@ -124,7 +124,8 @@ class Steerer(BaseSteerer):
             if return_trajectory:
                 tensordict["trajectory"] = tensordict["state"].unsqueeze(1)
             tensordict = self._run(tensordict, generator, callback)
-            return collect(tensordict, n, self.nodes.resampler, meter.total, generator)
+            rows = choose_rows(tensordict, n, self.nodes.resampler, generator)
+            return collect(tensordict, rows, meter.total)
 
     def _run(
         self,

@@ -15,31 +15,35 @@ import torch
 from tensordict import TensorDictBase
 
 from alignflow import draws
-from alignflow.graph import Node
-from alignflow.resampling import Resampler
 from alignflow.resampling.resamplers import equal_weight
 from alignflow.tilt import Tilt
 
-__all__ = ["Exchange", "LastReplica"]
+from .population import Population
+
+__all__ = ["Exchange"]
 
 
-class Exchange(Node):
+class Exchange(Population):
     """Neighboring replicas exchange what belongs to their samples.
+
+    The last replica, at full strength, is the system's sample; the others weigh nothing.
 
     Args:
         tilt: Weighs the samples.
-        replicas: Of each system, side by side, at growing strengths.
-        carries: Keys beside `state` and `reward` that belong to a sample.
+        particles: M, replicas of each system, side by side, at growing strengths.
+        exchanges: Keys beside `state` and `reward` that belong to a sample.
     """
 
     reads = ("state", "reward", "tilt_fraction", "step", "exchange_noise")
     writes = ("state", "reward")
     noise = ("exchange_noise",)
-    whole_batch = True
 
-    def __init__(self, tilt: Tilt, replicas: int, carries: tuple[str, ...] = ()):
-        super().__init__()
-        self.tilt, self.replicas, self.carries = tilt, replicas, carries
+    def __init__(self, tilt: Tilt, particles: int, exchanges: tuple[str, ...] = ()):
+        super().__init__(tilt, particles)
+        self.exchanges = exchanges
+
+    def fractions(self):
+        return torch.linspace(0, 1, self.particles)
 
     def draw(self, tensordict: TensorDictBase, generator: torch.Generator | None = None) -> None:
         reward = self.read(tensordict, "reward")
@@ -49,39 +53,24 @@ class Exchange(Node):
     def forward(self, tensordict):
         state, reward, fraction, step, uniform = (self.read(tensordict, key) for key in self.reads)
         rows = torch.arange(len(reward), device=reward.device)
-        replica = rows % self.replicas
+        replica = rows % self.particles
         # of the pair (2k, 2k + 1) in an even step, of (2k + 1, 2k + 2) in an odd one
         up = (replica + step) % 2 == 0
         partner = torch.where(up, rows + 1, rows - 1)
-        paired = torch.where(up, replica + 1 < self.replicas, replica > 0)
+        paired = torch.where(up, replica + 1 < self.particles, replica > 0)
         partner = torch.where(paired, partner, rows)
         log_weight = self.tilt.log_weight(reward).double()
         ratio = (fraction - fraction[partner]).double() * (log_weight[partner] - log_weight)
         chance = uniform[torch.minimum(rows, partner)]
         source = torch.where(paired & (chance.log() < ratio), partner, rows)
-        values = {key: tensordict[key][source] for key in self.carries}
+        values = {key: tensordict[key][source] for key in self.exchanges}
         return self.write(tensordict, state=state[source], reward=reward[source]).update(values)
-
-    def extra_repr(self) -> str:
-        return f"{self.replicas} replicas, strength={self.tilt.strength:g}"
-
-
-class LastReplica(Resampler):
-    """The replica at full strength is the system's sample; at lower strengths they weigh nothing.
-
-    Args:
-        replicas: Of each system.
-    """
-
-    def __init__(self, replicas: int):
-        super().__init__()
-        self.replicas = replicas
 
     def finish(self, tensordict):
         reward = self.read(tensordict, "reward")
         rows = torch.arange(len(reward), device=reward.device)
-        last = rows % self.replicas == self.replicas - 1
+        last = rows % self.particles == self.particles - 1
         return self.write(tensordict, log_weight=equal_weight(reward).where(last, -torch.inf))
 
     def choose(self, reward, log_weight, generator=None):
-        return torch.full(reward.shape[:1], self.replicas - 1, device=reward.device)
+        return torch.full(reward.shape[:1], self.particles - 1, device=reward.device)

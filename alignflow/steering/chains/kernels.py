@@ -17,9 +17,7 @@ from .slices import Ellipse, SliceAcceptance
 __all__ = ["langevin_kernel", "random_walk_kernel", "slice_kernel"]
 
 
-def slice_kernel(
-    model: FlowMap, tilt: Tilt, jumps: int, particles: int, tries: int = 32
-) -> ChainNodes:
+def slice_kernel(model: FlowMap, tilt: Tilt, jumps: int, tries: int = 32) -> ChainNodes:
     """Elliptical slices; a row whose bracket has shrunk `tries` times stays where it is."""
     return _over_noise(
         FlowMapPosterior(model, jumps),
@@ -28,7 +26,6 @@ def slice_kernel(
         proposal=Ellipse(tilt),
         acceptance=(SliceAcceptance(tilt),),
         tries=tries,
-        particles=particles,
     )
 
 
@@ -36,7 +33,6 @@ def random_walk_kernel(
     model: FlowMap,
     tilt: Tilt,
     jumps: int,
-    particles: int,
     step_size: float | None = None,
     acceptance: float | None = None,
 ) -> ChainNodes:
@@ -48,7 +44,6 @@ def random_walk_kernel(
         proposal=CrankNicolson(step_size),
         acceptance=(SourceAcceptance(tilt),),
         adaptation=_adaptation(step_size, acceptance),
-        particles=particles,
     )
 
 
@@ -56,7 +51,6 @@ def langevin_kernel(
     model: FlowMap,
     tilt: Tilt,
     jumps: int,
-    particles: int,
     step_size: float | None = None,
     acceptance: float | None = None,
 ) -> ChainNodes:
@@ -69,7 +63,6 @@ def langevin_kernel(
         acceptance=(MoveRatio(), SourceAcceptance(tilt)),
         carries=("source", "source_gradient"),
         adaptation=_adaptation(step_size, acceptance),
-        particles=particles,
     )
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from alignflow import checks
 from alignflow.graph import Node
 from alignflow.posteriors import FlowMapPosterior
+from alignflow.resampling import Resampler, Single
 from alignflow.tilt import Tilt
 
 from ..step import Group
 from .adaptation import Adaptation
-from .exchange import Exchange
+from .population import Population
 from .start import FirstSample
 
 __all__ = ["ChainNodes"]
@@ -28,7 +29,7 @@ class ChainNodes:
         carries: Keys beside `state` and `reward` that belong to a sample.
         tries: How often a row that is not accepted proposes anew in a step.
         adaptation: Of the moves to a fraction that is accepted; None leaves them as they are.
-        particles: M of each system: replicas at strengths from 0 to the tilt's, which exchange.
+        population: Of several particles a system, and how they interact; None for one.
     """
 
     tilt: Tilt
@@ -39,11 +40,25 @@ class ChainNodes:
     carries: tuple[str, ...] = ()
     tries: int = 1
     adaptation: Adaptation | None = None
-    particles: int = 1
+    population: Population | None = None
 
     def __post_init__(self):
-        checks.count("particles", self.particles)
         checks.count("tries", self.tries)
+
+    @property
+    def particles(self) -> int:
+        """M, of each system."""
+        return 1 if self.population is None else self.population.particles
+
+    @property
+    def resampler(self) -> Resampler:
+        """Weighs the particles of a system at the end, and chooses its sample."""
+        return self.population or Single()
+
+    @property
+    def before(self) -> list[Group]:
+        """What precedes the moves of a step."""
+        return [] if self.population is None else [(self.population,)]
 
     @property
     def start(self) -> list[Group]:
@@ -57,11 +72,8 @@ class ChainNodes:
 
     @property
     def after(self) -> list[Group]:
-        """What follows once a move is accepted or not: adaptation, and exchange of replicas."""
-        adaptation: list[Group] = [] if self.adaptation is None else [(self.adaptation,)]
-        if self.particles == 1:
-            return adaptation
-        return [*adaptation, (Exchange(self.tilt, self.particles, self.carries),)]
+        """What follows once a move is accepted or not."""
+        return [] if self.adaptation is None else [(self.adaptation,)]
 
     @property
     def needs_reward_gradient(self) -> bool:

@@ -1,7 +1,7 @@
 """The steerer of a chain: a sample of the base moved from sample to sample, the model frozen."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -15,9 +15,8 @@ from alignflow.tilt import Tilt
 
 from ..base_steerer import BaseSteerer, Callback, check_callback, counted
 from ..execution import naming_step, run_group
-from ..samples import Samples, collect
+from ..samples import Samples, choose_rows, collect
 from ..step import Group, check_keys
-from .exchange import LastReplica
 from .nodes import ChainNodes
 
 __all__ = ["ChainSteerer"]
@@ -62,7 +61,6 @@ class ChainSteerer(BaseSteerer):
         )
         self.nodes = build(self.model, self.metered_tilt)
         self._steps = checks.count("steps", steps)
-        self._last = LastReplica(self.particles)
         check_keys(self.groups(0), (*GIVEN, *self.nodes.carries))
 
     @property
@@ -77,7 +75,7 @@ class ChainSteerer(BaseSteerer):
 
     def groups(self, step: int) -> list[Group]:
         """The nodes of a step, in the order in which they run."""
-        return [*self.nodes.attempt, *self.nodes.after]
+        return [*self.nodes.before, *self.nodes.attempt, *self.nodes.after]
 
     def sample(
         self,
@@ -88,25 +86,27 @@ class ChainSteerer(BaseSteerer):
         return_trajectory: bool = False,
         return_chain: bool = False,
     ) -> Samples:
-        """Run n independent systems of M replicas, each from a sample of the base.
+        """Run n independent systems of M particles, each from a sample of the base.
 
         Args:
             n: Number of systems.
             condition: One for all systems (a number, a tensor of one row), or n of them (a tensor
                 or TensorDict of n rows).
             generator: Source of all randomness, or its seed.
-            callback: Called after each step with its index and the flat batch (n M rows, replicas
+            callback: Called after each step with its index and the flat batch (n M rows, particles
                 of a system side by side): `state`, `reward`, `accepted`, and what the step wrote.
             return_trajectory: Keep the path of each returned sample: of a chain, the chain.
-            return_chain: Keep the chain with its rewards and acceptances.
+            return_chain: Keep the chain of each returned sample with its rewards and acceptances;
+                that of a particle that was resampled goes through its ancestors.
 
         Returns:
             A TensorDict of `state` (n, *E) and `reward` (n,), the last sample of each chain;
             `particles`, with `state` (n, M, *E), `reward` and `log_weight` (n, M), where replicas
-            at lower strengths than the tilt's have no weight; and what one system cost, counted,
-            a mean where it differs: `nfe`, `vjps`, `reward_calls`, `reward_vjps` (scalars). With
-            `return_chain`, also `chain` (n, steps + 1, *E), from the sample of the base on,
-            `chain_reward` (n, steps + 1) and `chain_accepted` (n, steps); with
+            at lower strengths than the tilt's have no weight, and tempered particles, all of them
+            samples of the tilt, have equal ones once the strength is whole; and what one system
+            cost, counted, a mean where it differs: `nfe`, `vjps`, `reward_calls`, `reward_vjps`
+            (scalars). With `return_chain`, also `chain` (n, steps + 1, *E), from the sample of the
+            base on, `chain_reward` (n, steps + 1) and `chain_accepted` (n, steps); with
             `return_trajectory`, also `trajectory`, the same states.
 
         Raises:
@@ -120,9 +120,8 @@ class ChainSteerer(BaseSteerer):
 
         def keep(tensordict: TensorDictBase) -> None:
             if return_chain or return_trajectory:
-                last = slice(self.particles - 1, None, self.particles)
-                kept = tensordict.select("state", "reward", "accepted", strict=False)
-                path.append({key: value[last] for key, value in kept.items()})
+                keys = ("state", "reward", "accepted", "ancestor")
+                path.append(dict(tensordict.select(*keys, strict=False).items()))
 
         with self._sampling() as meter:
             tensordict = self._begin(self._start(n, condition, generator))
@@ -132,7 +131,11 @@ class ChainSteerer(BaseSteerer):
                 keep(tensordict)
                 if callback is not None:
                     callback(step, tensordict)
-            out = collect(self._last.finish(tensordict), n, self._last, meter.total, generator)
+            resampler = self.nodes.resampler
+            tensordict = resampler.finish(tensordict)
+            rows = choose_rows(tensordict, n, resampler, generator)
+            out = collect(tensordict, rows, meter.total)
+        path = _lines(path, rows)
         if return_trajectory:
             out["trajectory"] = _along(path, "state")
         if return_chain:
@@ -144,9 +147,9 @@ class ChainSteerer(BaseSteerer):
         """The first samples, of noise."""
         state = tensordict["state"]
         tensordict["time"] = torch.zeros(len(state)).to(state)
-        strengths = torch.linspace(0, 1, self.particles) if self.particles > 1 else torch.ones(1)
-        repeated = strengths.to(state).repeat(len(state) // self.particles)
-        tensordict["tilt_fraction"] = repeated
+        population = self.nodes.population
+        fractions = torch.ones(1) if population is None else population.fractions()
+        tensordict["tilt_fraction"] = fractions.to(state).repeat(len(state) // self.particles)
         with naming_step("at the start of the chain"):
             for group in self.nodes.start:
                 tensordict = run_group(group, tensordict, self.micro_batch_size)
@@ -157,6 +160,8 @@ class ChainSteerer(BaseSteerer):
     ) -> TensorDictBase:
         tensordict = self._at(tensordict, step)
         with naming_step(f"at step {step}"):
+            for group in self.nodes.before:
+                tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
             tensordict = self._attempts(tensordict, generator)
             for group in self.nodes.after:
                 tensordict = run_group(group, tensordict, self.micro_batch_size, generator)
@@ -164,8 +169,9 @@ class ChainSteerer(BaseSteerer):
 
     def _at(self, tensordict: TensorDictBase, step: int) -> TensorDictBase:
         """A batch at the start of a step: samples, and what belongs to them."""
-        carried = ("state", "condition", "reward", "tilt_fraction", "reach", *self.nodes.carries)
-        tensordict = tensordict.select(*carried, strict=False)
+        carried = ("state", "condition", "reward", "tilt_fraction", "reach")
+        kept = (*carried, *self.nodes.carries, *self.nodes.resampler.carries)
+        tensordict = tensordict.select(*kept, strict=False)
         fraction = tensordict["tilt_fraction"]
         tensordict["step"] = torch.full_like(fraction, step, dtype=torch.long)
         tensordict["progress"] = torch.full_like(fraction, step / self.steps)
@@ -228,6 +234,15 @@ class ChainSteerer(BaseSteerer):
         return f"{steps} of a chain{often} from a sample of {jumps}; {particles} a system"
 
 
-def _along(path: list[dict[str, Any]], key: str) -> Tensor:
+def _lines(path: list[dict[str, Tensor]], rows: Tensor) -> list[dict[str, Tensor]]:
+    """A path from the first step to these rows of the last one, through their ancestors."""
+    lines = []
+    for step in reversed(path):
+        lines.append({key: value[rows] for key, value in step.items()})
+        rows = step["ancestor"][rows] if "ancestor" in step else rows
+    return lines[::-1]
+
+
+def _along(path: list[dict[str, Tensor]], key: str) -> Tensor:
     """Of all steps, (n, steps, ...)."""
     return torch.stack([each[key] for each in path], dim=1)

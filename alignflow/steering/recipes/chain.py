@@ -6,8 +6,8 @@ A proposal that is reversible for the base is accepted by the ratio of e^{lambda
 the tilt is invariant for one particle, and what a chain ends in tends to it as steps grow.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from alignflow import checks
 from alignflow.posteriors import FlowMapPosterior, Posterior
@@ -15,7 +15,7 @@ from alignflow.settings import option, optional
 
 from ..chains import Acceptance, Adaptation, ChainNodes, Noising
 from ..defaults import default_posterior
-from ..registry import Choice, build_kernel, build_posterior, build_value
+from ..registry import Choice, build_kernel, build_population, build_posterior, build_value
 from .base import Recipe, draws_option, inner_steps_option, inside, solver_option
 
 __all__ = ["ChainRecipe", "SourceMCMC", "Waltz"]
@@ -27,14 +27,24 @@ class ChainRecipe(Recipe):
 
     default_steps: ClassVar[int | None] = 32
 
+    particles: int = option(1, "M of each system, which interact as a population", checks.count)
+    population: Choice = option(
+        "exchange",
+        "exchange: replicas at strengths from 0 to the tilt's, which exchange samples; tempering: "
+        "particles weighted and resampled as the strength rises",
+    )
+
     def nodes(self, model, tilt) -> ChainNodes:
-        """The nodes of the chain."""
+        """The nodes of the chain, with its population."""
+        chain = self.chain(model, tilt)
+        if self.particles == 1 and self.population == "exchange":
+            return chain
+        population = build_population(self.population, tilt, self.particles, chain.carries)
+        return replace(chain, population=population)
+
+    def chain(self, model, tilt) -> ChainNodes:
+        """The nodes of a chain of one particle."""
         raise NotImplementedError
-
-
-def _replicas() -> Any:
-    meaning = "M, replicas of each system at strengths from 0 to the tilt's, which exchange samples"
-    return option(1, meaning, checks.count)
 
 
 def _earliest(name: str, value: float) -> float:
@@ -70,14 +80,13 @@ class Waltz(ChainRecipe):
         optional(inside),
     )
     jumps: int = option(4, "jumps of the flow map from noise to the first sample", checks.count)
-    particles: int = _replicas()
 
     def __post_init__(self):
         super().__post_init__()
         if self.t_min >= self.t_max:
             raise ValueError(f"t_min must be below t_max, got {self.t_min} and {self.t_max}")
 
-    def nodes(self, model, tilt):
+    def chain(self, model, tilt):
         posterior = self.posterior or default_posterior(model)
         numbers = {"inner_steps": self.inner_steps, "solver": self.solver}
         return ChainNodes(
@@ -90,7 +99,6 @@ class Waltz(ChainRecipe):
             ),
             acceptance=(Acceptance(tilt),),
             adaptation=None if self.acceptance is None else Adaptation(self.acceptance),
-            particles=self.particles,
         )
 
 
@@ -111,10 +119,9 @@ class SourceMCMC(ChainRecipe):
 
     kernel: Choice = option("pcn", "how the noise moves: pcn, pcnl or slice")
     jumps: int = option(4, "jumps of the flow map from noise to a sample", checks.count)
-    particles: int = _replicas()
 
-    def nodes(self, model, tilt):
-        return build_kernel(self.kernel, model, tilt, self.jumps, self.particles)
+    def chain(self, model, tilt):
+        return build_kernel(self.kernel, model, tilt, self.jumps)
 
 
 def _drawing(posterior: Posterior) -> Posterior:

@@ -18,6 +18,10 @@ METHODS = {
     "slice": ("source_mcmc", {"kernel": "slice", "jumps": 2}),
     "slice, replicas": ("source_mcmc", {"kernel": "slice", "particles": 2}),
     "pcnl": ("source_mcmc", {"kernel": "pcnl", "particles": 2}),
+    "pcnl, tempering": (
+        "source_mcmc",
+        {"kernel": "pcnl", "particles": 5, "population": "tempering"},
+    ),
 }
 SHIFTS = {"left": -1.0, "right": 1.0, "up": 0.5}
 
@@ -77,9 +81,13 @@ def test_the_chain_is_returned_from_the_base_to_the_sample(normal, smooth, chose
     torch.testing.assert_close(out["chain"][:, -1], out["state"])
     torch.testing.assert_close(smooth(out["chain"].flatten(0, 1)), out["chain_reward"].flatten())
     last = slice(steerer.particles - 1, None, steerer.particles)
-    torch.testing.assert_close(out["chain"][:, -1], seen[-1][1][last])
     base = normal.flow_map(normal.noise(5 * steerer.particles, 2), 0.0, 1.0)
-    torch.testing.assert_close(out["chain"][:, 0], base[last])
+    if chosen.get("population") == "tempering":
+        each = base.unflatten(0, (5, -1))
+        assert torch.isclose(each, out["chain"][:, :1]).all(2).any(1).all()
+    else:
+        torch.testing.assert_close(out["chain"][:, -1], seen[-1][1][last])
+        torch.testing.assert_close(out["chain"][:, 0], base[last])
     if steerer.particles == 1:
         stayed = (out["chain"][:, 1:] == out["chain"][:, :-1]).all(2)
         assert torch.equal(stayed, ~out["chain_accepted"])
@@ -204,6 +212,22 @@ def test_an_error_in_a_shrunken_slice_says_among_which_rows(normal):
         ("waltz", {"transition": "euler"}, "does not take transition"),
         ("source_mcmc", {"draws": 2}, "draws=2 would do nothing.*methods that take draws: .*waltz"),
         ("source_mcmc", {"t_min": 0.1}, "does not take t_min"),
+        ("waltz", {"population": "tempering"}, "so it takes several: particles=64, say"),
+        (
+            "waltz",
+            {"particles": 4, "population": "islands"},
+            "population must be one of exchange, tempering, got 'islands'",
+        ),
+        (
+            "waltz",
+            {"particles": 4, "population": {"name": "tempering", "threshold": 1.0}},
+            r"threshold must be a fraction in \(0, 1\), got 1.0",
+        ),
+        (
+            "waltz",
+            {"particles": 4, "population": {"name": "tempering", "scheme": "none"}},
+            "scheme must be one of systematic, .*got 'none'",
+        ),
         ("source_mcmc", {"kernel": "hmc"}, "kernel must be one of pcn, pcnl, slice, got 'hmc'"),
         (
             "source_mcmc",
