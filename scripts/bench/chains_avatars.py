@@ -67,6 +67,23 @@ CHAINS: dict[str, tuple[str, int, dict[str, Any]]] = {
     ),
     "waltz": (MAP, 64, {"method": "waltz", "steps": 128, "jumps": 1, "acceptance": 0.25}),
 }  # fmt: skip
+PARTICLES = 256
+TEMPERED_NAME = f"source_mcmc, {PARTICLES} tempered particles"
+# of source_mcmc: the reward, the strength, systems, options
+TEMPERED: dict[str, tuple[Any, float, int, dict[str, Any]]] = {
+    "glasses": (
+        lambda: Attribute("glasses"),
+        2.0,
+        4,
+        {"steps": 23, "kernel": {"name": "pcn", "step_size": 1.0}},
+    ),
+    "rare": (
+        lambda: rare(),
+        1.0,
+        4,
+        {"steps": 48, "kernel": {"name": "pcn", "acceptance": 0.25}},
+    ),
+}
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -105,6 +122,51 @@ def chain(
     FOLDER.mkdir(parents=True, exist_ok=True)
     torch.save(found, file)
     return found
+
+
+def tempered(name: str) -> dict[str, Any]:
+    """Tempered particles at the kept steps: weights, rewards, and what the judge finds."""
+    file = FOLDER / f"tempered, {name}.pt"
+    if file.exists():
+        return torch.load(file)
+    make, strength, systems, options = TEMPERED[name]
+    kept = STEPS if name == "glasses" else KEPT
+    shared = {"jumps": 1, "particles": PARTICLES, "population": "tempering"}
+    steerer = af.steer(
+        af.load("avatars"), make(), "source_mcmc", strength=strength, micro_batch_size=64,
+        **shared, **options,
+    )  # fmt: skip
+    shape = (systems, PARTICLES)
+    parts: dict[str, list[Any]] = {key: [] for key in ("step", "weight", "reward", "held")}
+
+    def keep(step: int, batch: Any) -> None:
+        if step + 1 not in kept:
+            return
+        reward = batch["reward"].double().view(shape)
+        left = strength * (1 - batch["tilt_fraction"].double().view(shape))
+        parts["step"].append(step + 1)
+        parts["weight"].append((left * reward).softmax(1))
+        parts["reward"].append(reward)
+        parts["held"].append(judged(batch["state"])[:, : len(WANTED)].all(1).view(shape))
+
+    with autocast(fastest()):
+        steerer.sample(systems, generator=seeded(2), callback=keep)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    torch.save(parts, file)
+    return parts
+
+
+def of_systems(found: dict[str, Any], key: str, k: int) -> Estimate:
+    """The weighted mean of a system at the k-th kept step, a mean over systems."""
+    return mean((found["weight"][k] * found[key][k].double()).sum(1))
+
+
+def distinct(k: int) -> str:
+    """Percentage of the rare reward's particles at the k-th kept step that have no copy."""
+    rewards = tempered("rare")["reward"][k]
+    return (
+        f"{100 * mean(torch.tensor([len(row.unique()) for row in rewards])).value / PARTICLES:.0f}"
+    )
 
 
 def pool() -> tuple[Tensor, Tensor]:
@@ -163,6 +225,11 @@ def glasses() -> str:
             error = 100 * (mean(column).value - exact)
             cost = found["nfe"] - options["steps"] + step
             rows.append([name, cost, shown(mean(column)), f"{error:+.1f}"])
+    found = tempered("glasses")
+    for k, step in enumerate(found["step"]):
+        rate = of_systems(found, "reward", k)
+        error = f"{100 * (rate.value - exact):+.1f}"
+        rows.append([TEMPERED_NAME, step + 1, shown(rate), error])
     head = ["", "forwards", "rate of glasses", f"less that of the exact tilt, {exact:.3f}, points"]
     return table(head, rows)
 
@@ -226,12 +293,15 @@ def rare_section() -> list[str]:
             if cost < 16:
                 continue
             rate = mean(judged(found["states"][:, column])[:, : len(WANTED)].all(1).double())
-            ratios = (forwards_for(reward.value, curve) / cost for curve in curves.values())
-            top = numbers[-1] / cost
-            rows.append(
-                [name, cost, f"{reward.value:.2f} ± {reward.standard_error:.2f}", shown(rate),
-                 *(f"> {top:.1f}" if math.isinf(ratio) else f"{ratio:.1f}" for ratio in ratios)]
-            )  # fmt: skip
+            rows.append(rare_row(name, cost, reward, rate, curves, numbers[-1]))
+    drawn[TEMPERED_NAME] = []
+    found, top = tempered("rare"), numbers[-1]
+    for k, step in enumerate(found["step"]):
+        cost, reward = step + 1, of_systems(found, "reward", k)
+        drawn[TEMPERED_NAME].append((cost, reward))
+        rows.append(
+            rare_row(TEMPERED_NAME, cost, reward, of_systems(found, "held", k), curves, top)
+        )
     exact = exact_tilt()
     rows.append(["exact tilt of the data set", "", f"{exact[0]:.2f}", f"{exact[1]:.3f}", "", ""])
     picture(curves, drawn, exact[0])
@@ -240,6 +310,15 @@ def rare_section() -> list[str]:
         table(head + [f"{name} pays, times" for name in curves], rows),
         "![Mean reward against forwards a sample](chains_avatars.png)",
     ]
+
+
+def rare_row(
+    name: str, cost: int, reward: Estimate, rate: Estimate, curves: dict, top: int
+) -> list[Any]:
+    """A row of the table: what best of N and importance, known up to `top`, pay for the same."""
+    ratios = (forwards_for(reward.value, curve) / cost for curve in curves.values())
+    paid = (f"> {top / cost:.1f}" if math.isinf(ratio) else f"{ratio:.1f}" for ratio in ratios)
+    return [name, cost, f"{reward.value:.2f} ± {reward.standard_error:.2f}", shown(rate), *paid]
 
 
 def exact_tilt() -> tuple[float, float]:
@@ -308,13 +387,18 @@ def write() -> None:
         check(),
         "## Glasses, strength 2",
         "One forward a step. A proposal of fresh noise is a new sample of the base, whose weight "
-        "alone decides.",
+        f"alone decides. Tempered particles are {TEMPERED['glasses'][2]} systems of {PARTICLES}; "
+        "this weak tilt their weights reach at once, as those of importance do with as many, and "
+        "the moves that follow part the copies.",
         glasses(),
         "## Glasses and hat and beard, strength 1",
         "The last columns are the forwards that best-of-N and importance pay for the mean reward "
         "of the chain, over its own. Rates are of few chains. The exact tilt is that of the "
         f"{PORTRAITS:,} portraits that the model learned from, among which it is equivalent to "
-        "33; no chain here has come to its end at that.",
+        "33; no chain here has come to its end at that. Tempered particles are "
+        f"{TEMPERED['rare'][2]} systems of {PARTICLES}, each step weighted by what is left of the "
+        f"strength; {distinct(3)} % of them are distinct after "
+        f"{tempered('rare')['step'][3] + 1} forwards, {distinct(-1)} % in the end.",
         *rare_section(),
     )
 
