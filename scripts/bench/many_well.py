@@ -171,8 +171,8 @@ def main() -> None:
         f"{', '.join(f'{clip:g}' for clip in CLIPS)}, times what it learns of time. Judged by "
         f"{JUDGED:,} paths of {JUMPS} steps: log Z less the mean of log w, which is the KL of "
         "paths; the error of log Z by importance weights, which misses the modes that a model "
-        "does not visit; the effective fraction of w; and the entropy of the modes' weights, 1 "
-        "where all 2^m have the same."
+        "does not visit; the effective fraction of w; and the entropy of "
+        "the modes' weights, 1 where all 2^m have the same."
     )
     published = (
         "## Published\n\nError of log Z in 2, 50 and 200 dimensions, of networks and times of "

@@ -160,6 +160,8 @@ def test_a_pool_is_replayed_until_it_is_due(normal, first, bind):
 def test_what_makes_no_sense_is_refused(normal, first, bind):
     with pytest.raises(ValueError, match="trust_region is about the paths of the tuned model"):
         LogVariance(behavior=normal)
+    with pytest.raises(ValueError, match="averaged would do nothing with a behavior"):
+        LogVariance(behavior=normal, trust_region=None, averaged=True)
     with pytest.raises(ValueError, match="pool must be a whole number of at least 2, got 1"):
         LogVariance(pool=1)
     with pytest.raises(ValueError, match=r"paths must be a MemorylessPaths\(...\), got 8"):

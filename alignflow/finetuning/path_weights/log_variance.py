@@ -66,6 +66,12 @@ class LogVariance(Method):
     behavior: FlowMap | None = option(
         None, "what draws the paths; None is the tuned model", optional(_behavior)
     )
+    averaged: bool = option(
+        False,
+        "whether the averaged weights draw the paths and not the newest, whose noise is paid for "
+        "in the paths' log-ratios",
+        checks.flag,
+    )
     recompute: bool = option(
         False, "whether the backward pass recomputes each step instead of storing it", checks.flag
     )
@@ -77,6 +83,8 @@ class LogVariance(Method):
                 "trust_region is about the paths of the tuned model, and would do nothing good "
                 "with a behavior of another: set trust_region=None"
             )
+        if self.behavior is not None and self.averaged:
+            raise ValueError("averaged would do nothing with a behavior, which draws the paths")
 
     def bind(self, problem: Problem) -> "LogVarianceTuner":
         return LogVarianceTuner(problem, self)
@@ -99,7 +107,12 @@ class LogVarianceTuner(Tuner):
         super().__init__(problem, method, diagonal_fraction=0.0)
         self.recompute = method.recompute
         behavior = self.policy if method.behavior is None else method.behavior
+        self.averaged = method.averaged
         self.pool = StoredPaths.of(self, method, behavior)
+
+    def follow(self, average: FlowMap) -> None:
+        if self.averaged:
+            self.pool.follow(average)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
