@@ -142,6 +142,9 @@ class Tuner(LossModule):
             batch["condition"] = condition
         return self.distillation(batch)
 
+    def follow(self, average: FlowMap) -> None:
+        """Take the averaged policy of the training, which changes with it; here it is not used."""
+
     def sample_batch(self, n: int) -> TensorDictBase:
         """A batch of n rows with what `forward` reads."""
         raise NotImplementedError

@@ -92,6 +92,24 @@ def test_its_gradient_is_that_of_each_path_times_what_it_is_off(recompute, exact
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_its_log_ratios_are_those_that_the_paths_were_drawn_with(recompute, first, bind):
+    """Each step of 7 paths with its own state, times and condition, of three."""
+    torch.manual_seed(0)
+    base, policy = (
+        FlowMapPolicy(MLP(2, width=8, depth=1, classes=3), (2,)).double() for _ in range(2)
+    )
+    loss = bind(
+        LogVariance, policy, first, 1.0, base=base, condition=torch.arange(3), pool=7,
+        trust_region=None, recompute=recompute, paths=MemorylessPaths(5, 1.0),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    found, drawn = loss.log_ratio(loss.sample_batch(7)), loss.pool.log_ratio
+    # rows come in another order
+    torch.testing.assert_close(found.sort()[0], drawn.sort()[0], rtol=1e-10, atol=1e-12)
+    assert drawn.std() > 0.1
+
+
 def test_the_variance_is_within_groups_and_knows_no_constant_of_one():
     values = torch.tensor([1.0, 3.0, 10.0, 14.0, 18.0, 7.0]).double()
     groups = torch.tensor([4, 4, 2, 2, 2, 0])
@@ -142,6 +160,8 @@ def test_a_pool_is_replayed_until_it_is_due(normal, first, bind):
 def test_what_makes_no_sense_is_refused(normal, first, bind):
     with pytest.raises(ValueError, match="trust_region is about the paths of the tuned model"):
         LogVariance(behavior=normal)
+    with pytest.raises(ValueError, match="averaged would do nothing with a behavior"):
+        LogVariance(behavior=normal, trust_region=None, averaged=True)
     with pytest.raises(ValueError, match="pool must be a whole number of at least 2, got 1"):
         LogVariance(pool=1)
     with pytest.raises(ValueError, match=r"paths must be a MemorylessPaths\(...\), got 8"):

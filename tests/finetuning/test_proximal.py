@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import alignflow as af
-from alignflow.finetuning import ESSRegion, MemorylessPaths, Proximal
+from alignflow.finetuning import ESSRegion, LogVariance, MemorylessPaths, Proximal
 from alignflow.finetuning.path_weights.path_pool import PathPool
+from alignflow.finetuning.path_weights.proximal import ProximalTuner
 from alignflow.reward_module import reward
 from alignflow.tilt import Tilt
 
@@ -45,6 +46,36 @@ def test_stages_go_as_far_as_the_trust_region_and_the_ess_of_the_tilt_grows(norm
     )  # fmt: skip
     found = loss(loss.sample_batch(64))
     assert found["ess_fraction"] < 0.1 and 0.2 < found["exponent"] < 0.8
+
+
+@pytest.mark.parametrize("method", [LogVariance, Proximal])
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_averaged_model_draws_the_paths_where_it_is_to(method, averaged, normal, first, bind):
+    """The model is N(0, 1), of whose paths the tilt by x at strength 0.7 leaves e^{-0.49}
+    effective; its average is taken to be N(0.7, 1), the tilt itself. 4,000 paths."""
+    loss = bind(
+        method, normal, first, 0.7, pool=4000, trust_region=None, averaged=averaged,
+        paths=MemorylessPaths(3, 1.0), generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    loss.follow(GaussianFlow(0.7))
+    found = loss(loss.sample_batch(64))["ess_fraction"]
+    assert found == pytest.approx(1.0 if averaged else 0.613, abs=1e-5 if averaged else 0.05)
+
+
+def test_a_run_shows_its_tuner_the_averaged_policy_that_it_returns(normal, first):
+    seen = []
+
+    class WatchedTuner(ProximalTuner):
+        def follow(self, average):
+            seen.append(average)
+
+    class Watched(Proximal):
+        def bind(self, problem):
+            return WatchedTuner(problem, self)
+
+    method = Watched(pool=16, paths=MemorylessPaths(2, 1.0))
+    tuned = af.finetune(normal, first, method, 1.0, steps=2, batch_size=8)
+    assert len(seen) == 1 and seen[0] is tuned
 
 
 def test_a_normal_reaches_its_tilt_by_scores_alone_and_says_so(normal, tmp_path):

@@ -29,7 +29,7 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 
 from alignflow import checks
-from alignflow.conditions import count_rows
+from alignflow.conditions import count_rows, repeat_rows, rows_of
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.rollouts.paths import recomputed
 from alignflow.finetuning.tuner import Method, Tuner
@@ -66,6 +66,12 @@ class LogVariance(Method):
     behavior: FlowMap | None = option(
         None, "what draws the paths; None is the tuned model", optional(_behavior)
     )
+    averaged: bool = option(
+        False,
+        "whether the averaged weights draw the paths and not the newest, whose noise is paid for "
+        "in the paths' log-ratios",
+        checks.flag,
+    )
     recompute: bool = option(
         False, "whether the backward pass recomputes each step instead of storing it", checks.flag
     )
@@ -77,6 +83,8 @@ class LogVariance(Method):
                 "trust_region is about the paths of the tuned model, and would do nothing good "
                 "with a behavior of another: set trust_region=None"
             )
+        if self.behavior is not None and self.averaged:
+            raise ValueError("averaged would do nothing with a behavior, which draws the paths")
 
     def bind(self, problem: Problem) -> "LogVarianceTuner":
         return LogVarianceTuner(problem, self)
@@ -99,7 +107,12 @@ class LogVarianceTuner(Tuner):
         super().__init__(problem, method, diagonal_fraction=0.0)
         self.recompute = method.recompute
         behavior = self.policy if method.behavior is None else method.behavior
+        self.averaged = method.averaged
         self.pool = StoredPaths.of(self, method, behavior)
+
+    def follow(self, average: FlowMap) -> None:
+        if self.averaged:
+            self.pool.follow(average)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -130,15 +143,22 @@ class LogVarianceTuner(Tuner):
         """l of paths (N,) under the policy, with a graph."""
         names = ("state", "time", "base_velocity", "data")
         state, time, of_base, data = (self.read(tensordict, name) for name in names)
-        condition = self.read(tensordict, "condition")
-        velocity, paths = recomputed(velocity_of(self.policy), self.recompute), self.pool.paths
-        ends = [*state.unbind(1)[1:], data], [*time.unbind(1)[1:], torch.ones_like(time[:, 0])]
-        terms = []
-        for k, (end_state, end) in enumerate(zip(*ends, strict=True)):
-            at = state[:, k], time[:, k]
-            model = velocity(*at, condition)
-            terms.append(paths.log_ratio(*at, end_state, end, model, of_base[:, k]))
-        return torch.stack(terms).sum(0)
+        n, steps = time.shape
+        end_state = torch.cat([state[:, 1:], data[:, None]], 1)
+        end = torch.cat([time[:, 1:], torch.ones_like(time[:, :1])], 1)
+        # all rows at once, or as many as there are paths where the memory is to be that of a step
+        start, time, end_state, end, of_base = (
+            each.flatten(0, 1) for each in (state, time, end_state, end, of_base)
+        )
+        condition = repeat_rows(self.read(tensordict, "condition"), steps)
+        velocity = recomputed(velocity_of(self.policy), self.recompute)
+        at_once = n if self.recompute else n * steps
+        parts = (slice(row, row + at_once) for row in range(0, n * steps, at_once))
+        model = torch.cat(
+            [velocity(start[at], time[at], rows_of(condition, at, n * steps)) for at in parts]
+        )
+        log_ratio = self.pool.paths.log_ratio(start, time, end_state, end, model, of_base)
+        return log_ratio.unflatten(0, (n, steps)).sum(1)
 
 
 def group_variance(values: Tensor, groups: Tensor, number: int) -> Tensor:

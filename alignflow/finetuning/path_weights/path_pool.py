@@ -77,6 +77,10 @@ class PathPool(Pool):
             tuner.condition,
         )
 
+    def follow(self, model: FlowMap) -> None:
+        """Draw the next pools by another model: paths are weighed by what drew them."""
+        set_unregistered(self, model=model)
+
     def _draw(self, rows: Tensor) -> tuple[Tensor, Any]:
         n, device = len(rows), self.base.device
         condition = None

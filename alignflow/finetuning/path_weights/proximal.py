@@ -26,6 +26,7 @@ from torchrl.objectives import LossModule
 from alignflow import checks
 from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import Method, Tuner
+from alignflow.flow_map import FlowMap
 from alignflow.settings import option
 
 from .path_pool import PathPool
@@ -50,6 +51,12 @@ class Proximal(Method):
         "how far a stage goes: ESSRegion(), KLRegion(), or None, to the tilt",
         as_trust_region,
     )
+    averaged: bool = option(
+        False,
+        "whether the averaged weights draw the paths and not the newest, whose noise is paid for "
+        "in the paths' log-ratios",
+        checks.flag,
+    )
 
     def bind(self, problem: Problem) -> "ProximalTuner":
         return ProximalTuner(problem, self)
@@ -65,7 +72,12 @@ class ProximalTuner(Tuner):
 
     def __init__(self, problem: Problem, method: Proximal):
         super().__init__(problem, method, diagonal_fraction=method.diagonal_fraction)
+        self.averaged = method.averaged
         self.pool = PathPool.of(self, method, self.policy)
+
+    def follow(self, average: FlowMap) -> None:
+        if self.averaged:
+            self.pool.follow(average)
 
     @property
     def out_keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]

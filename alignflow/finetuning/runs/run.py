@@ -120,6 +120,7 @@ class Run:
             folder=self._place(stage),
             options=replace(self.training, progress=progress),
         )
+        loss.follow(cast(FlowMap, trainer.average.module))
         return trainer
 
     def _recentered(self, policy: FlowMap, reached: float, folder: Path | None) -> FlowMap:
