@@ -25,7 +25,7 @@ from alignflow.chemistry import canonical, molecule, rdkit
 from alignflow.cost import Meter, MeteredReward
 from alignflow.distillation import DecodingTimes
 from alignflow.metrics import Estimate, distinct, mean, odd_rings
-from alignflow.precision import fastest
+from alignflow.precision import autocast, fastest
 from alignflow.rewards import QED
 
 FOLDER = Path("outputs/molecules_qed")
@@ -137,7 +137,8 @@ def drawn(model: Any, name: str, steps: int, n: int) -> list[str]:
         found: list[str] = []
         for start in track(range(0, n, BATCH), path.stem):
             rows, seed = min(BATCH, n - start), torch.Generator().manual_seed(start)
-            found += model.decode(model.sample(rows, grid=grid, generator=seed))
+            with torch.no_grad(), autocast(fastest()):
+                found += model.decode(model.sample(rows, grid=grid, generator=seed))
         path.write_text("\n".join(found))
     return path.read_text().split("\n")
 
