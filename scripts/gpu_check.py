@@ -30,8 +30,10 @@ from tensordict import TensorDict
 import alignflow as af
 from alignflow.benchmark.tables import markdown_table
 from alignflow.distillation import PSD, FlowMapLoss
+from alignflow.finetuning import METHODS
 from alignflow.policies.networks import TokenDiT
 from alignflow.precision import autocast
+from alignflow.rewards import Length
 
 ROOT = Path(__file__).parents[1]
 BATCH = {"cuda": 256, "cpu": 32}  # portraits sampled at once
@@ -164,15 +166,16 @@ def tuners(device: torch.device, limit: Limit) -> str:
     """Each tuner for a few steps, on both devices, from the same seed."""
 
     def run(method: Any, place: torch.device) -> tuple[float, float | None, torch.Tensor]:
-        policy = af.load("ring").to(place)
-        options: dict[str, Any] = (
-            {} if method in ("direct", "adjoint_matching", "grpo") else {"pool": 256}
-        )
+        draws_tokens = METHODS[method].needs_logits
+        policy = af.load("names" if draws_tokens else "ring").to(place)
+        reward = Length() if draws_tokens else first
+        without_pool = draws_tokens or method in ("direct", "adjoint_matching", "grpo")
+        options: dict[str, Any] = {} if without_pool else {"pool": 256}
         found = {}
 
         def tune() -> None:
             found["tuned"] = af.finetune(
-                policy, first, method, steps=10, batch_size=64, generator=0, **options
+                policy, reward, method, steps=10, batch_size=64, generator=0, **options
             )
 
         taken = measured(tune, place)

@@ -11,6 +11,7 @@ from .path_weights.paths import MemorylessPaths
 from .path_weights.proximal import Proximal
 from .path_weights.trust_region import ESSRegion, KLRegion
 from .policy_gradient.grpo import GRPO
+from .policy_gradient.rloo import RLOO
 from .pools.mfm import MFM
 from .pools.nft import NFT
 from .pools.pooled import PooledMethod, PooledTuner
@@ -42,6 +43,7 @@ __all__ = [
     "MMD",
     "NFT",
     "RAM",
+    "RLOO",
     "AdaptiveStages",
     "AdjointMatching",
     "Direct",

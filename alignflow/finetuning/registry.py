@@ -8,6 +8,7 @@ from alignflow.settings import Option, options
 from .path_weights.log_variance import LogVariance
 from .path_weights.proximal import Proximal
 from .policy_gradient.grpo import GRPO
+from .policy_gradient.rloo import RLOO
 from .pools.mfm import MFM
 from .pools.nft import NFT
 from .pools.reinforce import AWM, RAM
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "mfm": MFM,
     "adjoint_matching": AdjointMatching,
     "grpo": GRPO,
+    "rloo": RLOO,
     "log_variance": LogVariance,
     "proximal": Proximal,
     "nft": NFT,
@@ -37,7 +39,7 @@ METHODS: dict[str, type[Method]] = {
 
 # what METHODS holds, for type checkers and editors
 MethodName = Literal[
-    "direct", "weighted", "etm", "itm", "tilt", "mfm", "adjoint_matching", "grpo",
+    "direct", "weighted", "etm", "itm", "tilt", "mfm", "adjoint_matching", "grpo", "rloo",
     "log_variance", "proximal", "nft", "ram", "awm",
 ]  # fmt: skip
 

@@ -174,7 +174,12 @@ def _monitor(problem: Problem, run: RunOptions, training: TrainingOptions) -> Mo
 
 def _check(problem: Problem, method: Method, name: str, run: RunOptions) -> None:
     """Refuse what does not go together."""
-    black_box = [other for other, kind in METHODS.items() if kind.takes_black_box]
+    tokens = problem.policy.prediction.is_logits
+    black_box = [
+        other
+        for other, kind in METHODS.items()
+        if kind.takes_black_box and (tokens or not kind.needs_logits)
+    ]
     instead = f", or use one of {', '.join(black_box)}"
     check_reward(name, method, problem.tilt.reward, instead)
     stages = run.annealing_stages

@@ -37,6 +37,8 @@ class Method(Settings):
     """Whether it may reach the tilt in annealing stages, each of a part of the strength."""
     takes_strengths: ClassVar[bool] = False
     """Whether it may tune for a range of strengths at once."""
+    needs_logits: ClassVar[bool] = False
+    """Whether it is for policies on the simplex alone, which predict logits of tokens."""
     stages: ClassVar[int] = 1
     """How many of them by default."""
 
@@ -74,7 +76,8 @@ class Tuner(LossModule):
         distillation: The loss that keeps the policy's jumps and velocity one flow map.
 
     Raises:
-        ValueError: If the method needs a gradient that the reward does not have.
+        ValueError: If the method needs a gradient that the reward does not have, or tokens of a
+            policy that has none.
     """
 
     method: Method
@@ -87,6 +90,11 @@ class Tuner(LossModule):
         check_reward(type(method).__name__, method, problem.tilt.reward)
         self.generator = problem.generator
         policy: Any = problem.policy
+        if method.needs_logits and not policy.prediction.is_logits:
+            raise ValueError(
+                f"{type(method).__name__} draws tokens, which a policy on the simplex predicts: "
+                f"parametrization must be 'simplex', got {policy.parametrization!r}"
+            )
         self.distillation = FlowMapLoss(
             policy,
             method.rule,

@@ -31,6 +31,12 @@ def red(points):
     return points[:, 0]
 
 
+@af.reward
+def written(states):
+    """How often the first token is the first of all."""
+    return states[:, 0, 0]
+
+
 def black(points):
     """The same as a black box."""
     return points[:, 0]
@@ -83,11 +89,13 @@ def _models() -> dict[str, Any]:
     policy = af.FlowMapPolicy(policies.MLP(2, width=8, depth=1), (2,)).eval()
     labelled = af.FlowMapPolicy(policies.MLP(2, width=8, depth=1, classes=3), (2,)).eval()
     untrained: Any = af.learn_value.build(policy, red)
+    letters = af.FlowMapPolicy(policies.TokenMLP(2, 3, width=8, depth=1), (2, 3), "simplex").eval()
     image = policies.UNet(channels=1, widths=(32,), attention=(False,), blocks=1)
     return {
         "network": torch.nn.Linear(2, 2),
         "policy": policy,
         "labelled": labelled,
+        "letters": letters,
         "stochastic": policy.with_context().eval(),
         "images": af.FlowMapPolicy(image, (1, 8, 8), decode="image").eval(),
         "ring": targets.ring(modes=3),
@@ -101,6 +109,7 @@ def _data() -> dict[str, Any]:
         "Doubled": Doubled,
         "red": red,
         "black": black,
+        "written": written,
         "points": x,
         "labels": torch.arange(16) % 3,
         "pictures": torch.rand(4, 1, 8, 8),

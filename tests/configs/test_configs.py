@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 import alignflow as af
 import alignflow.configs
 from alignflow import pipeline
-from alignflow.policies import MLP, FlowMapPolicy, shipped
+from alignflow.finetuning import METHODS
+from alignflow.policies import MLP, FlowMapPolicy, TokenMLP, shipped
 from alignflow.targets import ring, ring_reward
 
 CONFIGS = Path(alignflow.configs.__file__).parent
@@ -126,9 +127,12 @@ def test_a_steerer_config_steers(name, generator):
 @pytest.mark.parametrize("name", names("finetuner"))
 def test_a_finetuner_config_takes_a_step(name, generator):
     config = composed(f"finetuner={name}", *TINY["finetuner"])
-    policy = FlowMapPolicy(MLP(2, width=8), (2,))
+    policy, reward = FlowMapPolicy(MLP(2, width=8), (2,)), ring_reward()
+    if METHODS[name].needs_logits:
+        policy = FlowMapPolicy(TokenMLP(2, 3, width=8), (2, 3), "simplex")
+        reward = af.reward(lambda states: states[:, 0, 0])
     options = pipeline.build(config.finetuner)
-    tuned = af.finetune(policy, ring_reward(), generator=generator, **options)
+    tuned = af.finetune(policy, reward, generator=generator, **options)
     assert moved(policy, tuned)
 
 

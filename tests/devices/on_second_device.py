@@ -13,7 +13,7 @@ from second_device import DEVICE, REAL, SecondGenerator, second_device
 import alignflow as af
 from alignflow import finetuning
 from alignflow.envs import DenoisingEnv
-from alignflow.policies import MLP, FlowMapPolicy
+from alignflow.policies import MLP, FlowMapPolicy, TokenMLP
 from alignflow.targets import ring
 
 GENERATORS = {
@@ -26,6 +26,11 @@ on_the_second_alone = pytest.mark.skipif(REAL, reason="of the device that there 
 @af.reward(differentiable=True)
 def first(endpoint):
     return endpoint[:, 0]
+
+
+@af.reward
+def first_letter(endpoint):
+    return endpoint[:, 0, 0]
 
 
 @pytest.fixture(params=GENERATORS)
@@ -146,10 +151,14 @@ def test_a_posterior_map_is_learned_without_a_mix(policy, waits, generator):
 
 @pytest.mark.parametrize("method", af.finetune.methods())
 def test_a_tuner_mixes_nothing(method, policy, waits, generator):
-    options = {"grpo": {"episodes": 16}, "direct": {}, "adjoint_matching": {}}
+    options = {"grpo": {"episodes": 16}, "direct": {}, "adjoint_matching": {}, "rloo": {}}
     options = options.get(method, {"pool": 32})
+    reward = first
+    if finetuning.METHODS[method].needs_logits:
+        reward = first_letter
+        policy = FlowMapPolicy(TokenMLP(2, 3, width=8), (2, 3), "simplex").to(DEVICE)
     tuned = af.finetune(
-        policy, first, method, steps=2, batch_size=8, generator=generator, **options
+        policy, reward, method, steps=2, batch_size=8, generator=generator, **options
     )
     assert tuned.device == DEVICE
     assert not unexpected(waits)

@@ -63,6 +63,10 @@ OPTIONS: dict[str, tuple[dict[str, str], dict[str, Bad]]] = {
             "scale": v.choice("one", "std"),
         },
     ),
+    "rloo": (
+        {"draws": "2"},
+        {"draws": v.count(2), "kl_weight": v.nonnegative(), "map_fraction": v.fraction()},
+    ),
     "log_variance": (
         {"pool": "8", "paths": "MemorylessPaths(2)"},
         {
@@ -115,7 +119,8 @@ def _tuners() -> list[Call]:
     found = []
     for method in METHODS:
         quick, of_method = OPTIONS[method]
-        given = {"policy": "policy", "reward": "red", "method": repr(method), "strength": "1.0"}
+        policy, reward = _tuned(method)
+        given = {"policy": policy, "reward": reward, "method": repr(method), "strength": "1.0"}
         given |= {"steps": "1", "batch_size": "4", **quick}
         more = watched if method == "weighted" else {}
         names = ("strength", "batch_size", "learning_rate", *of_method)
@@ -142,12 +147,18 @@ def _tuners() -> list[Call]:
     return found
 
 
+def _tuned(method: str) -> tuple[str, str]:
+    """What a method tunes, to which reward."""
+    return ("letters", "written") if METHODS[method].needs_logits else ("policy", "red")
+
+
 def _methods() -> list[Call]:
     """Methods as values, `TiltMatching(pool=8)`."""
     found = []
     for method, kind in METHODS.items():
         given, bad = OPTIONS[method]
-        function = f"af.finetune(policy, red, steps=1, batch_size=4, method={kind.__name__}"
+        tuned = ", ".join(_tuned(method))
+        function = f"af.finetune({tuned}, steps=1, batch_size=4, method={kind.__name__}"
         found.append(Call(function, given, bad, then=")", unknown=tuple(bad)))
     return found
 
