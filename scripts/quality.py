@@ -17,6 +17,7 @@ BATCH = 500
 STEPS = (1, 2, 4, 8)
 SURE = 0.9
 VALUE_TIMES = (0.1, 0.3, 0.5, 0.7)
+REDRAWN_TIMES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
 @torch.no_grad()
@@ -101,6 +102,34 @@ def value_correlation(policy: FlowMapPolicy, states: int = 64, draws: int = 64) 
         halves = _correlation(*map(_value, exact.chunk(2, dim=1)))
         measured[f"correlation of values at time {time:g}, {states} states, {draws} draws"] = (
             f"{found:.3f}; of GLASS with itself, {draws // 2} draws each: {halves:.3f}"
+        )
+    return measured
+
+
+@torch.no_grad()
+def redrawn(policy: FlowMapPolicy, n: int = 512) -> dict[str, str]:
+    """Portraits noised to each time and drawn again, which must be portraits again.
+
+    Their variance, the mean over coordinates, is over that of the portraits; gaps of rates are by
+    the judge, to those of the same portraits, and have the noise of n draws.
+    """
+    judge = load_judge("avatars")
+    real = _pixels(avatars(n, first=400_000))
+    rates, variance = _judged(judge, real)[0].mean(0), real.var(0).mean()
+    measured = {}
+    for time in REDRAWN_TIMES:
+        state, generator = _noisy_portraits(n, time), torch.Generator().manual_seed(2)
+        batch = TensorDict({"state": state, "time": torch.full((n,), time)}, batch_size=n)
+        posterior, parts = StochasticMapPosterior(policy), []
+        for part in batch.split(64):
+            posterior.draw(part, generator)
+            parts.append(policy.decode(posterior(part)["endpoint"][:, 0]))
+        drawn = torch.cat(parts)
+        gaps = (_judged(judge, drawn)[0].mean(0) - rates).tolist()
+        shown = ", ".join(f"{name} {gap:+.3f}" for name, gap in zip(ATTRIBUTES, gaps, strict=True))
+        ratio = (drawn.var(0).mean() / variance).item()
+        measured[f"{n} portraits redrawn from time {time:g}"] = (
+            f"variance {ratio:.3f} of theirs; rates {shown}"
         )
     return measured
 

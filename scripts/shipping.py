@@ -53,21 +53,24 @@ def train_and_ship(
     what: str,
     quality: Callable[[FlowMapPolicy], dict[str, str]] | None = None,
     stage: str = "pretrain",
+    experiment: str | None = None,
 ) -> None:
-    """Run `experiment=train_<name>` in outputs/train_<name>, then write policies/shipped/<name>.
+    """Run an experiment in outputs, then write policies/shipped/<name>.
 
     Args:
         name: Of the model.
         what: What it is, for the card.
         quality: A callable (policy) -> measures, for the card.
         stage: Of the run, that makes it.
+        experiment: train_<name> if None.
     """
+    experiment = experiment or f"train_{name}"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the config")
-    overrides = [f"experiment=train_{name}", *parser.parse_args().overrides]
+    overrides = [f"experiment={experiment}", *parser.parse_args().overrides]
     config = pipeline.compose(*overrides)
     command = shlex.join(["alignflow", "run", *overrides])
-    run = pipeline.run(config, Path("outputs") / f"train_{name}", command)
+    run = pipeline.run(config, Path("outputs") / experiment, command)
     ship(run, name, what, quality, stage)
 
 
@@ -115,6 +118,7 @@ def _history(run: Path, stage: str) -> dict[str, Any]:
         "torch": versions["packages"]["torch"],
         "curve": [
             [line["step"], round(line["loss_diagonal"], 4), round(line.get("loss_map", 0.0), 5)]
+            + ([round(line["loss_score"], 4)] if "loss_score" in line else [])
             for line in some
         ],
         "config": OmegaConf.to_container(
@@ -132,7 +136,8 @@ def _before(facts: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _card(facts: dict[str, Any]) -> str:
     before = "| first | {steps} steps in {minutes} min by `{command}` |\n"
-    curve = markdown_table(["step", "flow loss", "map loss"], facts["curve"])
+    head = ["step", "flow loss", "map loss", "energy score"]
+    curve = markdown_table(head[: len(facts["curve"][0])], facts["curve"])
     quality = markdown_table(["measure", "value"], facts["quality"].items())
     shown = {
         "before": "".join(before.format(**run) for run in facts["before"]),

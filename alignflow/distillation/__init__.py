@@ -4,6 +4,7 @@ from alignflow.regressions import CrossEntropy, Damped, Huber, SquaredError
 
 from .cross_entropy_times import CrossEntropyTimes, cross_entropy
 from .decoding_times import DecodingTimes
+from .energy_score import EnergyScore
 from .logit_rules import LogitESD, LogitLSD
 from .loss import FlowMapLoss, build_loss
 from .posterior import learn_posterior
@@ -24,6 +25,7 @@ __all__ = [
     "CrossEntropyTimes",
     "Damped",
     "DecodingTimes",
+    "EnergyScore",
     "FlowMapLoss",
     "Huber",
     "Learner",

@@ -6,7 +6,8 @@ r"""`af.learn_posterior`: a stochastic flow map, one forward for a draw of p(x1 
 With the context (t, x_t) held fixed, the inner flow from noise to the posterior is a flow like any
 other: x1 given the context is data, and the context is a condition. So it is learned by the same
 losses, with x1 as its target or by a teacher, which has less variance: GLASS has the velocity of
-the inner flow in closed form of the base's denoiser.
+the inner flow in closed form of the base's denoiser. Draws in one forward may also be learned by
+themselves, by a proper score of them against x1.
 
 Sources: Meta Flow Maps (2601.14430), from data; Diamond Maps (2602.05993), from a teacher.
 """
@@ -22,10 +23,11 @@ from tensordict import TensorDict, TensorDictBase
 
 from alignflow import checks
 from alignflow.data import batches
-from alignflow.flow_map import FlowMap
+from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.trainable import TrainablePolicy, check_trainable
 from alignflow.training import Trainer, TrainingOptions, Trains
 
+from .energy_score import EnergyScore, ScoredDraws
 from .inner_flow import GLASSTeacher, InnerFlow, in_context
 from .loss import build_loss
 from .student import student
@@ -49,7 +51,8 @@ def learn_posterior(
     folder: str | Path | None = None,
     compile: bool = False,
     *,
-    teacher: str = "glass",
+    teacher: str | FlowMap = "glass",
+    energy_score: EnergyScore | None = None,
     diagonal_fraction: float = 0.25,
     times: UniformTimes = UniformTimes(boundary=0.25),  # noqa: B008 (it has no state)
     **options,
@@ -65,17 +68,28 @@ def learn_posterior(
         generator: Source of all randomness, or a seed.
         folder: Where metrics and checkpoints go; a run found there is continued.
         compile: Whether the network runs under `torch.compile`.
-        teacher: Of the inner velocity: "glass", by the policy's denoiser, or "data", the row
-            itself, with more variance.
-        diagonal_fraction: Fraction of rows that learn the inner flow; the rest learns its jumps.
+        teacher: Of the inner velocity: "glass", by the policy's denoiser, or by that of another
+            flow map of the same data, given here; or "data", the row itself, with more variance.
+        energy_score: Of the draws of some rows against their data, which must then be data: what
+            makes draws vary as they should where jumps are not learned to the end. None learns the
+            flow and its jumps alone.
+        diagonal_fraction: Fraction of rows that learn the inner flow; the rest learns its jumps. Of
+            those that are not scored, where there is an energy score.
         times: Sampler of inner times; a quarter of the jumps are the whole way, as draws are.
         **options: As `pretrain` takes.
 
     Raises:
-        ValueError: If the policy has no network, or one that cannot take a context.
+        ValueError: If the policy has no network, or one that cannot take a context, or states have
+            no patches of the energy score.
     """
     start = check_trainable(policy, "learn_posterior")
-    checks.choice("teacher", teacher, TEACHERS)
+    if isinstance(teacher, str):
+        checks.choice("teacher", teacher, TEACHERS)
+    else:
+        check_flow_map("teacher", teacher)
+    if energy_score is not None:
+        wanted = "an EnergyScore, or None"
+        checks.instance("energy_score", energy_score, EnergyScore, wanted)
     batch_size = checks.count("batch_size", batch_size)
     generator = checks.as_generator(generator) or torch.Generator().manual_seed(0)
     base = copy.deepcopy(policy).eval().requires_grad_(False)
@@ -83,15 +97,18 @@ def learn_posterior(
     settings, options = TrainingOptions.split(options | {"compile": compile})
     draw = partial(_rows_in_context, data, batch_size, base, dropout)
     trained = student(start.with_context(_data_std(start, draw, generator)))
+    given = base if teacher == "glass" else teacher
     objective = build_loss(
         loss,
         InnerFlow(trained),
-        teacher=GLASSTeacher(base) if teacher == "glass" else None,
+        teacher=None if isinstance(given, str) else GLASSTeacher(given),
         diagonal_fraction=diagonal_fraction,
         times=times,
         generator=generator,
         **options,
     )
+    if energy_score is not None:
+        objective = ScoredDraws(trained, energy_score, objective, generator)
     return Trainer(
         objective,
         trained,
@@ -100,6 +117,7 @@ def learn_posterior(
         generator=generator,
         folder=folder,
         options=settings,
+        held=() if isinstance(teacher, str) else (teacher,),
     )
 
 

@@ -50,8 +50,7 @@ def pretrain_stage(context: Context) -> TrainingResult:
 def learn_posterior_stage(context: Context) -> TrainingResult:
     """Make the model a stochastic flow map, from the data or, without any, by GLASS."""
     train = partial(learn_posterior, context.pretrained, context.data)
-    found = _train(context, "learn_posterior", train, build(context.config.training))
-    return TrainingResult(**found)
+    return TrainingResult(**_train(context, "learn_posterior", train, _pretraining(context)))
 
 
 def learn_value_stage(context: Context) -> ValueResult:
@@ -104,7 +103,6 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> Any:
         stage: The stage.
         policy: Like the one that the stage will begin with, trained or not.
     """
-    config: Any = context.config
     run = {
         "generator": context.training_generator(),
         "folder": context.folder.path / "stages" / stage,
@@ -113,7 +111,7 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> Any:
         return pretrain.build(policy, context.data, **_pretraining(context), **run)
     if stage == "learn_posterior":
         # its batch is only used to measure the data's std
-        options = build(config.training) | {"batch_size": 2}
+        options = _pretraining(context) | {"batch_size": 2}
         return learn_posterior.build(policy, context.data, **options, **run)
     if stage == "learn_value":
         return learn_value.build(policy, context.reward, **_valuing(context), **run)
@@ -123,7 +121,7 @@ def dry_run_training(context: Context, stage: str, policy: FlowMap) -> Any:
 def _pretraining(context: Context) -> dict[str, Any]:
     """Options of the training, with a teacher where the run is."""
     options = build(context.config.training)
-    if (teacher := options.get("teacher")) is not None:
+    if isinstance(teacher := options.get("teacher"), FlowMap):
         options["teacher"] = teacher.to(context.config.device)
     return options
 

@@ -58,6 +58,7 @@ def calls() -> list[Call]:
             policy=v.policy(network=True),
             loss=v.choice("psd", "psd_midpoint", "lsd", "esd"),
             teacher=v.choice("glass", "data"),
+            energy_score=v.instance(optional=True),
             unknown=("steps", "teacher", "diagonal_fraction"),
             **common,
         ),
