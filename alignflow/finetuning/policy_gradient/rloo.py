@@ -21,6 +21,7 @@ Sources: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; 
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -109,7 +110,7 @@ class RLOOTuner(Tuner):
         kl = (log.exp() * (log - base)).flatten(1).sum(1)
         positions = tokens[0, 0].numel()
         objective = advantage * chosen.flatten(2).sum(2)
-        losses = {
+        losses: dict[str, Any] = {
             "loss_objective": -objective.mean() / positions,
             "loss_kl": self.kl_weight * kl.mean() / positions,
         }
@@ -117,7 +118,7 @@ class RLOOTuner(Tuner):
         if rows:
             ends = one_hot_states(tokens[:rows, 0], log.shape[-1], state.dtype)
             given = rows_of(condition, slice(rows), len(state))
-            jumps: Tensor = self.distil(ends, given)["loss_map"]
+            jumps = self.distil(ends, given)["loss_map"]
             losses["loss_map"] = self.map_fraction * jumps
         finite = reward[torch.isfinite(reward)]
         told = {"reward": finite.mean() if len(finite) else reward.new_zeros(())}
