@@ -136,7 +136,13 @@ def main() -> None:
     write_page(
         "posterior_avatars",
         "The portraits' stochastic flow map and the posterior",
-        "bfloat16. A draw of a map is one forward.",
+        "bfloat16. A draw of a map is one forward. What is shipped learned its draws by their "
+        "energy score, `learn_posterior(energy_score=...)`; a map beside it is named by its "
+        "folder, and `jumps_alone` is what that training began with.",
+        "The energy score gives the draws of all states together about the variance and the "
+        "distance that they should have. At single states of the middle of the path they vary "
+        "too much, at 0.3 more than before, and their mean is off as it was: the map takes "
+        "too little from the state there, where GLASS does not.",
         "## Data, noised to t and drawn again, is data again",
         f"{PORTRAITS} portraits that nothing was trained on. Variance is the mean over coordinates "
         "of that of all draws; rates are the judge's, ± one standard error; the floor is the "
