@@ -27,6 +27,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchrl.objectives import LossModule
 
 from alignflow import checks
@@ -36,7 +37,6 @@ from alignflow.finetuning.problem import Problem
 from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.precision import accumulation_dtype
 from alignflow.settings import option
-from alignflow.simplex import one_hot_states
 
 __all__ = ["RLOO", "leave_one_out"]
 
@@ -116,7 +116,7 @@ class RLOOTuner(Tuner):
         }
         rows = round(self.map_fraction * len(state))
         if rows:
-            ends = one_hot_states(tokens[:rows, 0], log.shape[-1], state.dtype)
+            ends = one_hot(tokens[:rows, 0], log.shape[-1]).to(state)
             given = rows_of(condition, slice(rows), len(state))
             jumps = self.distil(ends, given)["loss_map"]
             losses["loss_map"] = self.map_fraction * jumps
@@ -136,7 +136,8 @@ class RLOOTuner(Tuner):
 
     def _score(self, tokens: Tensor, condition) -> Tensor:
         """Rewards (N, draws)."""
-        ends = one_hot_states(tokens.flatten(0, 1), self.policy.event_shape[-1], self.policy.dtype)
+        # drawn here, so that they need no check, for which a GPU would wait
+        ends = one_hot(tokens.flatten(0, 1), self.policy.event_shape[-1]).to(self.policy.dtype)
         repeated = repeat_rows(condition, self.draws)
         reward = self.reward.score(ends, repeated, self.policy.decode)
         return reward.unflatten(0, tokens.shape[:2])

@@ -33,6 +33,10 @@ STEERED: dict[str, Bad] = {
         v.choice("pcn", "pcnl", "slice"),
         v.each("{'name': 'pcn', 'step_size': 0.0}", "{'name': 'slice', 'step_size': 0.1}"),
     ),
+    "population": v.among(
+        v.choice("exchange", "tempering"),
+        v.each("{'name': 'tempering', 'threshold': 1.0}", "{'name': 'exchange', 'threshold': 0.5}"),
+    ),
     "t_max": v.fraction(zero=False),
     "t_min": v.fraction(one=False),
     "solver": v.choice("heun", "euler"),
