@@ -75,6 +75,16 @@ CHAINS: dict[str, tuple[str, int, dict[str, Any]]] = {
 }  # fmt: skip
 PARTICLES = 256
 TEMPERED_NAME = f"source_mcmc, {PARTICLES} tempered particles"
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rare() -> af.Reward:
+    return af.Sum({name: (AttributeLogProbability(name), 1.0) for name in WANTED}, "rare")
+
+
 # of source_mcmc: the reward, the strength, systems, options
 TEMPERED: dict[str, tuple[Any, float, int, dict[str, Any]]] = {
     "glasses": (
@@ -84,20 +94,12 @@ TEMPERED: dict[str, tuple[Any, float, int, dict[str, Any]]] = {
         {"steps": 23, "kernel": {"name": "pcn", "step_size": 1.0}},
     ),
     "rare": (
-        lambda: rare(),
+        rare,
         1.0,
         4,
         {"steps": 48, "kernel": {"name": "pcn", "acceptance": 0.25}},
     ),
 }
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def rare() -> af.Reward:
-    return af.Sum({name: (AttributeLogProbability(name), 1.0) for name in WANTED}, "rare")
 
 
 def chain(
@@ -170,9 +172,7 @@ def of_systems(found: dict[str, Any], key: str, k: int) -> Estimate:
 def distinct(k: int) -> str:
     """Percentage of the rare reward's particles at the k-th kept step that have no copy."""
     rewards = tempered("rare")["reward"][k]
-    return (
-        f"{100 * mean(torch.tensor([len(row.unique()) for row in rewards])).value / PARTICLES:.0f}"
-    )
+    return f"{100 * sum(len(row.unique()) for row in rewards) / rewards.numel():.0f}"
 
 
 def pool() -> tuple[Tensor, Tensor]:

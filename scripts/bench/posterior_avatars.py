@@ -82,7 +82,13 @@ def redrawn(maps: dict[str, FlowMap], portraits: list[Tensor]) -> str:
             held = (judge(((x + 1) / 2).clamp(0, 1))[:, columns] > 0).double()
         away = sum(distance(x, other) for other in others) / len(others)
         rates = [shown(mean(held[:, k])) for k in range(len(columns))]
-        return [time, name, f"{spread(x) / spread(x1):.3f}", *rates, f"{away / floor:.2f}"]
+        return [
+            time,
+            name,
+            f"{mean_variance(x) / mean_variance(x1):.3f}",
+            *rates,
+            f"{away / floor:.2f}",
+        ]
 
     rows = [row("", "data", x1)]
     for time in TIMES:
@@ -95,7 +101,7 @@ def redrawn(maps: dict[str, FlowMap], portraits: list[Tensor]) -> str:
     return table(["t", "drawn by", "variance / data's", *ATTRIBUTES, "sliced W2 / floor"], rows)
 
 
-def spread(x: Tensor) -> float:
+def mean_variance(x: Tensor) -> float:
     """Mean variance of a coordinate."""
     return x.var(0).mean().item()
 

@@ -36,7 +36,7 @@ from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.flow_map import FlowMap, check_flow_map
 from alignflow.settings import option, optional
 
-from .path_pool import StoredPaths
+from .path_pool import StoredPaths, averaged_option
 from .paths import MemorylessPaths, as_paths, velocity_of
 from .trust_region import ESSRegion, TrustRegion, as_trust_region
 
@@ -66,12 +66,7 @@ class LogVariance(Method):
     behavior: FlowMap | None = option(
         None, "what draws the paths; None is the tuned model", optional(_behavior)
     )
-    averaged: bool = option(
-        False,
-        "whether the averaged weights draw the paths and not the newest, whose noise is paid for "
-        "in the paths' log-ratios",
-        checks.flag,
-    )
+    averaged: bool = averaged_option()
     recompute: bool = option(
         False, "whether the backward pass recomputes each step instead of storing it", checks.flag
     )

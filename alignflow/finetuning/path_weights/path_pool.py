@@ -6,17 +6,29 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from alignflow import checks
 from alignflow.conditions import condition_rows
 from alignflow.finetuning.pools.pool import Pool
 from alignflow.flow_map import FlowMap
 from alignflow.metrics.groups import center_by_group, ess_fraction, normalize_by_group
 from alignflow.modules import set_unregistered
+from alignflow.settings import option
 from alignflow.tilt import Tilt
 
 from .paths import MemorylessPaths, PathStep
 from .trust_region import TrustRegion
 
-__all__ = ["PathPool", "StoredPaths"]
+__all__ = ["PathPool", "StoredPaths", "averaged_option"]
+
+
+def averaged_option() -> Any:
+    """Whether the averaged weights draw the paths of a method."""
+    return option(
+        False,
+        "whether the averaged weights draw the paths and not the newest, whose noise is paid for "
+        "in the paths' log-ratios",
+        checks.flag,
+    )
 
 
 class PathPool(Pool):

@@ -29,7 +29,7 @@ from alignflow.finetuning.tuner import Method, Tuner
 from alignflow.flow_map import FlowMap
 from alignflow.settings import option
 
-from .path_pool import PathPool
+from .path_pool import PathPool, averaged_option
 from .paths import MemorylessPaths, as_paths
 from .trust_region import ESSRegion, TrustRegion, as_trust_region
 
@@ -51,12 +51,7 @@ class Proximal(Method):
         "how far a stage goes: ESSRegion(), KLRegion(), or None, to the tilt",
         as_trust_region,
     )
-    averaged: bool = option(
-        False,
-        "whether the averaged weights draw the paths and not the newest, whose noise is paid for "
-        "in the paths' log-ratios",
-        checks.flag,
-    )
+    averaged: bool = averaged_option()
 
     def bind(self, problem: Problem) -> "ProximalTuner":
         return ProximalTuner(problem, self)

@@ -1,6 +1,7 @@
 """The nodes of a Markov chain over finished samples, bound to a model and a tilt."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from alignflow import checks
 from alignflow.graph import Node
@@ -50,10 +51,10 @@ class ChainNodes:
         """M, of each system."""
         return 1 if self.population is None else self.population.particles
 
-    @property
+    @cached_property
     def resampler(self) -> Resampler:
         """Weighs the particles of a system at the end, and chooses its sample."""
-        return self.population or Single()
+        return Single() if self.population is None else self.population
 
     @property
     def before(self) -> list[Group]:

@@ -169,9 +169,9 @@ class ChainSteerer(BaseSteerer):
 
     def _at(self, tensordict: TensorDictBase, step: int) -> TensorDictBase:
         """A batch at the start of a step: samples, and what belongs to them."""
-        carried = ("state", "condition", "reward", "tilt_fraction", "reach")
-        kept = (*carried, *self.nodes.carries, *self.nodes.resampler.carries)
-        tensordict = tensordict.select(*kept, strict=False)
+        carried = (*self.nodes.carries, *self.nodes.resampler.carries)
+        always = ("state", "condition", "reward", "tilt_fraction", "reach")
+        tensordict = tensordict.select(*always, *carried, strict=False)
         fraction = tensordict["tilt_fraction"]
         tensordict["step"] = torch.full_like(fraction, step, dtype=torch.long)
         tensordict["progress"] = torch.full_like(fraction, step / self.steps)
